@@ -1,0 +1,139 @@
+package queue
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batch is how many packets one system call may fetch.
+	batch = 32
+	// datagramSize holds the largest payload and every attribute beside it.
+	datagramSize = 68 << 10
+	// idleWait is how long a receive waits for the first packet. Kernels with 100 timer ticks a
+	// second stretch it to 20 ms, the longest that the heartbeat may pause.
+	idleWait = 5_000 // µs
+
+	// Room in the socket for one waiting packet of common size. The kernel doubles the size
+	// asked for, and accounts a little more than 2 KiB for a full Ethernet frame.
+	bytesPerPacket   = 4 << 10
+	minReceiveBuffer = 4 << 20
+	maxReceiveBuffer = 128 << 20
+)
+
+// socket is the netlink socket, read by system calls that block the calling thread. The Go
+// network poller is left out on purpose: waiting in it costs several times a verdict.
+type socket struct {
+	fd       int
+	kernel   unix.RawSockaddrNetlink // the address of the other end
+	headers  []messageHeader
+	vectors  []unix.Iovec
+	senders  []unix.RawSockaddrNetlink
+	buffer   []byte
+	received int
+}
+
+// messageHeader is struct mmsghdr.
+type messageHeader struct {
+	header unix.Msghdr
+	length uint32
+}
+
+// newSocket takes over fd, a bound netlink socket, and sets it up for maxLength waiting packets.
+func newSocket(fd int, maxLength uint32) (*socket, error) {
+	if err := configure(fd, maxLength); err != nil {
+		return nil, err
+	}
+	s := &socket{
+		fd:      fd,
+		kernel:  unix.RawSockaddrNetlink{Family: unix.AF_NETLINK},
+		headers: make([]messageHeader, batch),
+		vectors: make([]unix.Iovec, batch),
+		senders: make([]unix.RawSockaddrNetlink, batch),
+		buffer:  make([]byte, batch*datagramSize),
+	}
+	for i := range s.headers {
+		s.vectors[i].Base = &s.buffer[i*datagramSize]
+		s.vectors[i].SetLen(datagramSize)
+		h := &s.headers[i].header
+		h.Iov = &s.vectors[i]
+		h.SetIovlen(1)
+		h.Name = (*byte)(unsafe.Pointer(&s.senders[i]))
+		h.Namelen = unix.SizeofSockaddrNetlink
+	}
+	return s, nil
+}
+
+// configure makes the socket blocking with a time-out, and its buffers large.
+func configure(fd int, maxLength uint32) error {
+	if err := unix.SetNonblock(fd, false); err != nil {
+		return fmt.Errorf("make the queue's socket blocking: %w", err)
+	}
+	wait := unix.Timeval{Usec: idleWait}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+		return fmt.Errorf("set the queue's receive time-out: %w", err)
+	}
+	size := min(max(uint64(maxLength)*bytesPerPacket, minReceiveBuffer), maxReceiveBuffer)
+	for _, option := range []struct {
+		level, name, value int
+		text               string
+	}{
+		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, int(size), "receive buffer"},
+		{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2 * answersSize, "send buffer"},
+		// Without it one message that does not fit makes the kernel refuse all others until the
+		// buffer is empty. What does not fit is dropped and counted by the kernel either way.
+		{unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, 1, "loss reporting"},
+		// An error message then carries the header of what it answers, not all of it.
+		{unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1, "error reporting"},
+	} {
+		if err := unix.SetsockoptInt(fd, option.level, option.name, option.value); err != nil {
+			return fmt.Errorf("set the queue's %s (needs CAP_NET_ADMIN): %w", option.text, err)
+		}
+	}
+	return nil
+}
+
+// receive implements transport. MSG_WAITFORONE: wait for the first packet, take those that are
+// there as well, never wait for a second.
+func (s *socket) receive() (int, error) {
+	for i := range s.received {
+		s.headers[i].header.Namelen = unix.SizeofSockaddrNetlink
+	}
+	s.received = 0
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
+		uintptr(unsafe.Pointer(&s.headers[0])), batch, unix.MSG_WAITFORONE, 0, 0)
+	switch errno {
+	case 0:
+		s.received = int(n)
+		return s.received, nil
+	case unix.EAGAIN, unix.EINTR: // EINTR: the Go runtime preempts threads by signals
+		return 0, nil
+	}
+	return 0, os.NewSyscallError("recvmmsg", errno)
+}
+
+// datagram implements transport. Another process that may administer the network could send
+// to this socket, and a forged message would earn a real verdict.
+func (s *socket) datagram(i int) []byte {
+	if s.senders[i].Pid != s.kernel.Pid {
+		return nil
+	}
+	start := i * datagramSize
+	return s.buffer[start : start+int(min(s.headers[i].length, datagramSize))]
+}
+
+// send implements transport.
+func (s *socket) send(messages []byte) error {
+	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(s.fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(messages))), uintptr(len(messages)), 0,
+		uintptr(unsafe.Pointer(&s.kernel)), unix.SizeofSockaddrNetlink)
+	if errno != 0 {
+		return os.NewSyscallError("sendto", errno)
+	}
+	return nil
+}
+
+func (s *socket) close() error { return unix.Close(s.fd) }
