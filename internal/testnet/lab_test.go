@@ -1,0 +1,359 @@
+package testnet
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// join makes a plain bridge of the box, so that what the labs carry can be tried.
+func join(t *testing.T, lab *Lab) {
+	t.Helper()
+	err := lab.Box.Do(func() error {
+		if err := makeSwitch(); err != nil {
+			return err
+		}
+		for _, port := range []string{PortA, PortB} {
+			if err := joinSwitch(port); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*Host{lab.Cell, lab.Plant} {
+		if err := WaitCarrier(h, HostInterface, 2*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, port := range []string{PortA, PortB} {
+		if err := WaitCarrier(lab.Box, port, 2*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLabCarriesFramesByteForByte(t *testing.T) {
+	lab := New(t)
+	join(t, lab)
+	from, err := lab.Tap(lab.Cell, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := lab.Tap(lab.Plant, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := []byte{0x02, 0, 0, 0, 0, 0x20, 0x02, 0, 0, 0, 0, 0x10}
+	body := bytes.Repeat([]byte("penstock"), 8)
+	for name, middle := range map[string][]byte{
+		"untagged":            {0x88, 0xb5},
+		"tagged":              {0x81, 0x00, 0x60, 0x0a, 0x88, 0xb5},
+		"priority tagged":     {0x81, 0x00, 0xe0, 0x00, 0x88, 0xb5},
+		"service tagged":      {0x88, 0xa8, 0x00, 0x64, 0x81, 0x00, 0x00, 0x0a, 0x88, 0xb5},
+		"twice customer tags": {0x81, 0x00, 0x00, 0x64, 0x81, 0x00, 0x00, 0x0a, 0x88, 0xb5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			frame := slices.Concat(header, middle, body)
+			if err := from.Send(frame); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := to.Await(2*time.Second, func(got []byte) bool { return bytes.Equal(got, frame) }); err != nil {
+				t.Error(err)
+				for _, f := range to.Frames() {
+					t.Logf("%x", f.Data)
+				}
+			}
+		})
+	}
+	if n := len(from.Frames()); n != 0 {
+		t.Errorf("the sender's tap shows %d frames, want none", n)
+	}
+}
+
+func TestLabIsSilent(t *testing.T) {
+	lab := New(t)
+	a, err := lab.Tap(lab.Cell, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := lab.Tap(lab.Plant, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	join(t, lab)
+	time.Sleep(1500 * time.Millisecond)
+	for _, f := range append(a.Frames(), b.Frames()...) {
+		t.Errorf("unasked frame: %x", f.Data)
+	}
+}
+
+func TestHostsOfOneSide(t *testing.T) {
+	lab := New(t)
+	second, err := lab.Host(policy.SideA, "cell-2", "02:00:00:00:00:11", "198.18.0.11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	third, err := lab.Host(policy.SideA, "cell-3", "02:00:00:00:00:12", "198.18.0.12/24", "fd00::12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	join(t, lab)
+	if err := third.AddNeighbour(lab.Plant); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*Host{lab.Cell, second, third} {
+		t.Run(h.Label, func(t *testing.T) {
+			if err := echoBetween(lab, h, lab.Plant); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	t.Run("beside each other", func(t *testing.T) {
+		if err := echoBetween(lab, second, third); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// echoBetween connects by TCP from one host to another and passes a line.
+func echoBetween(lab *Lab, from, to *Host) error {
+	var listener net.Listener
+	err := to.Do(func() (err error) {
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(to.Address(), 5020).String())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := WaitListening(to, "tcp", 5020, time.Second); err != nil {
+		return err
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			_, err = conn.Write([]byte("line\n"))
+			conn.Close()
+		}
+		accepted <- err
+	}()
+	return lab.In(from, func() error {
+		conn, err := net.DialTimeout("tcp", listener.Addr().String(), 2*time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		line := make([]byte, 5)
+		if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := conn.Read(line); err != nil {
+			return err
+		}
+		return <-accepted
+	})
+}
+
+func TestProcessRunsInItsPlaceWithCommonMounts(t *testing.T) {
+	lab := New(t)
+	p, err := lab.Start(lab.Cell, "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; ip -br link; echo end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	mount, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := p.Output(); !strings.Contains(out, mount) || strings.Contains(out, here) || !strings.Contains(out, HostInterface) {
+		t.Errorf("mounts %s and interface %s wanted, network %s not:\n%s", mount, HostInterface, here, out)
+	}
+}
+
+func TestProcessGroupEnds(t *testing.T) {
+	for name, script := range map[string]string{
+		"obeys SIGTERM":       "sleep 60 & echo child $!; wait",
+		"ignores SIGTERM":     "trap '' TERM; sleep 60 & echo child $!; while :; do wait; done",
+		"ends before a child": "sleep 60 & echo child $!",
+	} {
+		t.Run(name, func(t *testing.T) {
+			CheckLeaks(t)
+			lab := New(t)
+			p, err := lab.Start(lab.Cell, "sh", "-c", script)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.WaitOutput("child ", 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			var child int
+			if _, err := fmt.Sscanf(p.Output(), "child %d", &child); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			err = WaitFor("the child's end", 2*time.Second, func() (bool, error) {
+				_, _, alive := parentOf(child)
+				return !alive, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestLabLeavesNothing(t *testing.T) {
+	CheckLeaks(t)
+	var reserved string
+	t.Run("lab", func(t *testing.T) {
+		lab := New(t)
+		if _, err := lab.Host(policy.SideB, "plant-2", "02:00:00:00:00:21", "198.18.0.21"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lab.Start(lab.Plant, "sleep", "60"); err != nil {
+			t.Fatal(err)
+		}
+		reserved = lab.ReserveName("line")
+		ns, created, err := bridge.EnsureNamespace(reserved)
+		if err != nil || !created {
+			t.Fatalf("created %v, %v", created, err)
+		}
+		ns.Close()
+	})
+	if _, err := bridge.OpenNamespace(reserved); err == nil {
+		t.Errorf("namespace %s is still there", reserved)
+	}
+}
+
+func TestLabCleansUpAfterPanic(t *testing.T) {
+	RequireNet(t)
+	CheckLeaks(t)
+	env := &programEnv{}
+	func() {
+		defer func() { _ = recover() }()
+		defer env.end()
+		lab, err := Build(env)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := lab.Start(lab.Cell, "sleep", "60"); err != nil {
+			t.Error(err)
+		}
+		panic("as a test would")
+	}()
+	if len(env.logged) != 0 {
+		t.Errorf("closing said %q", env.logged)
+	}
+}
+
+// programEnv is how a program that is not a test owns a lab.
+type programEnv struct {
+	logged   []string
+	cleanups []func()
+}
+
+func (e *programEnv) Logf(format string, args ...any) {
+	e.logged = append(e.logged, fmt.Sprintf(format, args...))
+}
+func (e *programEnv) Cleanup(f func()) { e.cleanups = append(e.cleanups, f) }
+func (e *programEnv) end() {
+	for _, f := range slices.Backward(e.cleanups) {
+		f()
+	}
+}
+
+func TestStaleNamespacesAreRemoved(t *testing.T) {
+	RequireNet(t)
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("%s%d-0-box", namePrefix, gone.ProcessState.Pid())
+	ns, _, err := bridge.EnsureNamespace(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Close()
+	New(t)
+	if _, err := bridge.OpenNamespace(name); err == nil {
+		t.Errorf("%s is still there", name)
+	}
+}
+
+func TestCloseNamesStrangers(t *testing.T) {
+	RequireNet(t)
+	env := &programEnv{}
+	t.Cleanup(env.end)
+	lab, err := Build(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := exec.Command("sleep", "60")
+	if err := lab.Box.Do(stranger.Start); err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Wait()
+	defer stranger.Process.Kill()
+	env.end()
+	if !slices.ContainsFunc(env.logged, func(s string) bool {
+		return strings.Contains(s, fmt.Sprintf("process %d (sleep) is still in namespace", stranger.Process.Pid))
+	}) {
+		t.Errorf("closing said %q", env.logged)
+	}
+}
+
+func TestFarEndsAreAsACableEnds(t *testing.T) {
+	lab := New(t)
+	for _, h := range []*Host{lab.Cell, lab.Plant} {
+		err := h.Do(func() error {
+			link, err := netlink.LinkByName(HostInterface)
+			if err != nil {
+				return err
+			}
+			if got := link.Attrs().HardwareAddr.String(); got != h.MAC.String() {
+				t.Errorf("%s: MAC %s, want %s", h.Label, got, h.MAC)
+			}
+			out, err := exec.Command("ethtool", "-k", HostInterface).CombinedOutput()
+			if err != nil {
+				t.Skipf("ethtool: %v", err)
+			}
+			for _, want := range []string{
+				"generic-receive-offload: on", "tx-checksumming: off", "tcp-segmentation-offload: off",
+				"generic-segmentation-offload: off", "tx-vlan-offload: off",
+			} {
+				if !bytes.Contains(out, []byte(want)) {
+					t.Errorf("%s: %q not in\n%s", h.Label, want, out)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Inventory is what a lab or the program under test could leave behind. Entries name the thing.
+type Inventory struct {
+	Namespaces []string // by name; those of other live processes' labs are left out
+	Links      []string // in the caller's namespace
+	Pins       []string // below /sys/fs/bpf, where the path holds "penstock"
+	Processes  []string // children of this process, theirs included
+}
+
+// TakeInventory looks now.
+func TakeInventory() (Inventory, error) {
+	var inv Inventory
+	names, err := namespaceNames()
+	if err != nil {
+		return inv, err
+	}
+	for _, name := range names {
+		if pid, ok := ownerOf(name); !ok || pid == os.Getpid() {
+			inv.Namespaces = append(inv.Namespaces, "namespace "+name)
+		}
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return inv, fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		inv.Links = append(inv.Links, "link "+l.Attrs().Name)
+	}
+	if inv.Pins, err = pins(); err != nil {
+		return inv, err
+	}
+	inv.Processes, err = descendants(os.Getpid())
+	return inv, err
+}
+
+// Since returns what is there now and was not before.
+func (now Inventory) Since(before Inventory) []string {
+	var left []string
+	for _, kind := range [][2][]string{
+		{now.Namespaces, before.Namespaces},
+		{now.Links, before.Links},
+		{now.Pins, before.Pins},
+		{now.Processes, before.Processes},
+	} {
+		for _, entry := range kind[0] {
+			if !slices.Contains(kind[1], entry) {
+				left = append(left, entry)
+			}
+		}
+	}
+	return left
+}
+
+// CheckLeaks fails the test for whatever is there after it and was not before. It has to be
+// called first, so that its cleanup runs last, and in a test that no other runs beside.
+func CheckLeaks(t testing.TB) {
+	t.Helper()
+	before, err := TakeInventory()
+	if err != nil {
+		t.Fatalf("look before the test: %v", err)
+	}
+	t.Cleanup(func() {
+		now, err := TakeInventory()
+		if err != nil {
+			t.Errorf("look after the test: %v", err)
+		}
+		for _, left := range now.Since(before) {
+			t.Errorf("left behind: %s", left)
+		}
+	})
+}
+
+func pins() ([]string, error) {
+	var found []string
+	err := filepath.WalkDir("/sys/fs/bpf", func(path string, _ fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && strings.Contains(path, "penstock") {
+			found = append(found, "pin "+path)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list pinned BPF objects: %w", err)
+	}
+	return found, nil
+}
+
+// descendants lists the living processes below pid.
+func descendants(pid int) ([]string, error) {
+	children := make(map[int][]int)
+	names := make(map[int]string)
+	err := eachProcess(func(id int) {
+		parent, name, ok := parentOf(id)
+		if ok {
+			children[parent] = append(children[parent], id)
+			names[id] = name
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for queue := children[pid]; len(queue) > 0; queue = queue[1:] {
+		id := queue[0]
+		found = append(found, fmt.Sprintf("process %d %s", id, names[id]))
+		queue = append(queue, children[id]...)
+	}
+	return found, nil
+}
+
+func eachProcess(f func(pid int)) error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			f(pid)
+		}
+	}
+	return nil
+}
+
+// parentOf reads a process's parent and name; ok is false when it has ended.
+func parentOf(pid int) (parent int, name string, ok bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, "", false
+	}
+	// pid (name) state ppid …, where the name may hold anything.
+	open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')')
+	if open < 0 || end < open {
+		return 0, "", false
+	}
+	fields := strings.Fields(string(b[end+1:]))
+	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, "", false
+	}
+	parent, err = strconv.Atoi(fields[1])
+	return parent, string(b[open+1 : end]), err == nil
+}
+
+// strangers names the processes that are still inside the lab's namespaces. They are not the
+// lab's to end.
+func (l *Lab) strangers() []error {
+	inside := make(map[uint64]string)
+	for _, ns := range l.made {
+		var st unix.Stat_t
+		if unix.Fstat(ns.Fd(), &st) == nil {
+			inside[st.Ino] = ns.Name()
+		}
+	}
+	var errs []error
+	err := eachProcess(func(pid int) {
+		var st unix.Stat_t
+		if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &st) != nil {
+			return
+		}
+		if name, ok := inside[st.Ino]; ok {
+			_, comm, _ := parentOf(pid)
+			errs = append(errs, fmt.Errorf("process %d (%s) is still in namespace %s", pid, comm, name))
+		}
+	})
+	if err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
