@@ -1,0 +1,238 @@
+//go:build ignore
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause)
+/* Entry programs. One for each port, so that the side is known without a look-up; the tcx
+ * marker that carries a decision from XDP to the bridge; the exit gate. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "maps.h"
+#include "lib/event.h"
+#include "lib/flow.h"
+#include "lib/tap.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Named here so that the object's type information holds them whole: clang would leave types
+ * that only inner maps and pointers use as forward declarations. */
+#define KEEP_TYPE(kind, name) const kind name *keep_##name __attribute__((unused))
+KEEP_TYPE(enum, penstock_reason);
+KEEP_TYPE(enum, penstock_action);
+KEEP_TYPE(struct, event);
+KEEP_TYPE(struct, tap_header);
+KEEP_TYPE(struct, mac_key);
+KEEP_TYPE(struct, address_key);
+KEEP_TYPE(struct, identity);
+KEEP_TYPE(struct, pair_key);
+KEEP_TYPE(struct, pair);
+KEEP_TYPE(struct, range);
+KEEP_TYPE(struct, conduit);
+
+static __always_inline int forward(struct frame *f)
+{
+	return bpf_redirect_map(&ports, 3 - f->side, XDP_DROP);
+}
+
+static __always_inline struct conduit_counter *conduit_counter(struct decision *d)
+{
+	__u32 at = d->conduit;
+
+	if (at >= MAX_CONDUITS)
+		return NULL;
+	at += d->index * MAX_CONDUITS;
+	return bpf_map_lookup_elem(&conduit_counters, &at);
+}
+
+static __always_inline int refuse(struct frame *f, struct decision *d)
+{
+	struct conduit_counter *counter = conduit_counter(d);
+
+	if (counter)
+		counter->denied++;
+	tell(f, d);
+	return d->observed ? forward(f) : XDP_DROP;
+}
+
+/* Hands the frame to the bridge with its mark in front. */
+int __noinline pass_marked(struct xdp_md *ctx, __u32 mark)
+{
+	struct metadata *m;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*m)))
+		return XDP_DROP;
+	m = (void *)(long)ctx->data_meta;
+	if ((void *)(m + 1) > (void *)(long)ctx->data)
+		return XDP_DROP;
+	m->magic = METADATA_MAGIC;
+	m->mark = mark;
+	return XDP_PASS;
+}
+
+/* Whether the verdict loop of the conduit's queue is alive. */
+static __always_inline int inspecting(struct frame *f, struct control_block *control, __u8 opens)
+{
+	__u64 beat = control->beats[opens ? 1 : 0];
+
+	/* The coarse clock may lag behind the beat by a tick. */
+	return f->now < beat || f->now - beat <= control->heartbeat_timeout;
+}
+
+static __always_inline int opens_in_outage(struct decision *d)
+{
+	struct conduit *c = conduit(d->index, d->conduit);
+
+	return c && c->opens;
+}
+
+int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decision *d,
+			     struct control_block *control)
+{
+	struct conduit_counter *counter;
+	struct flow *w;
+	__u8 opens;
+
+	if (!f || !d || !control)
+		return XDP_DROP;
+	counter = conduit_counter(d);
+	opens = opens_in_outage(d);
+	if (d->observed) {
+		if (counter)
+			counter->allowed++;
+		tap_frame(ctx, f, d->slot & MARK_KEY_MASK);
+		return forward(f);
+	}
+	w = bpf_map_lookup_elem(&flows, &f->key);
+	if (!inspecting(f, control, opens)) {
+		if (!opens) {
+			deny(d, REASON_OUTAGE_CLOSED);
+			return refuse(f, d);
+		}
+		if (w)
+			w->state |= FLOW_PASSED;
+		if (counter)
+			counter->uninspected++;
+		d->reason = REASON_OUTAGE_OPEN;
+		tell(f, d);
+		return forward(f);
+	}
+	if (w && (w->state & FLOW_PASSED)) {
+		w->state &= ~FLOW_PASSED;
+		w->slot = d->slot = bump_slot(w->slot);
+	}
+	if (counter)
+		counter->inspected++;
+	return pass_marked(ctx, MARK_INSPECT | (f->side == SIDE_B ? MARK_SIDE_B : 0) |
+					(opens ? MARK_QUEUE_OPENS : 0) | (d->slot & MARK_KEY_MASK));
+}
+
+static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct decision *d,
+				 struct control_block *control)
+{
+	struct conduit_counter *counter;
+
+	switch (d->action) {
+	case ACTION_ALLOW:
+		counter = conduit_counter(d);
+		if (counter)
+			counter->allowed++;
+		if (d->announce)
+			tell(f, d);
+		return forward(f);
+	case ACTION_INSPECT:
+		if (d->announce)
+			tell(f, d);
+		return inspect_frame(ctx, f, d, control);
+	}
+	if (d->silent)
+		return XDP_DROP;
+	return refuse(f, d);
+}
+
+static __always_inline int port(struct xdp_md *ctx, __u8 side)
+{
+	struct frame f = {.side = side, .now = bpf_ktime_get_coarse_ns()};
+	struct decision d = {};
+	struct control_block *state;
+	struct policy_defaults *policy;
+	__u32 zero = 0;
+
+	f.length = bpf_xdp_get_buff_len(ctx);
+	state = bpf_map_lookup_elem(&control, &zero);
+	if (!state)
+		return XDP_DROP;
+	d.generation = *(volatile __u32 *)&state->generation;
+	d.index = d.generation & 1;
+	policy = bpf_map_lookup_elem(&defaults, &d.index);
+	if (!policy)
+		return XDP_DROP;
+	if (!d.generation || policy->generation != d.generation) {
+		deny(&d, REASON_NO_CONDUIT);
+		parse_frame(ctx, &f);
+		return refuse(&f, &d);
+	}
+	d.observed = !policy->enforce;
+	if (parse_frame(ctx, &f) < 0) {
+		deny(&d, REASON_MALFORMED);
+		return refuse(&f, &d);
+	}
+	if (is_link_local(destination_mac(&f))) {
+		if (policy->link_local == ACTION_ALLOW)
+			return forward(&f);
+		deny(&d, REASON_LINK_LOCAL);
+		return refuse(&f, &d);
+	}
+	decide(&f, &d, state, policy);
+	return apply(ctx, &f, &d, state);
+}
+
+SEC("xdp.frags")
+int port_a(struct xdp_md *ctx)
+{
+	return port(ctx, SIDE_A);
+}
+
+SEC("xdp.frags")
+int port_b(struct xdp_md *ctx)
+{
+	return port(ctx, SIDE_B);
+}
+
+/* The mark of an incoming frame is what XDP said of it, or nothing. A frame without metadata
+ * was decided by nobody: it came while no program stood at the port, or past it. */
+SEC("tc")
+int marker(struct __sk_buff *skb)
+{
+	struct metadata *m = (void *)(long)skb->data_meta;
+
+	skb->mark = 0;
+	if ((void *)(m + 1) > (void *)(long)skb->data || m->magic != METADATA_MAGIC)
+		return TC_ACT_SHOT;
+	skb->mark = m->mark;
+	return TC_ACT_OK;
+}
+
+/* Nothing leaves a port through the kernel's stack without a verdict: not with a flushed
+ * ruleset, not past a hook that did not see it, not from the host. */
+SEC("tc")
+int exit_gate(struct __sk_buff *skb)
+{
+	__u32 kind = skb->mark & MARK_KIND_MASK;
+	__u32 reason = REASON_NO_VERDICT;
+	struct reason_counter *counter;
+
+	if (kind == MARK_PERMITTED || kind == MARK_OWN)
+		return TC_ACT_OK;
+	counter = bpf_map_lookup_elem(&reasons, &reason);
+	if (counter) {
+		counter->frames++;
+		counter->bytes += skb->len;
+	}
+	return TC_ACT_SHOT;
+}

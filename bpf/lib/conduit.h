@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* The conduit between two identities: class pair and transport lead to a sorted table of port
+ * ranges. The cost does not depend on how many conduits the policy has. */
+#ifndef PENSTOCK_CONDUIT_H
+#define PENSTOCK_CONDUIT_H
+
+#include "identity.h"
+
+/* 2^13 - 1 ranges a pair: more than the compiler of the policy lets through. */
+#define RANGE_STEPS 13
+
+struct search {
+	void *map;
+	__u32 low;
+	__u32 high; /* one past the last */
+	__u32 conduit;
+	__u16 port;
+	__u8 whole; /* only a range that covers every port counts */
+};
+
+static long search_step(__u32 step, struct search *s)
+{
+	__u32 middle = (s->low + s->high) / 2;
+	struct range *r;
+
+	if (s->low >= s->high)
+		return 1;
+	r = bpf_map_lookup_elem(s->map, &middle);
+	if (!r)
+		return 1;
+	if (s->port < r->low) {
+		s->high = middle;
+		return 0;
+	}
+	if (s->port > r->high) {
+		s->low = middle + 1;
+		return 0;
+	}
+	if (!s->whole || (r->low == 0 && r->high == 0xffff))
+		s->conduit = r->conduit;
+	return 1;
+}
+
+/* The conduit that lets class from reach port on class to, or 0. paired says whether the two
+ * have any conduit over this transport. */
+__u32 __noinline conduit_between(__u32 index, struct pair_key *key, __u16 port, __u8 whole,
+					__u8 *paired)
+{
+	struct search s = {.port = port, .whole = whole};
+	void *map = bpf_map_lookup_elem(&pairs, &index);
+	struct pair *p;
+
+	if (!map || !key || !paired)
+		return 0;
+	p = bpf_map_lookup_elem(map, key);
+	if (!p)
+		return 0;
+	*paired = 1;
+	s.map = bpf_map_lookup_elem(&ranges, &index);
+	if (!s.map)
+		return 0;
+	s.low = p->first;
+	s.high = p->first + p->count;
+	for (int i = 0; i < RANGE_STEPS; i++)
+		if (search_step(i, &s))
+			break;
+	return s.conduit;
+}
+
+static __always_inline struct conduit *conduit(__u32 index, __u32 id)
+{
+	void *map = bpf_map_lookup_elem(&conduits, &index);
+
+	return map ? bpf_map_lookup_elem(map, &id) : NULL;
+}
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* The decision for a frame that no live flow answers for: identity, guard, conduit. */
+#ifndef PENSTOCK_DECIDE_H
+#define PENSTOCK_DECIDE_H
+
+#include "conduit.h"
+
+/* Link-local control traffic that is for the segment, not for a device: the IEEE 802.1 groups
+ * (01:80:c2:00:00:00-0f, with LLDP, LACP, STP and peer delay; -21 for GVRP), MRP
+ * (01:15:4e, IEC 62439-2), DLR (01:21:6c, ODVA), PTP (01:1b:19, IEEE 1588). */
+static __always_inline int is_link_local(const __u8 *mac)
+{
+	__u32 vendor = mac[0] << 16 | mac[1] << 8 | mac[2];
+
+	switch (vendor) {
+	case 0x0180c2:
+		return !mac[3] && !mac[4] && (mac[5] <= 0x0f || mac[5] == 0x21);
+	case 0x01154e:
+	case 0x01216c:
+	case 0x011b19:
+		return 1;
+	}
+	return 0;
+}
+
+/* A frame whose inside the kernel's bridge hook would not see, and which therefore would
+ * reach nobody's inspection: anything but Ethernet II with at most one 802.1Q tag. */
+static __always_inline int inspectable(struct frame *f)
+{
+	return f->is_ip && f->tags <= 1 && (!f->tags || (f->key.tags[0] & 0xf000) == TAG_8021Q);
+}
+
+static __always_inline __u32 transport_of(struct frame *f)
+{
+	return f->is_ip ? f->key.protocol : TRANSPORT_ETHERTYPE;
+}
+
+/* What a conduit's port range is matched with, in the direction of the conduit. */
+static __always_inline __u16 service_of(struct frame *f, int reverse)
+{
+	if (!f->is_ip)
+		return f->ethertype;
+	switch (f->key.protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		return bpf_ntohs(reverse ? source_port(f) : destination_port(f));
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return f->icmp_type;
+	}
+	return 0;
+}
+
+/* Permits d if a conduit covers the frame, read forwards or in reverse. Only a whole-range
+ * conduit covers a fragment, which has no ports to show. */
+int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 reverse)
+{
+	struct identity *from, *to;
+	struct pair_key key = {};
+	struct conduit *c;
+	__u8 paired = 0;
+	__u32 id;
+
+	if (!f || !d)
+		return -1;
+	from = identity(d->index, reverse ? d->destination : d->source);
+	to = identity(d->index, reverse ? d->source : d->destination);
+	if (!from || !to)
+		return deny(d, REASON_NO_CONDUIT);
+	key.transport = transport_of(f);
+	key.from = from->class;
+	key.to = to->class;
+	id = conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &paired);
+	if (!id)
+		return deny(d, f->fragment && paired ? REASON_FRAGMENT : REASON_NO_CONDUIT);
+	c = conduit(d->index, id);
+	if (!c)
+		return deny(d, REASON_NO_CONDUIT);
+	d->conduit = id;
+	d->reverse = reverse;
+	d->observed |= c->observe;
+	d->opens = c->opens;
+	if (c->action == ACTION_INSPECT) {
+		if (f->fragment)
+			return deny(d, REASON_FRAGMENT);
+		if (!inspectable(f))
+			return deny(d, REASON_ENCAPSULATION);
+	}
+	d->action = c->action;
+	d->reason = REASON_PERMITTED;
+	return 0;
+}
+
+static __always_inline int same_zone(struct decision *d)
+{
+	struct identity *from = identity(d->index, d->source);
+	struct identity *to = identity(d->index, d->destination);
+
+	return from && to && from->zone && from->zone == to->zone;
+}
+
+static __always_inline int allow_untracked(struct decision *d, __u8 announce)
+{
+	d->action = ACTION_ALLOW;
+	d->reason = REASON_PERMITTED;
+	d->untracked = 1;
+	d->announce = announce;
+	return 0;
+}
+
+/* Who sends and who receives, with what the policy says of strangers. Returns 1 when that
+ * settles the frame. */
+int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaults *defaults)
+{
+	if (!f || !d || !defaults)
+		return 1;
+	if (resolve_source(f, d) < 0 || resolve_destination(f, d) < 0) {
+		if (defaults->unknown_identity == ACTION_ALLOW &&
+		    (d->reason == REASON_UNKNOWN_SOURCE || d->reason == REASON_UNKNOWN_DESTINATION))
+			allow_untracked(d, 1);
+		return 1;
+	}
+	if (f->deep_tags) {
+		deny(d, REASON_ENCAPSULATION);
+		return 1;
+	}
+	if (f->is_arp) {
+		allow_untracked(d, 0);
+		return 1;
+	}
+	if (defaults->intra_zone == ACTION_ALLOW && same_zone(d)) {
+		allow_untracked(d, 0);
+		return 1;
+	}
+	return 0;
+}
+
+static __always_inline int is_opening_syn(struct frame *f)
+{
+	return f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* Against the conduit's direction, only TCP that is under way may be adopted, from the
+ * conduit's port, and only for a while after a start: a connection that was there before us. */
+static __always_inline int may_adopt_reverse(struct frame *f, struct control_block *control)
+{
+	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_TCP &&
+	       (f->tcp_flags & TCP_ACK) && !(f->tcp_flags & TCP_SYN) &&
+	       f->now < control->adopt_until;
+}
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* Live conversations. A flow's entry answers for its frames in one look-up, in both directions;
+ * identity and conduit are asked when there is none, when the policy changed, or for a SYN,
+ * which always has to be permitted in its own direction. */
+#ifndef PENSTOCK_FLOW_H
+#define PENSTOCK_FLOW_H
+
+#include "decide.h"
+
+/* Idle limits, ns. User space deletes what is over them; here they keep a dead entry from
+ * answering when user space does not run. */
+#define IDLE_TCP_OPEN	 (7200ull * 1000000000)
+#define IDLE_TCP_HALF	 (30ull * 1000000000)
+#define IDLE_TCP_CLOSED	 (10ull * 1000000000)
+#define IDLE_UDP	 (60ull * 1000000000)
+#define IDLE_UDP_STREAM	 (180ull * 1000000000)
+#define IDLE_OTHER	 (30ull * 1000000000)
+
+static __always_inline int flow_closed(struct flow *w)
+{
+	return (w->state & FLOW_RST) ||
+	       (w->state & (FLOW_FIN_A | FLOW_FIN_B)) == (FLOW_FIN_A | FLOW_FIN_B);
+}
+
+static __always_inline __u64 idle_limit(__u8 protocol, struct flow *w)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		if (flow_closed(w))
+			return IDLE_TCP_CLOSED;
+		return w->state & FLOW_ANSWERED ? IDLE_TCP_OPEN : IDLE_TCP_HALF;
+	case IPPROTO_UDP:
+		return w->state & FLOW_ANSWERED ? IDLE_UDP_STREAM : IDLE_UDP;
+	}
+	return IDLE_OTHER;
+}
+
+/* ICMP has no ports: only an echo request of the initiator and the responder's reply to it
+ * belong to a flow, or an echo would carry every other message with its identifier through. */
+static __always_inline int icmp_belongs(struct frame *f, struct flow *w)
+{
+	int forward = w->initiator == f->side;
+
+	switch (f->key.protocol) {
+	case IPPROTO_ICMP:
+		return f->icmp_type == (forward ? 8 : 0);
+	case IPPROTO_ICMPV6:
+		return f->icmp_type == (forward ? 128 : 129);
+	}
+	return 1;
+}
+
+static __always_inline struct flow *live_flow(struct frame *f)
+{
+	struct flow *w;
+
+	if (!f->is_ip || f->fragment || f->deep_tags)
+		return NULL;
+	w = bpf_map_lookup_elem(&flows, &f->key);
+	if (!w || f->now - w->seen > idle_limit(f->key.protocol, w) || !icmp_belongs(f, w))
+		return NULL;
+	return w;
+}
+
+static __always_inline void count_frame(struct frame *f, struct flow *w)
+{
+	struct flow_direction *direction = &w->direction[f->side == SIDE_B];
+
+	direction->frames++;
+	direction->bytes += f->length;
+	w->seen = f->now;
+	if (f->side != w->initiator && !(w->state & FLOW_ANSWERED))
+		w->state |= FLOW_ANSWERED;
+	if (f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_FIN | TCP_RST))) {
+		if (f->tcp_flags & TCP_RST)
+			w->state |= FLOW_RST;
+		if (f->tcp_flags & TCP_FIN)
+			w->state |= f->side == SIDE_A ? FLOW_FIN_A : FLOW_FIN_B;
+	}
+}
+
+/* Takes a free slot for an inspected flow and writes down whose it is. 0 is no slot: user space
+ * never hands out the slot with number 0. */
+static __always_inline __u32 take_slot(struct flow_key *key)
+{
+	struct slot *s;
+	__u32 slot, number;
+
+	if (bpf_map_pop_elem(&free_slots, &slot))
+		return 0;
+	number = slot & MARK_SLOT_MASK;
+	s = bpf_map_lookup_elem(&slots, &number);
+	if (!s)
+		return 0;
+	s->key = *key;
+	s->slot = slot;
+	return slot;
+}
+
+/* The same flow under a new slot generation: the slow path begins its stream anew. For what
+ * it did not see, in an outage, or what belongs to a connection that is over. */
+static __always_inline __u32 bump_slot(__u32 slot)
+{
+	__u32 number = slot & MARK_SLOT_MASK;
+	struct slot *s = bpf_map_lookup_elem(&slots, &number);
+
+	slot = number | ((slot + MARK_SLOT_GEN_ONE) & MARK_SLOT_GEN_MASK);
+	if (s)
+		s->slot = slot;
+	return slot;
+}
+
+static __always_inline void adopt_decision(struct flow *w, struct frame *f, struct decision *d)
+{
+	w->generation = d->generation;
+	w->conduit = d->conduit;
+	w->action = d->action;
+	w->observed = d->observed;
+	w->initiator = d->reverse ? 3 - f->side : f->side;
+	w->source = d->reverse ? d->destination : d->source;
+	w->destination = d->reverse ? d->source : d->destination;
+}
+
+/* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
+int __noinline begin_flow(struct frame *f, struct decision *d)
+{
+	struct flow w = {};
+
+	if (!f || !d)
+		return -1;
+	w.created = f->now;
+	adopt_decision(&w, f, d);
+	if (d->action == ACTION_INSPECT) {
+		w.slot = take_slot(&f->key);
+		if (!w.slot)
+			return deny(d, REASON_TABLE_FULL);
+	}
+	if (f->key.protocol == IPPROTO_TCP && !(f->tcp_flags & TCP_SYN))
+		w.state = FLOW_ADOPTED;
+	count_frame(f, &w);
+	if (bpf_map_update_elem(&flows, &f->key, &w, BPF_ANY)) {
+		if (w.slot)
+			bpf_map_push_elem(&free_slots, &w.slot, 0);
+		return deny(d, REASON_TABLE_FULL);
+	}
+	d->slot = w.slot;
+	d->announce = 1;
+	return 0;
+}
+
+/* A conversation that is known but has to be asked for again: after a policy change, or
+ * because a SYN begins it anew. The entry stays where it is, its slot with it. */
+int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
+{
+	if (!f || !d || !w)
+		return -1;
+	adopt_decision(w, f, d);
+	if (d->action == ACTION_INSPECT && !w->slot) {
+		w->slot = take_slot(&f->key);
+		if (!w->slot)
+			return deny(d, REASON_TABLE_FULL);
+	}
+	if (is_opening_syn(f)) {
+		d->announce = flow_closed(w);
+		w->state = 0;
+	}
+	count_frame(f, w);
+	d->slot = w->slot;
+	return 0;
+}
+
+static __always_inline void answer_from_flow(struct frame *f, struct decision *d, struct flow *w)
+{
+	d->action = w->action;
+	d->reason = REASON_PERMITTED;
+	d->conduit = w->conduit;
+	d->observed |= w->observed;
+	d->slot = w->slot;
+	d->reverse = w->initiator != f->side;
+	d->source = d->reverse ? w->destination : w->source;
+	d->destination = d->reverse ? w->source : w->destination;
+	count_frame(f, w);
+}
+
+/* Ends what the policy in force no longer permits. */
+static __always_inline void end_flow(struct frame *f, struct flow *w)
+{
+	__u32 slot = w->slot;
+
+	bpf_map_delete_elem(&flows, &f->key);
+	if (slot) {
+		slot = bump_slot(slot);
+		bpf_map_push_elem(&free_slots, &slot, 0);
+	}
+}
+
+static __always_inline int decide_syn(struct frame *f, struct decision *d, struct flow *w)
+{
+	int other_way = w && w->initiator != f->side && !flow_closed(w);
+
+	if (permit_by_conduit(f, d, 0) < 0) {
+		if (other_way)
+			deny(d, REASON_TCP_STATE);
+		return -1;
+	}
+	if (other_way)
+		return deny(d, REASON_TCP_STATE);
+	return w ? renew_flow(f, d, w) : begin_flow(f, d);
+}
+
+static __always_inline int decide_known(struct frame *f, struct decision *d, struct flow *w)
+{
+	if (permit_by_conduit(f, d, w->initiator != f->side) == 0)
+		return renew_flow(f, d, w);
+	end_flow(f, w);
+	return -1;
+}
+
+static __always_inline int decide_new(struct frame *f, struct decision *d, struct control_block *control)
+{
+	if (permit_by_conduit(f, d, 0) < 0) {
+		__u8 reason = d->reason;
+
+		if (!may_adopt_reverse(f, control) || permit_by_conduit(f, d, 1) < 0)
+			return deny(d, reason);
+	} else if (f->key.protocol == IPPROTO_TCP && f->is_ip && !f->fragment &&
+		   (f->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+		/* The second step of a handshake whose first was never seen. */
+		return deny(d, REASON_TCP_STATE);
+	}
+	if (!f->is_ip || f->fragment)
+		return 0;
+	return begin_flow(f, d);
+}
+
+/* The verdict for one frame. */
+static __always_inline void decide(struct frame *f, struct decision *d, struct control_block *control,
+				   struct policy_defaults *defaults)
+{
+	struct flow *w = live_flow(f);
+
+	if (w && w->generation == d->generation && !is_opening_syn(f)) {
+		answer_from_flow(f, d, w);
+		return;
+	}
+	if (resolve(f, d, defaults)) {
+		if (w && d->action == ACTION_DENY)
+			end_flow(f, w);
+		return;
+	}
+	if (is_opening_syn(f))
+		decide_syn(f, d, w);
+	else if (w)
+		decide_known(f, d, w);
+	else
+		decide_new(f, d, control);
+}
+
+#endif

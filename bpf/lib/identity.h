@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* Who sends, and who shall receive. MAC first; a router's MAC leads to the address behind it.
+ * The guard ties an identity to its side, its VLANs and its addresses. */
+#ifndef PENSTOCK_IDENTITY_H
+#define PENSTOCK_IDENTITY_H
+
+#include "decision.h"
+
+static __always_inline __u32 identity_of_mac(__u32 index, const __u8 *mac)
+{
+	struct mac_key key = {};
+	void *map = bpf_map_lookup_elem(&macs, &index);
+	__u32 *id;
+
+	if (!map)
+		return 0;
+	__builtin_memcpy(key.mac, mac, 6);
+	id = bpf_map_lookup_elem(map, &key);
+	return id ? *id : 0;
+}
+
+enum end { SOURCE, DESTINATION };
+
+/* Whom the frame's address means, for one that carries holder's MAC; holder 0: whose it is. */
+__u32 __noinline identity_of_address(struct frame *f, __u32 index, __u32 holder, enum end end)
+{
+	struct address_key key = {.prefix_length = 32 + 128, .holder = bpf_htonl(holder)};
+	void *map = bpf_map_lookup_elem(&addresses, &index);
+	__u32 *id;
+
+	if (!map || !f)
+		return 0;
+	__builtin_memcpy(key.address, end == SOURCE ? source_ip(f) : destination_ip(f), 16);
+	id = bpf_map_lookup_elem(map, &key);
+	return id ? *id : 0;
+}
+
+static __always_inline struct identity *identity(__u32 index, __u32 id)
+{
+	void *map = bpf_map_lookup_elem(&identities, &index);
+
+	return map ? bpf_map_lookup_elem(map, &id) : NULL;
+}
+
+static __always_inline int is_multicast_mac(const __u8 *mac)
+{
+	return mac[0] & 1;
+}
+
+static __always_inline int is_zero_ip(const __u8 *ip)
+{
+	const __u32 *w = (const __u32 *)ip;
+
+	return !(w[0] | w[1]) && (w[2] == 0 || w[2] == bpf_htonl(0xffff)) && !w[3];
+}
+
+/* A VLAN on which the identity may be seen. A priority tag (identifier 0) is no VLAN
+ * (IEEE 802.1Q 6.9). With two tags the outer one is the VLAN of this segment. */
+static __always_inline int vlan_permitted(struct identity *who, struct frame *f)
+{
+	__u16 vid = f->key.tags[0] & 0x0fff;
+
+	if (!vid)
+		return who->untagged;
+	return (who->vlans[vid / 64] >> (vid % 64)) & 1;
+}
+
+/* Whose address is it, for a frame that carries holder's MAC? An identity without addresses of
+ * its own may use each that belongs to nobody. Returns 0 where nobody may use it. */
+static __always_inline __u32 owner_behind(struct frame *f, __u32 index, __u32 holder,
+					  struct identity *who, enum end end)
+{
+	__u32 id = identity_of_address(f, index, holder, end);
+
+	if (id || !who->unbound)
+		return id;
+	return identity_of_address(f, index, 0, end) ? 0 : holder;
+}
+
+/* Resolves and guards the sender. d->source is set as far as it is known, for the event. */
+int __noinline resolve_source(struct frame *f, struct decision *d)
+{
+	struct identity *who;
+	__u32 id, owner;
+
+	if (!f || !d)
+		return -1;
+	id = identity_of_mac(d->index, source_mac(f));
+	if (!id) {
+		/* A stranger that uses somebody's address is more than a stranger. */
+		if (f->is_ip && identity_of_address(f, d->index, 0, SOURCE))
+			return deny(d, REASON_ADDRESS_SPOOFED);
+		if (f->is_arp && identity_of_address(f, d->index, 0, SOURCE))
+			return deny(d, REASON_ARP_SPOOFED);
+		return deny(d, REASON_UNKNOWN_SOURCE);
+	}
+	d->source = id;
+	who = identity(d->index, id);
+	if (!who)
+		return deny(d, REASON_UNKNOWN_SOURCE);
+	if (who->side != f->side)
+		return deny(d, REASON_WRONG_PORT);
+	if (!vlan_permitted(who, f))
+		return deny(d, REASON_VLAN_NOT_PERMITTED);
+	if (f->is_arp) {
+		/* RFC 5227: a probe claims nothing. Everything else claims the sender's
+		 * address, which has to be the device's own: no proxy ARP. */
+		if (f->arp_foreign_hardware)
+			return deny(d, REASON_ARP_SPOOFED);
+		if (f->arp_probe)
+			return 0;
+		return owner_behind(f, d->index, id, who, SOURCE) == id ?
+			       0 : deny(d, REASON_ARP_SPOOFED);
+	}
+	if (!f->is_ip)
+		return 0;
+	/* A device that boots asks from 0.0.0.0 (RFC 2131 4.1) or from :: (RFC 4862 5.4.2). */
+	if (is_zero_ip(source_ip(f)))
+		return 0;
+	owner = owner_behind(f, d->index, id, who, SOURCE);
+	if (owner) {
+		d->source = owner;
+		return 0;
+	}
+	if (who->kind == KIND_ROUTER && !identity_of_address(f, d->index, 0, SOURCE))
+		return deny(d, REASON_UNKNOWN_SOURCE);
+	return deny(d, REASON_ADDRESS_SPOOFED);
+}
+
+int __noinline resolve_destination(struct frame *f, struct decision *d)
+{
+	struct identity *who;
+	__u32 id;
+
+	if (!f || !d)
+		return -1;
+	id = identity_of_mac(d->index, destination_mac(f));
+	/* A group by its IP address: holder 0 lists groups too. */
+	if (!id && is_multicast_mac(destination_mac(f)) && f->is_ip)
+		id = identity_of_address(f, d->index, 0, DESTINATION);
+	if (!id)
+		return deny(d, REASON_UNKNOWN_DESTINATION);
+	who = identity(d->index, id);
+	if (!who)
+		return deny(d, REASON_UNKNOWN_DESTINATION);
+	if (who->side == f->side) {
+		d->destination = id;
+		d->silent = 1;
+		return deny(d, REASON_SAME_SIDE);
+	}
+	if (f->is_ip && (who->kind == KIND_DEVICE || who->kind == KIND_ROUTER)) {
+		/* A device that forwards could carry the frame on to another address, so the
+		 * address has to be one of those that this MAC stands for. */
+		id = owner_behind(f, d->index, id, who, DESTINATION);
+		if (!id)
+			return deny(d, REASON_UNKNOWN_DESTINATION);
+	}
+	d->destination = id;
+	return 0;
+}
+
+#endif

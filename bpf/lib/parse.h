@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* From bytes to the fields that decide. Nothing is read before its length was checked, and a
+ * frame that ends early is malformed, never a guess. */
+#ifndef PENSTOCK_PARSE_H
+#define PENSTOCK_PARSE_H
+
+#include "../maps.h"
+
+#define ETH_P_IP_	0x0800
+#define ETH_P_ARP_	0x0806
+#define ETH_P_IPV6_	0x86dd
+#define ETH_P_8021Q_	0x8100
+#define ETH_P_8021AD_	0x88a8
+#define ETH_P_QINQ1_	0x9100
+#define ETH_P_802_3_MIN_ 0x0600
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define EXTENSION_HEADERS_MAX 8
+
+struct frame {
+	__u64 now; /* CLOCK_MONOTONIC_COARSE, ns */
+	struct flow_key key; /* complete for IP with ports; else MACs and tags */
+	__be32 reserved;
+	__u16 length;
+	__u16 network; /* offset of what follows the Ethernet header and its tags */
+	__u16 ethertype; /* host byte order; 0 for 802.3 with LLC */
+	__u8 side;
+	__u8 tags;
+	__u8 is_ip;
+	__u8 is_arp;
+	__u8 fragment;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 deep_tags; /* more than two tags */
+	__u8 arp_probe;
+	__u8 arp_foreign_hardware; /* the sender in the body is not the sender of the frame */
+};
+
+/* A place in the frame. Fails by returning NULL, after which nothing more may be read. */
+struct cursor {
+	void *at;
+	void *end;
+};
+
+static __always_inline void *take(struct cursor *c, __u32 n)
+{
+	void *here = c->at;
+
+	if (here + n > c->end)
+		return NULL;
+	c->at = here + n;
+	return here;
+}
+
+static __always_inline void map_ipv4(__u8 to[16], const void *from)
+{
+	__u32 *words = (__u32 *)to;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	__builtin_memcpy(&words[3], from, 4);
+}
+
+/* The ends of a key by geometry: what side a sends is from a to b. */
+static __always_inline __u8 *source_ip(struct frame *f)
+{
+	return f->side == SIDE_A ? f->key.ip_a : f->key.ip_b;
+}
+
+static __always_inline __u8 *destination_ip(struct frame *f)
+{
+	return f->side == SIDE_A ? f->key.ip_b : f->key.ip_a;
+}
+
+static __always_inline __u8 *source_mac(struct frame *f)
+{
+	return f->side == SIDE_A ? f->key.mac_a : f->key.mac_b;
+}
+
+static __always_inline __u8 *destination_mac(struct frame *f)
+{
+	return f->side == SIDE_A ? f->key.mac_b : f->key.mac_a;
+}
+
+static __always_inline void set_ports(struct frame *f, __be16 source, __be16 destination)
+{
+	if (f->side == SIDE_A) {
+		f->key.port_a = source;
+		f->key.port_b = destination;
+	} else {
+		f->key.port_b = source;
+		f->key.port_a = destination;
+	}
+}
+
+static __always_inline __be16 source_port(struct frame *f)
+{
+	return f->side == SIDE_A ? f->key.port_a : f->key.port_b;
+}
+
+static __always_inline __be16 destination_port(struct frame *f)
+{
+	return f->side == SIDE_A ? f->key.port_b : f->key.port_a;
+}
+
+static __always_inline __u16 tag_kind(__u16 ethertype)
+{
+	switch (ethertype) {
+	case ETH_P_8021Q_:
+		return TAG_8021Q;
+	case ETH_P_8021AD_:
+		return TAG_8021AD;
+	case ETH_P_QINQ1_:
+		return TAG_9100;
+	}
+	return 0;
+}
+
+/* Reads the Ethernet header and at most two tags; a third sets deep_tags, and its frame is
+ * never looked into. */
+static __always_inline int parse_ethernet(struct cursor *c, struct frame *f)
+{
+	struct ethhdr *eth = take(c, sizeof(*eth));
+	__u16 kind;
+
+	if (!eth)
+		return -1;
+	__builtin_memcpy(f->side == SIDE_A ? f->key.mac_a : f->key.mac_b, eth->h_source, 6);
+	__builtin_memcpy(f->side == SIDE_A ? f->key.mac_b : f->key.mac_a, eth->h_dest, 6);
+	f->ethertype = bpf_ntohs(eth->h_proto);
+
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		__be16 *tag;
+
+		kind = tag_kind(f->ethertype);
+		if (!kind)
+			break;
+		tag = take(c, 4);
+		if (!tag)
+			return -1;
+		f->key.tags[i] = kind | (bpf_ntohs(tag[0]) & 0x0fff);
+		f->ethertype = bpf_ntohs(tag[1]);
+		f->tags = i + 1;
+	}
+	f->deep_tags = tag_kind(f->ethertype) != 0;
+	if (f->ethertype < ETH_P_802_3_MIN_)
+		f->ethertype = 0;
+	return 0;
+}
+
+/* The first eight bytes of ICMP and ICMPv6, as an echo has them (RFC 792, RFC 4443 4.1). */
+struct icmp_echo {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 identifier;
+	__be16 sequence;
+};
+
+static __always_inline int parse_ports(struct cursor *c, struct frame *f)
+{
+	struct tcphdr *tcp;
+	struct udphdr *udp;
+	struct icmp_echo *icmp;
+
+	switch (f->key.protocol) {
+	case IPPROTO_TCP:
+		tcp = take(c, sizeof(*tcp));
+		if (!tcp || tcp->doff < 5)
+			return -1;
+		set_ports(f, tcp->source, tcp->dest);
+		f->tcp_flags = ((__u8 *)tcp)[13];
+		return 0;
+	case IPPROTO_UDP:
+		udp = take(c, sizeof(*udp));
+		if (!udp)
+			return -1;
+		set_ports(f, udp->source, udp->dest);
+		return 0;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		icmp = take(c, sizeof(*icmp));
+		if (!icmp)
+			return -1;
+		f->icmp_type = icmp->type;
+		/* The identifier stands for both ports, so that a reply finds its request. */
+		set_ports(f, icmp->identifier, icmp->identifier);
+		return 0;
+	}
+	return 0;
+}
+
+static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
+{
+	struct iphdr *ip = take(c, sizeof(*ip));
+	__u32 total, options;
+
+	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return -1;
+	total = bpf_ntohs(ip->tot_len);
+	options = (ip->ihl - 5) * 4;
+	if (total < sizeof(*ip) + options || total > f->length - f->network)
+		return -1;
+	map_ipv4(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr);
+	map_ipv4(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr);
+	f->key.protocol = ip->protocol;
+	f->is_ip = 1;
+	f->fragment = (ip->frag_off & bpf_htons(0x3fff)) != 0;
+	if (f->fragment)
+		return 0;
+	if (options && !take(c, options))
+		return -1;
+	return parse_ports(c, f);
+}
+
+static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
+{
+	struct ipv6hdr *ip = take(c, sizeof(*ip));
+	__u8 next;
+
+	if (!ip || ip->version != 6)
+		return -1;
+	if (bpf_ntohs(ip->payload_len) + sizeof(*ip) > f->length - f->network)
+		return -1;
+	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr, 16);
+	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr, 16);
+	f->is_ip = 1;
+	next = ip->nexthdr;
+
+	/* Hop-by-hop, routing, destination options and fragment headers are walked; a chain
+	 * that is longer than the bound keeps its last header's number, which no conduit
+	 * names, so that it is denied. */
+#pragma unroll
+	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
+		__u8 *header;
+
+		if (next == IPPROTO_FRAGMENT) {
+			header = take(c, 8);
+			if (!header)
+				return -1;
+			f->fragment = 1;
+			f->key.protocol = header[0];
+			return 0;
+		}
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
+			break;
+		header = take(c, 8);
+		if (!header)
+			return -1;
+		next = header[0];
+		if (!take(c, header[1] * 8))
+			return -1;
+	}
+	f->key.protocol = next;
+	return parse_ports(c, f);
+}
+
+struct arp_body {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_length;
+	__u8 protocol_length;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__u8 sender_ip[4];
+	__u8 target_mac[6];
+	__u8 target_ip[4];
+} __attribute__((packed));
+
+/* ARP (RFC 826). The addresses land where those of an IP frame would, so that the guard and
+ * the events read them in one way. */
+static __always_inline int parse_arp(struct cursor *c, struct frame *f)
+{
+	struct arp_body *arp = take(c, sizeof(*arp));
+	__u8 *mac = source_mac(f);
+	__u32 difference = 0;
+
+	if (!arp || arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP_) ||
+	    arp->hardware_length != 6 || arp->protocol_length != 4)
+		return -1;
+	map_ipv4(source_ip(f), arp->sender_ip);
+	map_ipv4(destination_ip(f), arp->target_ip);
+	f->is_arp = 1;
+#pragma unroll
+	for (int i = 0; i < 6; i++)
+		difference |= arp->sender_mac[i] ^ mac[i];
+	f->arp_foreign_hardware = difference != 0;
+	f->arp_probe = (arp->sender_ip[0] | arp->sender_ip[1] | arp->sender_ip[2] | arp->sender_ip[3]) == 0;
+	return 0;
+}
+
+/* Fills f from the frame. Returns -1 for one that ends early or contradicts itself; f then
+ * holds what was read up to there, which is what its event shows.
+ *
+ * Like every function here that is not static, it is verified by itself and not once more for
+ * each way that leads to it: that keeps the program small in the verifier's eyes. */
+int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
+{
+	void *data = (void *)(long)ctx->data;
+	struct cursor c = {.at = data, .end = (void *)(long)ctx->data_end};
+
+	if (!f)
+		return -1;
+	if (parse_ethernet(&c, f) < 0)
+		return -1;
+	f->network = c.at - data;
+	if (f->deep_tags)
+		return 0;
+	switch (f->ethertype) {
+	case ETH_P_IP_:
+		return parse_ipv4(&c, f);
+	case ETH_P_IPV6_:
+		return parse_ipv6(&c, f);
+	case ETH_P_ARP_:
+		return parse_arp(&c, f);
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* The maps. Those of the policy exist twice behind an outer map: the generation's low bit says
+ * which is in force. Inner maps are made by user space in the size that the policy needs; the
+ * sizes given here are those of the empty templates that the verifier sees. */
+#ifndef PENSTOCK_MAPS_H
+#define PENSTOCK_MAPS_H
+
+#include "types.h"
+
+#define MAX_FLOWS 131072
+#define MAX_SLOTS 65536
+#define MAX_CONDUITS 16384
+#define GENERATIONS 2
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct control_block);
+} control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GENERATIONS);
+	__type(key, __u32);
+	__type(value, struct policy_defaults);
+} defaults SEC(".maps");
+
+#define GENERATION_OF(name, inner)                     \
+	struct {                                       \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); \
+		__uint(max_entries, GENERATIONS);      \
+		__type(key, __u32);                    \
+		__array(values, inner);                \
+	} name SEC(".maps")
+
+struct mac_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mac_key);
+	__type(value, __u32);
+};
+GENERATION_OF(macs, struct mac_map);
+
+struct address_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_key);
+	__type(value, __u32);
+};
+GENERATION_OF(addresses, struct address_map);
+
+struct identity_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, struct identity);
+};
+GENERATION_OF(identities, struct identity_map);
+
+struct pair_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pair_key);
+	__type(value, struct pair);
+};
+GENERATION_OF(pairs, struct pair_map);
+
+struct range_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, struct range);
+};
+GENERATION_OF(ranges, struct range_map);
+
+struct conduit_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, struct conduit);
+};
+GENERATION_OF(conduits, struct conduit_map);
+
+/* Per-CPU arrays cannot vary in size behind an outer map, so both generations share one:
+ * conduit c of generation g counts at (g & 1) * MAX_CONDUITS + c. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, GENERATIONS * MAX_CONDUITS);
+	__type(key, __u32);
+	__type(value, struct conduit_counter);
+} conduit_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_FLOWS);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Slots that no flow holds, filled by user space, which also gives them back. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, MAX_SLOTS);
+	__type(value, __u32);
+} free_slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* Side to port. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, __u32);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASON_COUNT);
+	__type(key, __u32);
+	__type(value, struct reason_counter);
+} reasons SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+/* One ring for both sides: the copies of a flow stay in the order of the wire. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 22);
+} tap SEC(".maps");
+
+struct tap_counter {
+	__u64 copied;
+	__u64 lost;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tap_counter);
+} tap_counters SEC(".maps");
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* What the fast path and user space exchange. Every structure and number here is written once:
+ * bpf2go emits the Go side, and a test compares the enumerations with package verdict.
+ *
+ * Whatever changes the meaning of a pinned map or of the metadata raises LAYOUT_VERSION. */
+#ifndef PENSTOCK_TYPES_H
+#define PENSTOCK_TYPES_H
+
+#define LAYOUT_VERSION 1
+
+enum penstock_action {
+	ACTION_UNDECIDED,
+	ACTION_DENY,
+	ACTION_ALLOW,
+	ACTION_INSPECT,
+};
+
+/* The same list, in the same order, as internal/verdict/reason.go. Append only. */
+enum penstock_reason {
+	REASON_NONE,
+	REASON_PERMITTED,
+	REASON_NO_CONDUIT,
+	REASON_UNKNOWN_SOURCE,
+	REASON_UNKNOWN_DESTINATION,
+	REASON_ADDRESS_SPOOFED,
+	REASON_WRONG_PORT,
+	REASON_ARP_SPOOFED,
+	REASON_FUNCTION_NOT_PERMITTED,
+	REASON_ADDRESS_NOT_PERMITTED,
+	REASON_VALUE_NOT_PERMITTED,
+	REASON_UNIT_NOT_PERMITTED,
+	REASON_OBJECT_NOT_PERMITTED,
+	REASON_POINT_NOT_PERMITTED,
+	REASON_SERVICE_NOT_PERMITTED,
+	REASON_PATH_NOT_PERMITTED,
+	REASON_TAG_NOT_PERMITTED,
+	REASON_ROUTE_NOT_PERMITTED,
+	REASON_UNSOLICITED_REPLY,
+	REASON_MALFORMED,
+	REASON_STREAM_GAP,
+	REASON_STREAM_OVERLAP,
+	REASON_FRAGMENT,
+	REASON_RATE_EXCEEDED,
+	REASON_TCP_OPTION,
+	REASON_TCP_STATE,
+	REASON_ENCAPSULATION,
+	REASON_VLAN_NOT_PERMITTED,
+	REASON_QUEUE_FULL,
+	REASON_TABLE_FULL,
+	REASON_OUTAGE_CLOSED,
+	REASON_OUTAGE_OPEN,
+	REASON_BAD_CHECKSUM,
+	REASON_NO_VERDICT,
+	REASON_SAME_SIDE,
+	REASON_LINK_LOCAL,
+	REASON_UNINSPECTABLE,
+	REASON_RESYNCHRONISING,
+	REASON_NOT_TCP,
+	REASON_CONNECTION_ENDED,
+	REASON_COUNT,
+};
+
+enum penstock_side {
+	SIDE_ANY,
+	SIDE_A,
+	SIDE_B,
+};
+
+enum penstock_kind {
+	KIND_DEVICE,
+	KIND_ROUTER,
+	KIND_BEHIND,
+	KIND_BROADCAST,
+	KIND_GROUP,
+};
+
+/* The mark of a frame that the fast path hands to the slow path, and of what comes back:
+ *
+ *   31..28 kind   27 side (0 a, 1 b)   26 queue (1 opens in an outage)
+ *   25..18 generation of the slot      17..0 flow slot */
+#define MARK_KIND_MASK	  0xf0000000u
+#define MARK_INSPECT	  0x50000000u /* waits for a verdict */
+#define MARK_PERMITTED	  0x60000000u /* the slow path's verdict: may leave */
+#define MARK_OWN	  0x70000000u /* a frame of ours, such as a reset */
+#define MARK_SIDE_B	  0x08000000u
+#define MARK_QUEUE_OPENS  0x04000000u
+#define MARK_SLOT_MASK	  0x0003ffffu
+#define MARK_KEY_MASK	  0x03ffffffu /* slot and its generation: one inspected flow */
+#define MARK_SLOT_GEN_ONE 0x00040000u
+#define MARK_SLOT_GEN_MASK 0x03fc0000u
+
+/* Metadata in front of a frame, from XDP to the tcx marker. The magic carries the layout, so
+ * metadata of another program or of another version is never a pass. */
+#define METADATA_MAGIC (0x50656e00u + LAYOUT_VERSION)
+
+struct metadata {
+	__u32 magic;
+	__u32 mark;
+};
+
+/* A tag as flows and events keep it: 0 is no tag, else the kind in the upper four bits. */
+#define TAG_8021Q  0x1000
+#define TAG_8021AD 0x2000
+#define TAG_9100   0x3000
+
+/* One conversation, written from the wire's geometry rather than from who began it: the end
+ * on side a first. Both directions thus share one entry, without a comparison. Addresses are
+ * in network byte order, IPv4 as ::ffff:a.b.c.d; ports in network byte order, and for ICMP
+ * echo the identifier on both ends. */
+struct flow_key {
+	__u8 mac_a[6];
+	__u8 mac_b[6];
+	__u8 ip_a[16];
+	__u8 ip_b[16];
+	__be16 port_a;
+	__be16 port_b;
+	__u16 tags[2];
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+/* What TCP has shown, for expiry. One bit an end: the end on side a is bit 0. */
+#define FLOW_FIN_A     0x01
+#define FLOW_FIN_B     0x02
+#define FLOW_RST       0x04
+#define FLOW_ANSWERED  0x08 /* the responder has spoken */
+#define FLOW_ADOPTED   0x10 /* begun without its SYN */
+#define FLOW_PASSED    0x20 /* frames passed uninspected in an outage since the last bump */
+
+struct flow_direction {
+	__u64 frames;
+	__u64 bytes;
+};
+
+struct flow {
+	__u32 generation; /* of the policy that gave the verdict */
+	__u32 conduit;
+	__u32 slot; /* slot and its generation as in the mark; 0 has none */
+	__u8 action;
+	__u8 initiator; /* side */
+	__u8 state;
+	__u8 observed; /* forwarded whatever the slow path would say */
+	__u32 source; /* identity of the initiator */
+	__u32 destination;
+	__u64 created; /* CLOCK_MONOTONIC, ns */
+	__u64 seen;
+	struct flow_direction direction[2]; /* 0: from side a */
+};
+
+/* Which flow holds a slot. */
+struct slot {
+	struct flow_key key;
+	__u32 slot; /* with the generation in force */
+};
+
+/* MAC address, padded so that the key has no hole. */
+struct mac_key {
+	__u8 mac[6];
+	__u8 reserved[2];
+};
+
+struct address_key {
+	__u32 prefix_length; /* over holder and address: 32 + bits */
+	__be32 holder;	     /* identity whose MAC the frame carries; 0: any, "whose is it" */
+	__u8 address[16];
+};
+
+struct identity {
+	__u32 class;
+	__u16 zone;
+	__u8 side;
+	__u8 kind;
+	__u8 unbound; /* owns no addresses: may use each that belongs to nobody */
+	__u8 untagged;
+	__u8 reserved[6];
+	__u64 vlans[64]; /* one bit a VLAN identifier */
+};
+
+#define TRANSPORT_ETHERTYPE 256
+
+struct pair_key {
+	__u32 from;
+	__u32 to;
+	__u32 transport; /* IP protocol number, or TRANSPORT_ETHERTYPE */
+};
+
+struct pair {
+	__u32 first;
+	__u32 count;
+};
+
+struct range {
+	__u16 low;
+	__u16 high;
+	__u32 conduit;
+};
+
+struct conduit {
+	__u8 action;
+	__u8 observe;
+	__u8 opens; /* in an outage */
+	__u8 reserved;
+};
+
+/* What holds for a policy as a whole. Two of them, picked by the generation's low bit. */
+struct policy_defaults {
+	__u32 generation;
+	__u8 enforce; /* 0: discover or observe, nothing is held */
+	__u8 unknown_identity;
+	__u8 intra_zone;
+	__u8 arp_guard;
+	__u8 link_local;
+	__u8 reserved[3];
+};
+
+/* The one word that a policy change flips, and what changes without a policy. */
+struct control_block {
+	__u32 generation; /* 0: no policy, deny */
+	__u32 reserved;
+	__u64 adopt_until;	 /* CLOCK_MONOTONIC, ns: reverse adoption ends */
+	__u64 heartbeat_timeout; /* ns */
+	__u64 beats[2];		 /* CLOCK_MONOTONIC, ns: queue that closes, queue that opens */
+	__u64 bypass;		 /* not 0: everything is forwarded and counted, by order */
+};
+
+/* Per CPU and per reason: what was decided, what was told, what was not told. */
+struct reason_counter {
+	__u64 frames;
+	__u64 bytes;
+	__u64 events_lost; /* by the rate limit or a full ring */
+	__u64 window;	   /* start of the limit's second, ns */
+	__u64 told;	   /* events in that second */
+};
+
+struct conduit_counter {
+	__u64 allowed;
+	__u64 denied;
+	__u64 uninspected;
+	__u64 inspected;
+};
+
+#define EVENTS_PER_SECOND 64 /* for each reason and CPU */
+
+struct event {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u32 generation;
+	__u32 conduit;
+	__u32 source;
+	__u32 destination;
+	__u8 action;
+	__u8 reason;
+	__u8 side;
+	__u8 observed; /* forwarded all the same */
+	__u8 source_mac[6];
+	__u8 destination_mac[6];
+	__u16 tags[2];
+	__u16 ethertype; /* host byte order; 0 for 802.3 with LLC */
+	__u16 length;
+	__u8 source_ip[16];
+	__u8 destination_ip[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 is_ip; /* the addresses hold something: IP or ARP */
+	__u8 icmp_type;
+	__u8 tcp_flags;
+};
+
+/* A copy of a frame for the observing pipeline. The frame follows. */
+struct tap_header {
+	__u64 time;
+	__u32 key; /* as MARK_KEY_MASK */
+	__u16 length;
+	__u16 network; /* offset of the IP header in the frame */
+	__u8 side;
+	__u8 reserved[7];
+};
+
+#endif

@@ -1,0 +1,209 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Port is one of the two interfaces, as the network namespace of the calling thread knows it.
+type Port struct {
+	Name  string
+	Index int
+}
+
+// XDPMode is how XDP runs on a port.
+type XDPMode string
+
+// The modes: in the driver, or in the kernel's generic hook where the driver has none.
+const (
+	XDPNative  XDPMode = "native"
+	XDPGeneric XDPMode = "generic"
+)
+
+// portLink is one attachment, pinned so that it outlives the daemon.
+type portLink struct {
+	link.Link
+	pin string
+}
+
+// AttachXDP puts the entry programs on the ports: a on side a, b on side b. Ports that already
+// carry ours, from a daemon before, get the new program in place. It has to be called in the
+// ports' network namespace; on failure what it attached itself is detached again.
+func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
+	if err := d.setPorts(a, b); err != nil {
+		return modes, err
+	}
+	for i, at := range []struct {
+		port    Port
+		program *ebpf.Program
+		pin     string
+	}{{a, d.objects.PortA, "xdp_a"}, {b, d.objects.PortB, "xdp_b"}} {
+		if modes[i], err = d.attachXDP(at.port, at.program, at.pin); err != nil {
+			return modes, err
+		}
+	}
+	return modes, nil
+}
+
+// AttachGate puts the marker at the ingress and the exit gate at the egress of both ports.
+// Called in the ports' network namespace, after AttachXDP and before the ports forward.
+func (d *Datapath) AttachGate(a, b Port) error {
+	for _, at := range []struct {
+		port    Port
+		program *ebpf.Program
+		attach  ebpf.AttachType
+		pin     string
+	}{
+		{a, d.objects.ExitGate, ebpf.AttachTCXEgress, "gate_a"},
+		{b, d.objects.ExitGate, ebpf.AttachTCXEgress, "gate_b"},
+		{a, d.objects.Marker, ebpf.AttachTCXIngress, "marker_a"},
+		{b, d.objects.Marker, ebpf.AttachTCXIngress, "marker_b"},
+	} {
+		if err := d.attachTCX(at.port, at.program, at.attach, at.pin); err != nil {
+			return err
+		}
+	}
+	return removeOtherLayouts(d.config.PinDir)
+}
+
+func (d *Datapath) setPorts(a, b Port) error {
+	for side, port := range map[uint32]Port{1: a, 2: b} {
+		if err := d.objects.Ports.Put(side, uint32(port.Index)); err != nil {
+			return fmt.Errorf("enter port %s for redirection: %w", port.Name, err)
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) attachXDP(port Port, program *ebpf.Program, pin string) (XDPMode, error) {
+	mode, found, err := d.replaceXDP(port, program, pin)
+	if found || err != nil {
+		return mode, err
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: port.Index, Flags: link.XDPDriverMode})
+	mode = XDPNative
+	if err != nil {
+		native := err
+		mode = XDPGeneric
+		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: port.Index, Flags: link.XDPGenericMode})
+		if err != nil {
+			return mode, fmt.Errorf("attach XDP to port %s: %w (in the driver: %w): is another XDP program on it? ip link show %s tells", port.Name, err, native, port.Name)
+		}
+	}
+	return mode, d.keep(l, pin+"_"+string(mode))
+}
+
+// replaceXDP looks for our link from before. The pin's name says the mode, which the kernel
+// does not tell of a link.
+func (d *Datapath) replaceXDP(port Port, program *ebpf.Program, pin string) (XDPMode, bool, error) {
+	for _, mode := range []XDPMode{XDPNative, XDPGeneric} {
+		found, err := d.replace(port, program, pin+"_"+string(mode))
+		if found || err != nil {
+			return mode, found, err
+		}
+	}
+	return "", false, nil
+}
+
+func (d *Datapath) attachTCX(port Port, program *ebpf.Program, attach ebpf.AttachType, pin string) error {
+	if found, err := d.replace(port, program, pin); found || err != nil {
+		return err
+	}
+	anchor := link.Head()
+	if attach == ebpf.AttachTCXEgress {
+		anchor = link.Tail() // nothing after it may change the mark
+	}
+	l, err := link.AttachTCX(link.TCXOptions{
+		Interface: port.Index, Program: program, Attach: attach, Anchor: anchor,
+	})
+	if err != nil {
+		return fmt.Errorf("attach %s to port %s: %w: the kernel has to be 6.6 or newer", pin, port.Name, err)
+	}
+	return d.keep(l, pin)
+}
+
+// replace puts program into the pinned link of that name, if it still stands on the port. A
+// link whose port is gone, or is another one by now, is forgotten.
+func (d *Datapath) replace(port Port, program *ebpf.Program, pin string) (bool, error) {
+	path := d.linkPath(pin)
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open the pinned link %s: %w", path, err)
+	}
+	if linkIndex(l) != port.Index {
+		return false, errors.Join(l.Unpin(), l.Close())
+	}
+	if err := l.Update(program); err != nil {
+		l.Close()
+		return false, fmt.Errorf("replace the program of %s on port %s: %w", pin, port.Name, err)
+	}
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	d.links = append(d.links, &portLink{Link: l, pin: path})
+	return true, nil
+}
+
+// linkIndex is the interface that a link stands on; 0 when that interface is gone.
+func linkIndex(l link.Link) int {
+	info, err := l.Info()
+	if err != nil {
+		return 0
+	}
+	if x := info.XDP(); x != nil {
+		return int(x.Ifindex)
+	}
+	if x := info.TCX(); x != nil {
+		return int(x.Ifindex)
+	}
+	return 0
+}
+
+func (d *Datapath) keep(l link.Link, pin string) error {
+	path := d.linkPath(pin)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return errors.Join(fmt.Errorf("make the directory for links: %w", err), l.Close())
+	}
+	if err := l.Pin(path); err != nil {
+		return errors.Join(fmt.Errorf("pin the link %s: %w", path, err), l.Close())
+	}
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	d.links = append(d.links, &portLink{Link: l, pin: path})
+	return nil
+}
+
+func (d *Datapath) linkPath(pin string) string {
+	return filepath.Join(d.config.PinDir, linksDir, pin)
+}
+
+// detachAll removes the pinned links of a directory, and with them the programs from the ports.
+// XDP goes last: as long as it stands, nothing passes undecided.
+func detachAll(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the pinned links in %s: %w", dir, err)
+	}
+	var errs []error
+	for _, e := range entries { // sorted by name: gate, marker, xdp
+		path := filepath.Join(dir, e.Name())
+		l, err := link.LoadPinnedLink(path, nil)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open the pinned link %s: %w", path, err))
+			continue
+		}
+		errs = append(errs, l.Unpin(), l.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,159 @@
+// Package datapath is the fast path seen from user space: it loads the programs of package bpf,
+// pins what has to outlive the daemon, attaches to the two ports, fills the policy's maps and
+// flips them, and reads events, copies, flows and counters back. Nothing else of Penstock
+// speaks to eBPF.
+//
+// What crosses a daemon's end: the maps, by their pins, and the links, which keep the programs
+// attached. A new daemon opens the pinned maps if their layout is its own, loads its programs
+// against them and replaces the old ones in their links, one atomic step a link, so that no
+// moment is without a program. Maps of another layout are left to the old programs until they
+// are replaced, and removed afterwards.
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// LayoutVersion is the version of the pinned maps and of the metadata (LAYOUT_VERSION in
+// bpf/types.h).
+const LayoutVersion = 1
+
+// Config says where the fast path lives and how patient it is.
+type Config struct {
+	// PinDir is a directory on a BPF file system. It is created, and removed by Remove.
+	PinDir string
+	// HeartbeatTimeout is the age of a verdict loop's heartbeat from which inspection counts
+	// as not possible.
+	HeartbeatTimeout time.Duration
+	// AdoptionWindow is how long after Open connections that were there before may be adopted
+	// against their conduit's direction.
+	AdoptionWindow time.Duration
+}
+
+// Datapath is the loaded fast path. Its methods are safe for concurrent use.
+type Datapath struct {
+	config  Config
+	objects bpf.BridgeObjects
+	adopted bool
+	control *control
+
+	attachMu sync.Mutex
+	links    []*portLink
+
+	applyMu sync.Mutex
+	plans   atomic.Pointer[generations]
+	faults  faults
+}
+
+// generations is what event and flow records are named by: the plan in force and the one that
+// it replaced, whose records may still be in flight.
+type generations struct {
+	current, previous     uint32
+	plan, previousPlan    *policy.Plan
+	version, priorVersion uint64
+}
+
+// Open loads the programs and opens the pinned maps, or creates and pins them. Nothing is
+// attached yet, and until a policy is applied to fresh maps every frame is denied. It needs the
+// rights to load eBPF programs, and a BPF file system at PinDir.
+func Open(config Config) (*Datapath, error) {
+	d := &Datapath{config: config}
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.control, err = mapControl(d.objects.Control); err != nil {
+		d.objects.Close()
+		return nil, err
+	}
+	d.adopted = d.control.generation() != 0
+	if !d.adopted {
+		if err := d.fillSlots(); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
+	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
+	d.control.setAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
+	return d, nil
+}
+
+// Adopted reports whether Open found maps with a policy in force, from a daemon before.
+func (d *Datapath) Adopted() bool { return d.adopted }
+
+// Generation is the number of the policy generation in force; 0 is none.
+func (d *Datapath) Generation() uint32 { return d.control.generation() }
+
+func (d *Datapath) load() error {
+	spec, err := bpf.LoadBridge()
+	if err != nil {
+		return fmt.Errorf("read the compiled fast path: %w", err)
+	}
+	maps := layoutDir(d.config.PinDir, LayoutVersion)
+	if err := os.MkdirAll(maps, 0o700); err != nil {
+		return fmt.Errorf("make the pin directory %s: %w", maps, err)
+	}
+	for name, m := range spec.Maps {
+		if pinned(name) {
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: maps}}
+	err = spec.LoadAndAssign(&d.objects, options)
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		return fmt.Errorf("open the pinned maps in %s: %w: they are of another build with the same layout version; run penstockd down first", maps, err)
+	}
+	if err != nil {
+		var verifier *ebpf.VerifierError
+		if errors.As(err, &verifier) {
+			return fmt.Errorf("load the fast path: the kernel's verifier refused it: %+v", verifier)
+		}
+		return fmt.Errorf("load the fast path: %w", err)
+	}
+	return nil
+}
+
+// fillSlots hands out every slot but 0, which means none.
+func (d *Datapath) fillSlots() error {
+	for slot := uint32(1); slot < d.objects.Slots.MaxEntries(); slot++ {
+		if err := d.objects.FreeSlots.Put(nil, slot); err != nil {
+			return fmt.Errorf("fill the list of free slots at %d: %w", slot, err)
+		}
+	}
+	return nil
+}
+
+// Close lets go of the fast path and leaves it working: programs stay attached, maps pinned.
+func (d *Datapath) Close() error {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	var errs []error
+	for _, l := range d.links {
+		errs = append(errs, l.Close())
+	}
+	d.links = nil
+	errs = append(errs, d.control.close(), d.objects.Close())
+	return errors.Join(errs...)
+}
+
+// Remove takes a fast path apart: detaches the programs, then removes every pin of every
+// layout under dir. A directory that does not exist is no error.
+func Remove(dir string) error {
+	if err := detachAll(filepath.Join(dir, linksDir)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the pins in %s: %w", dir, err)
+	}
+	return nil
+}

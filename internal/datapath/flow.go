@@ -1,0 +1,194 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// End is one end of a flow.
+type End struct {
+	MAC     [6]byte
+	Address netip.Addr
+	Port    uint16 // ICMP: the echo's identifier
+}
+
+// Tag is a VLAN tag of a flow: its EtherType and identifier.
+type Tag struct {
+	EtherType  uint16
+	Identifier uint16
+}
+
+// Flow is one live conversation as the fast path keeps it.
+type Flow struct {
+	Key         uint32 // as in package mark; 0 for flows that are not inspected
+	Generation  uint32
+	Conduit     uint32
+	Source      uint32 // identity of the initiator
+	Destination uint32
+	Action      verdict.Action
+	Observed    bool
+	Initiator   policy.Side
+	Adopted     bool // begun without its SYN
+	Protocol    uint8
+	Tags        []Tag
+	A, B        End // by side
+	Created     time.Time
+	Seen        time.Time
+	Frames      [2]uint64 // sent by side a, by side b
+	Bytes       [2]uint64
+}
+
+// FlowByKey finds the flow that a mark names. It is false for a flow that has ended.
+func (d *Datapath) FlowByKey(key uint32) (Flow, bool) {
+	var slot bpf.BridgeSlot
+	if d.objects.Slots.Lookup(key&mark.SlotMask, &slot) != nil || slot.Slot != key {
+		return Flow{}, false
+	}
+	var w bpf.BridgeFlow
+	if d.objects.Flows.Lookup(&slot.Key, &w) != nil || w.Slot != key {
+		return Flow{}, false
+	}
+	return flowOf(&slot.Key, &w, newClock()), true
+}
+
+// sweepBatch is how many entries one system call reads: large enough to be cheap, small enough
+// not to hold a bucket's lock for long.
+const sweepBatch = 2048
+
+// Flows calls f with each live flow until it returns false. Entries that come or go meanwhile
+// may be missed or told twice; the line is not held up.
+func (d *Datapath) Flows(f func(*Flow) bool) error {
+	c := newClock()
+	return d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
+		flow := flowOf(k, w, c)
+		return f(&flow)
+	})
+}
+
+func (d *Datapath) eachFlow(f func(*bpf.BridgeFlowKey, *bpf.BridgeFlow) bool) error {
+	var cursor ebpf.MapBatchCursor
+	keys := make([]bpf.BridgeFlowKey, sweepBatch)
+	values := make([]bpf.BridgeFlow, sweepBatch)
+	for {
+		n, err := d.objects.Flows.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			if !f(&keys[i], &values[i]) {
+				return nil
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the flow table: %w", err)
+		}
+	}
+}
+
+// Sweep deletes flows that have been idle for longer than their limit and gives their slots
+// back. It returns how many it deleted and how many are left.
+func (d *Datapath) Sweep() (expired, live int, err error) {
+	now := monotonic()
+	err = d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
+		if now < w.Seen || time.Duration(now-w.Seen) <= idleLimit(k.Protocol, w.State) {
+			live++
+			return true
+		}
+		if d.objects.Flows.Delete(k) == nil {
+			expired++
+			d.freeSlot(w.Slot)
+		}
+		return true
+	})
+	return expired, live, err
+}
+
+// freeSlot gives a slot back under its next generation, so that packets of the old flow that
+// are still queued name nothing.
+func (d *Datapath) freeSlot(slot uint32) {
+	if slot == 0 {
+		return
+	}
+	// The list holds every slot there is, so that it cannot be full.
+	_ = d.objects.FreeSlots.Put(nil, mark.NextGeneration(slot))
+}
+
+// The bits of a flow's state (FLOW_* in bpf/types.h).
+const (
+	flowFinA     = 0x01
+	flowFinB     = 0x02
+	flowReset    = 0x04
+	flowAnswered = 0x08
+	flowAdopted  = 0x10
+)
+
+const (
+	protocolTCP = 6
+	protocolUDP = 17
+)
+
+// idleLimit is how long a flow may be silent, as idle_limit in bpf/lib/flow.h.
+func idleLimit(protocol, state uint8) time.Duration {
+	closed := state&flowReset != 0 || state&(flowFinA|flowFinB) == flowFinA|flowFinB
+	answered := state&flowAnswered != 0
+	switch {
+	case protocol == protocolTCP && closed:
+		return 10 * time.Second
+	case protocol == protocolTCP && answered:
+		return 2 * time.Hour
+	case protocol == protocolUDP && answered:
+		return 180 * time.Second
+	case protocol == protocolUDP:
+		return 60 * time.Second
+	}
+	return 30 * time.Second
+}
+
+func flowOf(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow, c clock) Flow {
+	f := Flow{
+		Key: w.Slot, Generation: w.Generation, Conduit: w.Conduit,
+		Source: w.Source, Destination: w.Destination,
+		Action: verdict.Action(w.Action), Observed: w.Observed != 0,
+		Initiator: policy.Side(w.Initiator), Adopted: w.State&flowAdopted != 0,
+		Protocol: k.Protocol,
+		A:        End{k.MacA, address(k.IpA[:]), networkToHost16(k.PortA)},
+		B:        End{k.MacB, address(k.IpB[:]), networkToHost16(k.PortB)},
+		Created:  c.wall(w.Created), Seen: c.wall(w.Seen),
+	}
+	for _, t := range k.Tags {
+		if t != 0 {
+			f.Tags = append(f.Tags, Tag{tagEtherType(t), t & 0x0fff})
+		}
+	}
+	for i, direction := range w.Direction {
+		f.Frames[i], f.Bytes[i] = direction.Frames, direction.Bytes
+	}
+	return f
+}
+
+// tagEtherType reads the kind of a tag (TAG_* in bpf/types.h).
+func tagEtherType(tag uint16) uint16 {
+	switch tag & 0xf000 {
+	case 0x2000:
+		return 0x88a8
+	case 0x3000:
+		return 0x9100
+	}
+	return 0x8100
+}
+
+func networkToHost16(v uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], v)
+	return binary.BigEndian.Uint16(b[:])
+}

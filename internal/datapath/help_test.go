@@ -1,0 +1,60 @@
+package datapath
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+func netip4(a, b, c, d byte) netip.Addr { return netip.AddrFrom4([4]byte{a, b, c, d}) }
+
+func netip6(last byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 2, 0, 15: last})
+}
+
+// longer makes an IPv4 packet claim more bytes than it has.
+func longer(ip []byte) []byte {
+	ip[2], ip[3] = 0x10, 0
+	return ip
+}
+
+// emptyFlows forgets every flow and gives its slot back.
+func (d *Datapath) emptyFlows(t testing.TB) {
+	t.Helper()
+	var keys []bpf.BridgeFlowKey
+	err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
+		keys = append(keys, *k)
+		d.freeSlot(w.Slot)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range keys {
+		if err := d.objects.Flows.Delete(&keys[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (d *Datapath) reasons(t testing.TB) [verdict.ReasonCount]ReasonCount {
+	t.Helper()
+	counts, err := d.Reasons()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counts
+}
+
+// moved is what was counted between two readings, permissions left out.
+func moved(before, after [verdict.ReasonCount]ReasonCount) map[verdict.Reason]uint64 {
+	delta := map[verdict.Reason]uint64{}
+	for r := range after {
+		if n := after[r].Frames - before[r].Frames; n > 0 && verdict.Reason(r) != verdict.ReasonPermitted {
+			delta[verdict.Reason(r)] = n
+		}
+	}
+	return delta
+}
