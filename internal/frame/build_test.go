@@ -76,40 +76,6 @@ func TestSetTCPPayload(t *testing.T) {
 	}
 }
 
-func TestMaskTCPOptions(t *testing.T) {
-	permitted := func(kind uint8) bool { return kind == OptionMSS || kind == OptionTimestamps }
-	rows := []struct {
-		name       string
-		have, want []byte
-	}{
-		{"permitted stay", []byte{2, 4, 5, 0xb4, 1, 1, 1, 0}, []byte{2, 4, 5, 0xb4, 1, 1, 1, 0}},
-		{"multipath goes", []byte{2, 4, 5, 0xb4, 30, 4, 0, 1}, []byte{2, 4, 5, 0xb4, 1, 1, 1, 1}},
-		{"in the middle", []byte{30, 4, 0, 1, 2, 4, 5, 0xb4}, []byte{1, 1, 1, 1, 2, 4, 5, 0xb4}},
-		{"length 0 takes the rest", []byte{2, 4, 5, 0xb4, 30, 0, 2, 4}, []byte{2, 4, 5, 0xb4, 1, 1, 1, 1}},
-		{"length past the end", []byte{30, 9, 0, 1}, []byte{1, 1, 1, 1}},
-		{"kind without length", []byte{1, 1, 1, 30}, []byte{1, 1, 1, 1}},
-		{"after the end of the list", []byte{0, 30, 4, 0}, []byte{0, 30, 4, 0}},
-		{"none", nil, nil},
-	}
-	var d Decoder
-	var f Frame
-	for _, row := range rows {
-		t.Run(row.name, func(t *testing.T) {
-			packet, err := AppendTCP(nil, &TCPPacket{Src: hmi4, Dst: plc4, Flags: FlagSYN, Options: row.have})
-			if err != nil {
-				t.Fatal(err)
-			}
-			changed, err := MaskTCPOptions(packet, permitted)
-			if err != nil || changed == bytes.Equal(row.have, row.want) {
-				t.Errorf("changed %v, %v", changed, err)
-			}
-			if err := d.IP(packet, &f); err != nil || !f.ChecksumOK || !bytes.Equal(f.TCP.Options, row.want) {
-				t.Errorf("left % x, checksum %v, %v", f.TCP.Options, f.ChecksumOK, err)
-			}
-		})
-	}
-}
-
 func TestPartialChecksum(t *testing.T) {
 	var d Decoder
 	var f Frame

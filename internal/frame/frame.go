@@ -192,6 +192,25 @@ func (f *Frame) VLAN() (id uint16, tagged bool) {
 	return f.Tags[0].VLAN(), true
 }
 
+// Source returns the sending end of a TCP segment or UDP datagram.
+func (f *Frame) Source() netip.AddrPort { return netip.AddrPortFrom(f.SrcIP, f.SrcPort) }
+
+// Destination returns the end that a TCP segment or UDP datagram is sent to.
+func (f *Frame) Destination() netip.AddrPort { return netip.AddrPortFrom(f.DstIP, f.DstPort) }
+
+// SegmentLength returns how many sequence numbers a TCP segment takes: one for each byte, and
+// one for SYN and FIN each.
+func (f *Frame) SegmentLength() uint32 {
+	n := uint32(len(f.Payload))
+	if f.TCP.Flags&FlagSYN != 0 {
+		n++
+	}
+	if f.TCP.Flags&FlagFIN != 0 {
+		n++
+	}
+	return n
+}
+
 // reset empties the frame and keeps the storage of its tags.
 func (f *Frame) reset() {
 	tags := f.Tags[:0]
