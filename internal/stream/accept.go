@@ -92,9 +92,14 @@ func (c *Conn) commit(consumed int) {
 		h.hasFIN, h.finAt = true, at
 		h.next++
 	}
-	h.window = o.window
 	c.rewrite(h) // before the bytes may be dropped
-	c.acknowledge(peer, o.ack, uint32(o.window)<<h.scale)
+	if !h.hasAcked || !before(o.seq, h.acked) || after(o.seq+uint32(len(o.payload)), h.acked) {
+		// The acknowledgment of a segment that lies wholly before what its receiver expects is
+		// not taken (RFC 9293, section 3.10.7.4, first check): it may be a late one of an earlier
+		// connection, and would let bytes go that the receiver has not got.
+		h.window = o.window
+		c.acknowledge(peer, o.ack, uint32(o.window)<<h.scale)
+	}
 	c.drop(h)
 	c.advance(o.dir)
 }
@@ -124,7 +129,7 @@ func (c *Conn) drop(h *half) {
 // advance moves the state on after a forwarded segment without SYN and RST.
 func (c *Conn) advance(d Direction) {
 	if c.state == Answered && d == FromInitiator {
-		c.state = Established
+		c.state, c.synchronised = Established, true
 	}
 	i, r := &c.half[FromInitiator], &c.half[FromResponder]
 	if c.state == Established && (i.hasFIN || r.hasFIN) {

@@ -9,7 +9,7 @@ func (c *Conn) adopt(d Direction, s *Segment) Outcome {
 	h.start(s.Seq)
 	peer.start(s.Ack)
 	peer.acked, peer.hasAcked = s.Ack, true
-	c.state = Established
+	c.state, c.synchronised = Established, true
 	out := c.offerSegment(d, s)
 	switch out.Disposition {
 	case Judge:

@@ -32,7 +32,12 @@ func (c *Conn) offerSYN(d Direction, s *Segment) Outcome {
 // a SYN-ACK shows that the responder has left it.
 func (c *Conn) open(s *Segment) Outcome {
 	restarted := c.state != Unseen
+	previous, uncertain := [2]uint32{c.half[0].isn, c.half[1].isn}, c.synchronised && c.state != Closed
+	if !uncertain {
+		previous, uncertain = c.previous, c.hasPrevious
+	}
 	c.forget()
+	c.previous, c.hasPrevious = previous, uncertain
 	c.state = Opening
 	h := &c.half[FromInitiator]
 	h.begin(s.Seq)
@@ -64,6 +69,9 @@ func (c *Conn) offerSYNACK(s *Segment) Outcome {
 	switch {
 	case c.state == Opening && !answers:
 		return c.staleAnswer(s)
+	case c.state == Opening && c.hasPrevious && c.previous == [2]uint32{i.isn, s.Seq}:
+		// A late repetition of the answer to an earlier SYN with the same number. It does not
+		// say that the responder has left that connection.
 	case c.state == Opening:
 		return c.answer(s)
 	case c.state == Answered, c.state == Established && !i.adopted && i.acked == i.isn+1 && r.next == r.isn+1:

@@ -81,6 +81,9 @@ func (h *half) acknowledges(ack uint32) bool {
 func (h *half) compare(s *Segment) (fresh int, out Outcome) {
 	last := s.Seq + uint32(len(s.Payload)) // after the last byte
 	fin := s.Flags&FIN != 0
+	if len(s.Payload) == 0 && !fin {
+		return 0, Outcome{Disposition: Judge}
+	}
 	if h.coversAll(last, fin) {
 		// The receiver has acknowledged all of it and will only acknowledge it again, which is
 		// what a keep-alive is for. Its byte may be anything (RFC 1122, section 4.2.3.6).

@@ -114,8 +114,8 @@ func end(why verdict.Reason) Outcome     { return Outcome{Disposition: End, Reas
 type State uint8
 
 // The states. Payload is judged in Established, Closing, Closed and Reset: the last two do not
-// refuse it, because the segments that led there may have been lost behind us and the
-// receivers may still be listening.
+// refuse it once the connection was established, because the segments that led there may have
+// been lost behind us and the receivers may still be listening.
 const (
 	Unseen      State = iota // nothing seen yet
 	Opening                  // the initiator's SYN was forwarded
@@ -171,11 +171,17 @@ type Conn struct {
 	maxPending   int32
 	state        State
 	observed     bool
+	synchronised bool // both ends have acknowledged where the other starts
 
 	// challenged is the acknowledgment of an answer that belongs to an earlier connection, which
 	// the initiator may refute with an RST of that sequence number. Valid if hasChallenge.
 	challenged   uint32
 	hasChallenge bool
+
+	// previous are the initial sequence numbers, by direction, of the connection before this one
+	// where that may still be open at the responder. Valid if hasPrevious.
+	previous    [2]uint32
+	hasPrevious bool
 
 	half      [2]half // by the direction in which the bytes flow
 	offer     offer
@@ -281,6 +287,9 @@ func (c *Conn) enforce(d Direction, s *Segment) Outcome {
 		c.noteExpectation(d, s)
 		return discard(verdict.ReasonConnectionEnded)
 	}
+	if !c.synchronised { // reset before it was established
+		return discard(verdict.ReasonTCPState)
+	}
 	return c.offerSegment(d, s)
 }
 
@@ -314,4 +323,6 @@ func (c *Conn) forget() {
 		c.half[d] = half{}
 	}
 	c.hasChallenge = false
+	c.hasPrevious = false
+	c.synchronised = false
 }
