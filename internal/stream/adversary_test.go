@@ -232,15 +232,16 @@ func TestAdversaryNeverReachesTheReceiver(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		// The library prefers small numbers, which here are the dull moves.
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		x := newContest(random.IntN, t.Fatalf)
-		x.run(200)
-		judges += x.judges
-		got += x.got
+		for range 50 {
+			x := newContest(random.IntN, t.Fatalf)
+			x.run(100)
+			judges += x.judges
+			got += x.got
+		}
 	})
-	if judges == 0 || got == 0 {
-		t.Fatalf("nothing was tried: %d judged, %d received", judges, got)
+	if judges < 1000 || got < 1000 {
+		t.Fatalf("hardly anything was tried: %d segments judged, %d received", judges, got)
 	}
-	t.Logf("%d segments judged, %d received", judges, got)
 }
 
 // FuzzConn lets the fuzzer be the adversary: each byte is a choice.
