@@ -1,0 +1,115 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// bpffs is where BPF objects are pinned.
+const bpffs = "/sys/fs/bpf"
+
+// rejoined is the environment variable that marks a program that RejoinHost has started again.
+// Its name is outside of PENSTOCK_…, where settings are read from.
+const rejoined = "_PENSTOCK_REJOINED_HOST_MOUNTS"
+
+// RejoinHost starts the program again among the mounts of process 1 where its own mounts would
+// end with it. That is so under `ip netns exec`, which gives a program a mount namespace of its
+// own: what is pinned and which namespaces are named there vanishes when the program ends, and
+// the datapath, which is to outlive it, would vanish too. Arguments, environment, working directory,
+// descriptors and network namespace stay; RejoinHost then does not return.
+//
+// It returns nil where there is nothing to do: BPF objects can be pinned here, or process 1 has
+// the same mounts. To be called before anything else, in particular before threads are locked.
+func RejoinHost() error {
+	second := os.Getenv(rejoined) != ""
+	if err := os.Unsetenv(rejoined); err != nil { // not for programs that this one starts
+		return fmt.Errorf("rejoin the host's mounts: %w", err)
+	}
+	apart, err := mountsApart()
+	if err != nil {
+		return fmt.Errorf("rejoin the host's mounts: %w", err)
+	}
+	if !apart {
+		return nil
+	}
+	if second {
+		return errors.New("rejoin the host's mounts: started again, the program still has others than process 1")
+	}
+	return onOwnThread(startAgain)
+}
+
+// mountsApart reports whether pins need mounts that this process does not have.
+func mountsApart() (bool, error) {
+	if isBPFFS() {
+		return false, nil
+	}
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return false, err
+	}
+	host, err := os.Readlink("/proc/1/ns/mnt")
+	if err != nil {
+		return false, err
+	}
+	return ours != host, nil
+}
+
+// startAgain replaces the process by itself, from a thread that has changed its mount namespace:
+// the new program takes over this thread's namespaces.
+func startAgain() error {
+	directory, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("rejoin the host's mounts: %w", err)
+	}
+	// Held open: behind the new root the path may lead elsewhere.
+	program, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("rejoin the host's mounts: open this program: %w", err)
+	}
+	if err := enterHostMounts(directory); err != nil {
+		return errors.Join(err, unix.Close(program))
+	}
+	environment := append(os.Environ(), rejoined+"=1")
+	err = unix.Exec(fmt.Sprintf("/proc/thread-self/fd/%d", program), os.Args, environment)
+	return fmt.Errorf("rejoin the host's mounts: start %s again: %w", strings.Join(os.Args, " "), err)
+}
+
+func enterHostMounts(directory string) error {
+	host, err := unix.Open("/proc/1/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("rejoin the host's mounts: open those of process 1: %w", err)
+	}
+	defer unix.Close(host)
+	// The kernel moves no thread that shares its working directory with another.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("rejoin the host's mounts: unshare the working directory: %w", err)
+	}
+	if err := unix.Setns(host, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("rejoin the host's mounts: enter those of process 1: %w", err)
+	}
+	if err := unix.Chdir(directory); err != nil {
+		return fmt.Errorf("rejoin the host's mounts: %s does not exist there: %w", directory, err)
+	}
+	return nil
+}
+
+func isBPFFS() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(bpffs, &st) == nil && int64(st.Type) == unix.BPF_FS_MAGIC
+}
+
+// EnsureBPFFS mounts the file system in which BPF objects are pinned, where it is not mounted.
+func EnsureBPFFS() error {
+	if isBPFFS() {
+		return nil
+	}
+	const options = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RELATIME
+	if err := unix.Mount("bpf", bpffs, "bpf", options, "mode=0700"); err != nil {
+		return fmt.Errorf("mount the BPF file system on %s (CONFIG_BPF_SYSCALL): %w", bpffs, err)
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package bridge
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
+)
+
+// Netfilter queues, one for each choice of what happens in an outage: the kernel's fail-open flag
+// belongs to the queue, not to the packet.
+const (
+	QueueCloses = 100
+	QueueOpens  = 101
+)
+
+// RuleTable is the name of the tables, one for IPv4 and one for IPv6, that hold the rules.
+const RuleTable = "penstock"
+
+const ruleChain = "forward"
+
+// The rules are in the ip and ip6 families: br_netfilter carries bridged frames through their
+// forward hooks, and that is the one way to a queue that every kernel has. The bridge family has
+// its own hook, and refuses the xtables target where nftables lacks a queue expression.
+func ruleFamilies() []nftables.TableFamily {
+	return []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}
+}
+
+// queueRule sends the packets whose mark says so to a queue. A queue without a reader drops: the
+// bypass flag stays off, for the heartbeat decides about outages and not the queue's absence.
+type queueRule struct {
+	mask, value uint32
+	queue       uint16
+}
+
+func queueRules() []queueRule {
+	const mask = mark.KindMask | mark.QueueOpens
+	return []queueRule{
+		{mask, mark.Inspect, QueueCloses},
+		{mask, mark.Inspect | mark.QueueOpens, QueueOpens},
+	}
+}
+
+// AddRule makes netfilter queue what waits for a verdict. What has no such mark is accepted here,
+// and stopped by the exit gate if it has no other that it leaves by. Rules that are there
+// already are replaced in one transaction, or left alone when they are the same.
+func (l *Line) AddRule() (Undo, error) {
+	var present bool
+	err := l.Do(func() (err error) {
+		if present, err = rulesPresent(); err != nil || present {
+			return err
+		}
+		return replaceRules()
+	})
+	if err != nil {
+		return nil, err
+	}
+	if present {
+		return func() error { return nil }, nil
+	}
+	return l.RemoveRule, nil
+}
+
+// RulePresent reports whether the rules are in force, exactly as AddRule makes them.
+func (l *Line) RulePresent() (present bool, err error) {
+	err = l.Do(func() error {
+		present, err = rulesPresent()
+		return err
+	})
+	return present, err
+}
+
+// RemoveRule removes the rules, which need not be there.
+func (l *Line) RemoveRule() error { return l.Do(removeRules) }
+
+// replaceRules puts the rules in force. nftables' own queue expression is tried first; a kernel
+// without it (CONFIG_NFT_QUEUE) takes the xtables target by the same name.
+func replaceRules() error {
+	native := sendRules(nativeQueue)
+	if native == nil {
+		return nil
+	}
+	if err := sendRules(compatQueue); err != nil {
+		return fmt.Errorf("add netfilter rules: %w", errors.Join(
+			fmt.Errorf("by the queue expression (CONFIG_NFT_QUEUE): %w", native),
+			fmt.Errorf("by the NFQUEUE target (CONFIG_NFT_COMPAT, CONFIG_NETFILTER_XT_TARGET_NFQUEUE): %w", err)))
+	}
+	return nil
+}
+
+// sendRules replaces tables, chains and rules of both families in one batch: the kernel takes all
+// of it or nothing, and no packet meets a part.
+func sendRules(queue func(number uint16) expr.Any) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	for _, family := range ruleFamilies() {
+		table := &nftables.Table{Name: RuleTable, Family: family}
+		conn.AddTable(table) // so that there is one to delete
+		conn.DelTable(table)
+		conn.AddTable(table)
+		policy := nftables.ChainPolicyAccept
+		chain := conn.AddChain(&nftables.Chain{
+			Name:     ruleChain,
+			Table:    table,
+			Type:     nftables.ChainTypeFilter,
+			Hooknum:  nftables.ChainHookForward,
+			Priority: nftables.ChainPriorityFilter,
+			Policy:   &policy,
+		})
+		for _, r := range queueRules() {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.expressions(queue)})
+		}
+	}
+	return conn.Flush()
+}
+
+func (r queueRule) expressions(queue func(number uint16) expr.Any) []expr.Any {
+	const register = 1
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register},
+		&expr.Bitwise{
+			SourceRegister: register, DestRegister: register, Len: 4,
+			Mask: hostOrder(r.mask), Xor: hostOrder(0),
+		},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: hostOrder(r.value)},
+		queue(r.queue),
+	}
+}
+
+func hostOrder(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
+func nativeQueue(number uint16) expr.Any { return &expr.Queue{Num: number, Total: 1} }
+
+const (
+	compatTarget   = "NFQUEUE"
+	compatRevision = 3
+)
+
+// compatQueue is the xtables target. Its data is struct xt_NFQ_info_v3 of
+// linux/netfilter/xt_NFQUEUE.h: number, count and flags, 16 bits each in host order, padded to
+// the 8 bytes that xtables aligns to.
+func compatQueue(number uint16) expr.Any {
+	info := make([]byte, 8)
+	binary.NativeEndian.PutUint16(info[0:], number)
+	binary.NativeEndian.PutUint16(info[2:], 1)
+	data := xt.Unknown(info)
+	return &expr.Target{Name: compatTarget, Rev: compatRevision, Info: &data}
+}
+
+// rulesPresent reads the rules of the calling thread's namespace back.
+func rulesPresent() (bool, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	for _, family := range ruleFamilies() {
+		present, err := rulesPresentIn(conn, family)
+		if err != nil || !present {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func rulesPresentIn(conn *nftables.Conn, family nftables.TableFamily) (bool, error) {
+	chains, err := conn.ListChainsOfTableFamily(family)
+	if err != nil {
+		return false, fmt.Errorf("list netfilter chains: %w", err)
+	}
+	var chain *nftables.Chain
+	for _, c := range chains {
+		if c.Table.Name == RuleTable {
+			if chain != nil || !isRuleChain(c) {
+				return false, nil
+			}
+			chain = c
+		}
+	}
+	if chain == nil {
+		return false, nil
+	}
+	rules, err := conn.GetRules(chain.Table, chain)
+	if err != nil {
+		return false, fmt.Errorf("list netfilter rules: %w", err)
+	}
+	want := queueRules()
+	if len(rules) != len(want) {
+		return false, nil
+	}
+	for i, r := range rules {
+		if !want[i].matches(r.Exprs) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func isRuleChain(c *nftables.Chain) bool {
+	return c.Name == ruleChain && c.Type == nftables.ChainTypeFilter &&
+		c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward &&
+		c.Priority != nil && *c.Priority == *nftables.ChainPriorityFilter &&
+		c.Policy != nil && *c.Policy == nftables.ChainPolicyAccept
+}
+
+// matches reports whether the expressions are the rule's, in either of its two forms.
+func (r queueRule) matches(got []expr.Any) bool {
+	if len(got) != 4 {
+		return false
+	}
+	meta, ok := got[0].(*expr.Meta)
+	if !ok || meta.Key != expr.MetaKeyMARK || meta.SourceRegister {
+		return false
+	}
+	bits, ok := got[1].(*expr.Bitwise)
+	if !ok || bits.SourceRegister != meta.Register || !bytes.Equal(bits.Mask, hostOrder(r.mask)) || !bytes.Equal(bits.Xor, hostOrder(0)) {
+		return false
+	}
+	cmp, ok := got[2].(*expr.Cmp)
+	if !ok || cmp.Op != expr.CmpOpEq || cmp.Register != bits.DestRegister || !bytes.Equal(cmp.Data, hostOrder(r.value)) {
+		return false
+	}
+	switch queue := got[3].(type) {
+	case *expr.Queue:
+		return *queue == expr.Queue{Num: r.queue, Total: 1}
+	case *expr.Target:
+		want := compatQueue(r.queue).(*expr.Target)
+		info, ok := queue.Info.(*xt.Unknown)
+		return ok && queue.Name == want.Name && queue.Rev == want.Rev && bytes.Equal(*info, *want.Info.(*xt.Unknown))
+	}
+	return false
+}
+
+func removeRules() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	for _, family := range ruleFamilies() {
+		table := &nftables.Table{Name: RuleTable, Family: family}
+		conn.AddTable(table) // so that there is one to delete
+		conn.DelTable(table)
+	}
+	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove netfilter rules: %w", err)
+	}
+	return nil
+}
