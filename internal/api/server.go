@@ -1,0 +1,112 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/penstock-ot/penstock/internal/event"
+)
+
+// The bounds on clients.
+const (
+	// MaxPolicyBytes is the largest policy that is taken.
+	MaxPolicyBytes = 4 << 20
+
+	maxConnections = 64
+	maxFollowers   = 16
+	maxHeaderBytes = 16 << 10
+
+	readTimeout   = 10 * time.Second // for a whole request
+	idleTimeout   = time.Minute
+	writeTimeout  = 10 * time.Second // for an answer, and for each piece of a followed stream
+	changeTimeout = time.Minute      // for the daemon to carry a change out
+	closeTimeout  = 2 * time.Second
+)
+
+// Backend is the daemon as the API sees it. Its methods are called from many goroutines at
+// once. An *Error or a policy.ErrorList chooses the answer; any other error is CodeFailed.
+//
+// The contexts of the methods that change something do not end with the client's connection:
+// a change that was begun is finished or undone, whoever waits for it.
+type Backend interface {
+	Status(ctx context.Context) (Status, error)
+	Events() *event.Bus
+
+	// ApplyPolicy checks the policy, puts it in force and stores it; or changes nothing.
+	ApplyPolicy(ctx context.Context, s Submission) (Applied, error)
+	// ConfirmPolicy lets the policy in force stay. CodeConflict where none waits for that.
+	ConfirmPolicy(ctx context.Context, who string) (Applied, error)
+	// RollbackPolicy puts an earlier version in force, 0 is the previous one. CodeNotFound
+	// where there is no such version, CodeConflict where there is nothing to go back to.
+	RollbackPolicy(ctx context.Context, version uint64, who string) (Applied, error)
+	// Reload applies the policy file that the settings name.
+	Reload(ctx context.Context, who string) (Applied, error)
+
+	// PolicyHistory returns the newest versions first, at most limit; all where it is 0.
+	PolicyHistory(ctx context.Context, limit int) ([]PolicyVersion, error)
+	// Policy returns a version, 0 is the one in force. CodeNotFound where there is none.
+	Policy(ctx context.Context, version uint64) (PolicyDocument, error)
+}
+
+// Server answers on one socket.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+	end      context.CancelFunc
+	ended    chan error
+}
+
+// Serve begins to answer on the listener (see Listen), which the server then owns, and returns
+// at once. Close ends it.
+func Serve(l *net.UnixListener, b Backend, log *slog.Logger) *Server {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{
+		listener: netutil.LimitListener(identifying{l}, maxConnections),
+		end:      cancel,
+		ended:    make(chan error, 1),
+	}
+	s.http = &http.Server{
+		Handler: newHandler(b),
+		// Not ReadTimeout: net/http takes its end for that of the client, and a stream that is
+		// followed would end with it. The handler bounds bodies itself.
+		ReadHeaderTimeout: readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withPeer,
+	}
+	go func() { s.ended <- s.http.Serve(s.listener) }()
+	return s
+}
+
+// Close stops answering: followers are let go at once, other requests get a moment to finish.
+// The socket is removed. A second Close is harmless.
+func (s *Server) Close() error {
+	s.end()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		if err := s.http.Close(); err != nil {
+			return fmt.Errorf("close the local socket: %w", err)
+		}
+	}
+	return nil
+}
+
+// Wait returns once the server answers no more: nil after Close, otherwise why.
+func (s *Server) Wait() error {
+	err := <-s.ended
+	s.ended <- err
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("answer on the local socket: %w", err)
+}

@@ -1,0 +1,138 @@
+// Package api is how people reach a running penstockd: HTTP and JSON over a local socket. The
+// server knows who is at the other end, because changes are recorded with a name, and nothing
+// that a client does or leaves undone can hold up the daemon: bodies, connections, followers
+// and the time that each may take are bounded.
+package api
+
+import "time"
+
+// Status is what `penstock status --json` prints. Its keys are a published interface.
+type Status struct {
+	Name    string       `json:"name"`    // the appliance
+	Version string       `json:"version"` // of the daemon
+	Started time.Time    `json:"started"`
+	Mode    string       `json:"mode"` // discover, observe or enforce
+	Policy  PolicyStatus `json:"policy"`
+
+	Ports    []PortStatus    `json:"ports"`
+	Outage   OutageStatus    `json:"outage"`
+	Conduits []ConduitStatus `json:"conduits"`
+	Queues   []QueueStatus   `json:"queues"`
+	Events   EventStatus     `json:"events"`
+
+	// Warnings say in a person's words where things are not as they should be: a cached policy
+	// in force, a store that was set aside, events lost. Empty is good.
+	Warnings []string `json:"warnings"`
+}
+
+// PolicyStatus is the policy in force.
+type PolicyStatus struct {
+	Version uint64    `json:"version"` // 0 where none is
+	Hash    string    `json:"hash"`    // SHA-256 of its bytes, lower-case hex
+	Site    string    `json:"site,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+
+	// ConfirmBy is when it is rolled back unless confirmed; zero where nothing waits.
+	ConfirmBy time.Time `json:"confirm_by,omitzero"`
+}
+
+// PortStatus is one of the two ports.
+type PortStatus struct {
+	Name string `json:"name"`
+	Side string `json:"side"` // a or b
+	Link string `json:"link"` // up, down or missing
+	XDP  string `json:"xdp"`  // native, generic or none
+}
+
+// OutageStatus says whether inspection is possible, and what passed while it was not.
+type OutageStatus struct {
+	State              OutageState `json:"state"`
+	UninspectedFrames  uint64      `json:"uninspected_frames"`
+	UninspectedSeconds float64     `json:"uninspected_seconds"`
+}
+
+// OutageState is the state of inspection, for the appliance or for one conduit.
+type OutageState string
+
+// The states. AddressOnly is a conduit's only: it is enforced by address and port, and no
+// message of it is looked at.
+const (
+	StateInspecting  OutageState = "inspecting"
+	StateAddressOnly OutageState = "address_only"
+	StateOpen        OutageState = "open"
+	StateClosed      OutageState = "closed"
+)
+
+// ConduitStatus is one conduit of the policy in force.
+type ConduitStatus struct {
+	Name     string      `json:"name"`
+	Protocol string      `json:"protocol"`
+	Mode     string      `json:"mode"`      // observe or enforce; discover under such a policy
+	OnOutage string      `json:"on_outage"` // open or closed
+	State    OutageState `json:"state"`
+	Allowed  uint64      `json:"allowed"`
+	Denied   uint64      `json:"denied"`
+}
+
+// QueueStatus is one of the queues between the kernel and inspection.
+type QueueStatus struct {
+	Number  uint16 `json:"number"`
+	Packets uint64 `json:"packets"`
+	Dropped uint64 `json:"dropped"`
+	Depth   uint64 `json:"depth"` // packets waiting now
+}
+
+// EventStatus counts events and what became of them.
+type EventStatus struct {
+	Published uint64 `json:"published"`
+	Dropped   uint64 `json:"dropped"` // given up before anybody could read them
+	Missed    uint64 `json:"missed"`  // not given to a reader that was too slow
+}
+
+// PolicyVersion is one entry of the history.
+type PolicyVersion struct {
+	Version uint64       `json:"version"`
+	Hash    string       `json:"hash"`
+	Site    string       `json:"site"`
+	Name    string       `json:"name"` // the file it came from
+	Time    time.Time    `json:"time"`
+	Who     string       `json:"who"`
+	Size    int          `json:"size"` // bytes
+	State   VersionState `json:"state"`
+}
+
+// VersionState says what a version is to the running daemon.
+type VersionState string
+
+// The states of a version. VersionStored is in the history and nothing more.
+const (
+	VersionActive   VersionState = "active"
+	VersionPending  VersionState = "pending"  // active, and waits for confirmation
+	VersionPrevious VersionState = "previous" // what a rollback goes back to
+	VersionStored   VersionState = "stored"
+)
+
+// PolicyDocument is a version and its text.
+type PolicyDocument struct {
+	PolicyVersion
+	Text string `json:"text"`
+}
+
+// Submission is a policy that somebody wants in force.
+type Submission struct {
+	Name          string        // the file it came from, for errors and the history
+	Raw           []byte        // at most MaxPolicyBytes
+	Who           string        // who is at the other end of the socket
+	ConfirmWithin time.Duration // roll back after this time unless confirmed; 0 is not at all
+}
+
+// Applied is what a change of policy led to.
+type Applied struct {
+	Version   uint64    `json:"version"`
+	Hash      string    `json:"hash"`
+	Site      string    `json:"site"`
+	Unchanged bool      `json:"unchanged,omitempty"` // it was in force already
+	ConfirmBy time.Time `json:"confirm_by,omitzero"`
+	Previous  uint64    `json:"previous,omitempty"` // what a rollback goes back to
+	Warnings  []string  `json:"warnings,omitempty"`
+}
