@@ -89,20 +89,27 @@ type EventQuery struct {
 	Follow bool   // go on with new ones
 }
 
-// Events calls fn for each event, oldest first. With Follow it returns only when the context
-// ends (with nil), fn fails (with fn's error) or the daemon goes (an *UnreachableError).
+// Events calls fn for each event, oldest first. With Follow it returns only when the context is
+// cancelled (with nil), fn fails (with fn's error) or the daemon goes (an *UnreachableError).
 func (c *Client) Events(ctx context.Context, q EventQuery, fn func(event.Event) error) error {
-	parameters := url.Values{
+	if q.Follow {
+		err := c.readEvents(ctx, q, fn)
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return c.readEvents(ctx, q, fn)
+}
+
+func (c *Client) readEvents(ctx context.Context, q EventQuery, fn func(event.Event) error) error {
+	answer, err := c.send(ctx, http.MethodGet, "/v1/events", url.Values{
 		"since":  {strconv.FormatUint(q.Since, 10)},
 		"limit":  {strconv.Itoa(q.Limit)},
 		"follow": {strconv.FormatBool(q.Follow)},
-	}
-	if !q.Follow {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, answerTimeout)
-		defer cancel()
-	}
-	answer, err := c.send(ctx, http.MethodGet, "/v1/events", parameters, nil)
+	}, nil)
 	if err != nil {
 		return err
 	}
@@ -118,12 +125,10 @@ func (c *Client) Events(ctx context.Context, q EventQuery, fn func(event.Event) 
 			return err
 		}
 	}
-	switch {
-	case q.Follow && errors.Is(ctx.Err(), context.Canceled):
-		return nil
-	case lines.Err() != nil:
-		return &UnreachableError{Socket: c.socket, Err: lines.Err()}
-	case q.Follow:
+	if err := lines.Err(); err != nil {
+		return &UnreachableError{Socket: c.socket, Err: err}
+	}
+	if q.Follow {
 		return &UnreachableError{Socket: c.socket, Err: errors.New("it ended the stream of events")}
 	}
 	return nil
