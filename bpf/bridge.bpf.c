@@ -123,7 +123,7 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		return forward(f);
 	}
 	if (w && (w->state & FLOW_PASSED)) {
-		w->state &= ~FLOW_PASSED;
+		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
 		w->slot = d->slot = bump_slot(w->slot);
 	}
 	if (counter)
@@ -178,6 +178,8 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 		return refuse(&f, &d);
 	}
 	d.observed = !policy->enforce;
+	d.arp_guard = policy->arp_guard;
+	d.intra_zone = policy->intra_zone;
 	if (parse_frame(ctx, &f) < 0) {
 		deny(&d, REASON_MALFORMED);
 		return refuse(&f, &d);

@@ -51,8 +51,22 @@ static __always_inline __u16 service_of(struct frame *f, int reverse)
 	return 0;
 }
 
+static __always_inline int same_zone(struct identity *from, struct identity *to)
+{
+	return from->zone && from->zone == to->zone;
+}
+
+static __always_inline int allow_untracked(struct decision *d)
+{
+	d->action = ACTION_ALLOW;
+	d->reason = REASON_PERMITTED;
+	d->untracked = 1;
+	return 0;
+}
+
 /* Permits d if a conduit covers the frame, read forwards or in reverse. Only a whole-range
- * conduit covers a fragment, which has no ports to show. */
+ * conduit covers a fragment, which has no ports to show. Where none does, two identities of
+ * one zone may be let through all the same. */
 int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 reverse)
 {
 	struct identity *from, *to;
@@ -71,8 +85,12 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	key.from = from->class;
 	key.to = to->class;
 	id = conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &paired);
+	if (!id && f->fragment && paired)
+		return deny(d, REASON_FRAGMENT);
+	if (!id && d->intra_zone == ACTION_ALLOW && same_zone(from, to))
+		return allow_untracked(d);
 	if (!id)
-		return deny(d, f->fragment && paired ? REASON_FRAGMENT : REASON_NO_CONDUIT);
+		return deny(d, REASON_NO_CONDUIT);
 	c = conduit(d->index, id);
 	if (!c)
 		return deny(d, REASON_NO_CONDUIT);
@@ -91,33 +109,19 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	return 0;
 }
 
-static __always_inline int same_zone(struct decision *d)
-{
-	struct identity *from = identity(d->index, d->source);
-	struct identity *to = identity(d->index, d->destination);
-
-	return from && to && from->zone && from->zone == to->zone;
-}
-
-static __always_inline int allow_untracked(struct decision *d, __u8 announce)
-{
-	d->action = ACTION_ALLOW;
-	d->reason = REASON_PERMITTED;
-	d->untracked = 1;
-	d->announce = announce;
-	return 0;
-}
-
-/* Who sends and who receives, with what the policy says of strangers. Returns 1 when that
- * settles the frame. */
+/* Who sends and who receives, with what the policy says of strangers: permitted or not, they
+ * are told of. Returns 1 when that settles the frame. */
 int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaults *defaults)
 {
 	if (!f || !d || !defaults)
 		return 1;
 	if (resolve_source(f, d) < 0 || resolve_destination(f, d) < 0) {
 		if (defaults->unknown_identity == ACTION_ALLOW &&
-		    (d->reason == REASON_UNKNOWN_SOURCE || d->reason == REASON_UNKNOWN_DESTINATION))
-			allow_untracked(d, 1);
+		    (d->reason == REASON_UNKNOWN_SOURCE || d->reason == REASON_UNKNOWN_DESTINATION)) {
+			d->action = ACTION_ALLOW;
+			d->untracked = 1;
+			d->announce = 1;
+		}
 		return 1;
 	}
 	if (f->deep_tags) {
@@ -125,11 +129,7 @@ int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaul
 		return 1;
 	}
 	if (f->is_arp) {
-		allow_untracked(d, 0);
-		return 1;
-	}
-	if (defaults->intra_zone == ACTION_ALLOW && same_zone(d)) {
-		allow_untracked(d, 0);
+		allow_untracked(d);
 		return 1;
 	}
 	return 0;

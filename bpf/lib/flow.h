@@ -154,6 +154,9 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
 {
 	if (!f || !d || !w)
 		return -1;
+	/* What was not held until now is met by the slow path in mid-stream. */
+	if (w->action != d->action || w->observed != d->observed)
+		w->state |= FLOW_ADOPTED;
 	adopt_decision(w, f, d);
 	if (d->action == ACTION_INSPECT && !w->slot) {
 		w->slot = take_slot(&f->key);
@@ -203,6 +206,8 @@ static __always_inline int decide_syn(struct frame *f, struct decision *d, struc
 			deny(d, REASON_TCP_STATE);
 		return -1;
 	}
+	if (d->untracked)
+		return 0;
 	if (other_way)
 		return deny(d, REASON_TCP_STATE);
 	return w ? renew_flow(f, d, w) : begin_flow(f, d);
@@ -210,8 +215,12 @@ static __always_inline int decide_syn(struct frame *f, struct decision *d, struc
 
 static __always_inline int decide_known(struct frame *f, struct decision *d, struct flow *w)
 {
-	if (permit_by_conduit(f, d, w->initiator != f->side) == 0)
+	if (permit_by_conduit(f, d, w->initiator != f->side) == 0 && !d->untracked)
 		return renew_flow(f, d, w);
+	if (d->untracked) {
+		end_flow(f, w);
+		return 0;
+	}
 	end_flow(f, w);
 	return -1;
 }
@@ -228,7 +237,7 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 		/* The second step of a handshake whose first was never seen. */
 		return deny(d, REASON_TCP_STATE);
 	}
-	if (!f->is_ip || f->fragment)
+	if (!f->is_ip || f->fragment || d->untracked)
 		return 0;
 	return begin_flow(f, d);
 }

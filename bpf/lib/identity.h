@@ -105,6 +105,8 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 	if (f->is_arp) {
 		/* RFC 5227: a probe claims nothing. Everything else claims the sender's
 		 * address, which has to be the device's own: no proxy ARP. */
+		if (!d->arp_guard)
+			return 0;
 		if (f->arp_foreign_hardware)
 			return deny(d, REASON_ARP_SPOOFED);
 		if (f->arp_probe)

@@ -61,8 +61,10 @@ func (d *Datapath) Beat(q Queue) {
 }
 
 // Rest withdraws a queue's heartbeat: inspection ends now, on purpose, and its conduits do at
-// once what they do in an outage.
-func (d *Datapath) Rest(q Queue) { atomic.StoreUint64(&d.control.block.Beats[q], 0) }
+// once what they do in an outage. How long it lasts can still be told from the heartbeat.
+func (d *Datapath) Rest(q Queue) {
+	atomic.StoreUint64(&d.control.block.Beats[q], monotonic()-uint64(d.config.HeartbeatTimeout)-1)
+}
 
 // BeatAge is how long ago a queue's verdict loop last showed itself.
 func (d *Datapath) BeatAge(q Queue) time.Duration {

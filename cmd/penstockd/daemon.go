@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/inspect"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/settings"
+	"github.com/penstock-ot/penstock/internal/store"
+)
+
+// pinRoot is where the fast path's pins lie, one directory for each appliance.
+const pinRoot = "/sys/fs/bpf/penstock"
+
+func pinDir(s *settings.Settings) string { return filepath.Join(pinRoot, s.Name) }
+
+// flowSweepInterval is how often idle flows leave the fast path's table.
+const flowSweepInterval = 2 * time.Second
+
+// daemon is a running appliance. What was started is undone in reverse: by undo where the start
+// fails, and by close, which leaves ports, bridge and fast path working, where it ends.
+type daemon struct {
+	*policies
+	settings *settings.Settings
+	log      *slog.Logger
+	started  time.Time
+	warnings []string
+
+	store    *store.Store
+	line     *bridge.Line
+	path     *datapath.Datapath
+	modes    [2]datapath.XDPMode
+	injector *bridge.Injector
+	bus      *event.Bus
+	records  *recorder
+	counters *inspect.Counters
+	watch    *watch
+
+	inspections []*inspection
+	observation *observation
+	events      *datapath.EventReader
+	server      *api.Server
+
+	chosen struct { // between choosing and applying
+		candidate candidate
+		version   store.Version
+	}
+	up bool // the line was there already, with our programs on it
+
+	undos  []bridge.Undo // of the start, for one that fails half-way
+	closes []func() error
+	group  sync.WaitGroup
+	failed chan error
+	done   chan struct{}
+}
+
+// run is the daemon's life: ordered start, ready, work, stop.
+func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
+	d := &daemon{
+		settings: s, log: log, started: time.Now(),
+		bus: event.NewBus(0), counters: inspect.NewCounters(),
+		failed: make(chan error, 8), done: make(chan struct{}),
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
+	work, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if err := d.start(work); err != nil {
+		cancel()
+		return errors.Join(err, d.takeBack())
+	}
+	log.Info("ready", "mode", d.plan.Mode.String(), "policy", d.version.Number)
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+
+	err := d.serve(ctx, hangup)
+	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+	cancel()
+	return errors.Join(err, d.close())
+}
+
+// serve works until it is told to end, or something that cannot do without fails.
+func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			d.log.Info("stopping: the fast path goes on, conduits do what their outage choice says")
+			return nil
+		case err := <-d.failed:
+			return err
+		case <-hangup:
+			applied, err := d.Reload(ctx, "SIGHUP")
+			switch {
+			case err != nil:
+				d.log.Error("the policy file was not applied, the policy in force goes on", "error", err)
+			case applied.Unchanged:
+				d.log.Info("the policy file is in force already", "policy", applied.Version)
+			}
+		}
+	}
+}
+
+// start takes the appliance up in the order in which no frame crosses undecided: ports down,
+// entry programs with a policy, exit gate, bridge, queues and their readers, rule, ports up.
+func (d *daemon) start(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		d.openStore, d.choosePolicy, d.openLine, d.openPath, d.takePorts, d.attach, d.makeBridge,
+		d.openQueues, d.observe, d.addRule, d.raisePorts, d.openSocket,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onClose is run by close, and by takeBack, last one first.
+func (d *daemon) onClose(f func() error) { d.closes = append(d.closes, f) }
+
+func (d *daemon) openStore(context.Context) error {
+	s, err := store.Open(d.settings.StateDir)
+	if errors.Is(err, store.ErrInUse) {
+		return fmt.Errorf("open the store in %s: %w", d.settings.StateDir, err)
+	}
+	if err != nil {
+		d.warn("running without a store, so nothing is cached: %v", err)
+		return nil
+	}
+	d.store = s
+	d.onClose(s.Close)
+	for _, n := range s.Notes() {
+		d.warn("%s", n)
+	}
+	return nil
+}
+
+func (d *daemon) warn(format string, args ...any) {
+	w := fmt.Sprintf(format, args...)
+	d.warnings = append(d.warnings, w)
+	d.log.Warn(w)
+}
+
+func (d *daemon) choosePolicy(context.Context) error {
+	d.policies = &policies{appliance: d.settings.Name, file: d.settings.Policy, store: d.store, log: d.log}
+	c, v, err := d.policies.start()
+	if err != nil {
+		return err
+	}
+	d.chosen.candidate, d.chosen.version = c, v
+	d.onClose(func() error { d.policies.close(); return nil })
+	return nil
+}
+
+func (d *daemon) openLine(context.Context) error {
+	line, err := bridge.Open(bridge.Layout{
+		PortA: d.settings.PortA, PortB: d.settings.PortB,
+		Bridge: d.settings.Bridge, Namespace: d.settings.Netns,
+	})
+	if err != nil {
+		return err
+	}
+	d.line = line
+	d.onClose(line.Close)
+	return line.Check()
+}
+
+// openPath loads the fast path and puts the policy in force in its maps, before it stands at
+// any port, or while the programs of the daemon before still stand there.
+func (d *daemon) openPath(context.Context) error {
+	if err := bridge.EnsureBPFFS(); err != nil {
+		return err
+	}
+	path, err := datapath.Open(datapath.Config{
+		PinDir:           pinDir(d.settings),
+		HeartbeatTimeout: d.settings.HeartbeatTimeout,
+		AdoptionWindow:   d.settings.AdoptionWindow,
+	})
+	if err != nil {
+		return err
+	}
+	d.path = path
+	d.onClose(path.Close)
+	d.watch = &watch{path: path, timeout: d.settings.HeartbeatTimeout}
+	if path.Adopted() {
+		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
+		d.watch.before()
+	} else {
+		d.undos = append(d.undos, func() error { return datapath.Remove(pinDir(d.settings)) })
+	}
+	return d.policies.first(path, d.chosen.candidate, d.chosen.version)
+}
+
+func (d *daemon) takePorts(context.Context) error {
+	state, err := d.line.State()
+	if err != nil {
+		return err
+	}
+	d.up = state == bridge.Up && d.path.Adopted()
+	if d.up {
+		return nil
+	}
+	report, undo, err := d.line.TakePorts()
+	if err != nil {
+		return err
+	}
+	d.undos = append(d.undos, undo)
+	for _, r := range report.Remarks {
+		d.warn("%s", r)
+	}
+	return nil
+}
+
+// attach puts the programs on the ports. They stand there before the bridge is, and before the
+// ports come up.
+func (d *daemon) attach(context.Context) error {
+	ports, err := d.ports()
+	if err != nil {
+		return err
+	}
+	return d.line.Do(func() error {
+		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
+			return err
+		}
+		return d.path.AttachGate(ports[0], ports[1])
+	})
+}
+
+func (d *daemon) ports() (ports [2]datapath.Port, err error) {
+	for i, side := range []policy.Side{policy.SideA, policy.SideB} {
+		ports[i].Name = d.line.Layout().Port(side)
+		if ports[i].Index, err = d.line.Index(side); err != nil {
+			return ports, err
+		}
+	}
+	return ports, nil
+}
+
+func (d *daemon) makeBridge(context.Context) error {
+	if d.up {
+		return nil
+	}
+	undo, err := d.line.MakeBridge()
+	if err != nil {
+		return err
+	}
+	d.undos = append(d.undos, undo)
+	return nil
+}
+
+func (d *daemon) addRule(context.Context) error {
+	undo, err := d.line.AddRule()
+	if err != nil {
+		return err
+	}
+	if !d.up {
+		d.undos = append(d.undos, undo)
+	}
+	return nil
+}
+
+func (d *daemon) raisePorts(context.Context) error {
+	if d.up {
+		repaired, err := d.line.Adopt()
+		for _, r := range repaired {
+			d.warn("somebody changed what is ours, and it was repaired: %s", r)
+		}
+		return err
+	}
+	_, undo, err := d.line.RaisePorts()
+	if err != nil {
+		return err
+	}
+	d.undos = append(d.undos, undo)
+	return nil
+}
+
+// openSocket lets people in, last of all.
+func (d *daemon) openSocket(context.Context) error {
+	l, err := api.Listen(d.settings.Socket)
+	if err != nil {
+		return err
+	}
+	d.server = api.Serve(l, d, d.log)
+	d.onClose(d.server.Close)
+	return nil
+}
+
+// close ends the daemon and leaves the appliance working: programs, maps, bridge and rule stay.
+func (d *daemon) close() error {
+	close(d.done)
+	var errs []error
+	for i := len(d.closes) - 1; i >= 0; i-- {
+		errs = append(errs, d.closes[i]())
+	}
+	d.closes = nil
+	d.group.Wait()
+	return errors.Join(errs...)
+}
+
+// takeBack undoes a start that failed half-way: what it made goes, what was there stays.
+func (d *daemon) takeBack() error {
+	var errs []error
+	for i := len(d.undos) - 1; i >= 0; i-- {
+		errs = append(errs, d.undos[i]())
+	}
+	return errors.Join(append(errs, d.close())...)
+}
+
+// down takes the appliance apart, whatever of it is there, and gives the ports back.
+func down(_ context.Context, s *settings.Settings, log *slog.Logger) error {
+	line, err := bridge.Open(bridge.Layout{PortA: s.PortA, PortB: s.PortB, Bridge: s.Bridge, Namespace: s.Netns})
+	if err != nil {
+		return err
+	}
+	defer line.Close()
+	// The programs go last: as long as there is a bridge, nothing crosses it undecided.
+	if err := line.Down(); err != nil {
+		return err
+	}
+	if err := datapath.Remove(pinDir(s)); err != nil {
+		return err
+	}
+	_ = os.Remove(pinRoot) // only if no other appliance has its pins there
+	log.Info("down: the ports are given back")
+	return nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
+	"github.com/penstock-ot/penstock/internal/inspect"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/queue"
+)
+
+// sweepInterval is how often a verdict loop forgets what is idle.
+const sweepInterval = time.Second
+
+// inspection is one verdict loop: a queue, the pipeline that judges its packets, and what the
+// pipeline wants sent. Everything but the counters belongs to the loop's goroutine.
+type inspection struct {
+	number   datapath.Queue
+	queue    *queue.Queue
+	pipeline *inspect.Pipeline
+	path     *datapath.Datapath
+	injector *bridge.Injector
+	flows    *flows
+	records  *recorder
+	log      *slog.Logger
+
+	packet     inspect.Packet
+	limit      limiter
+	swept      time.Time
+	generation uint32 // of the policy, when the pipeline last swept
+	adoption   time.Duration
+
+	injected, notInjected atomic.Uint64
+}
+
+// run judges packets until ctx ends. The heartbeat is the loop's own, so that a handler that
+// hangs shows.
+func (i *inspection) run(ctx context.Context) error {
+	defer i.path.Rest(i.number)
+	return i.queue.Run(ctx, i.judge)
+}
+
+// beat is called by the loop after each batch and when it is idle.
+func (i *inspection) beat() {
+	i.path.Beat(i.number)
+	now := time.Now()
+	generation := i.path.Generation()
+	if generation == i.generation && now.Sub(i.swept) < sweepInterval {
+		return
+	}
+	if generation != i.generation {
+		// Conduits that this policy began to enforce have connections under way.
+		i.pipeline.AdoptUntil(now.Add(i.adoption))
+	}
+	i.swept, i.generation = now, generation
+	i.pipeline.Sweep(now, func(e *inspect.Ended) { i.ended(now, e) })
+}
+
+// ended ends a connection that the policy no longer permits: both ends are told.
+func (i *inspection) ended(now time.Time, e *inspect.Ended) {
+	w, ok := i.flows.look(uint32(e.Key))
+	if ok {
+		i.inject(&w, e.Resets)
+		i.records.ended(now, e, &w)
+		return
+	}
+	i.notInjected.Add(uint64(len(e.Resets)))
+	i.records.ended(now, e, nil)
+}
+
+// judge answers one packet.
+func (i *inspection) judge(p *queue.Packet) queue.Answer {
+	i.packet = inspect.Packet{
+		Time:             time.Now(),
+		Key:              uint64(mark.Key(p.Mark)),
+		From:             sideOf(p.Mark),
+		IP:               p.Payload,
+		ChecksumNotReady: p.ChecksumNotReady,
+	}
+	j := i.pipeline.Judge(&i.packet)
+	if len(j.Resets) > 0 {
+		i.send(mark.Key(p.Mark), j.Resets)
+	}
+	i.records.judgement(&i.limit, &i.packet, &j)
+	return queue.Answer{Accept: j.Verdict.Allows(), Mark: mark.Permitted, Payload: j.Payload}
+}
+
+func sideOf(m uint32) policy.Side {
+	if m&mark.SideB != 0 {
+		return policy.SideB
+	}
+	return policy.SideA
+}
+
+// send puts packets of ours on the wire, in the frames of the flow that they belong to.
+func (i *inspection) send(key uint32, resets []inspect.Reset) {
+	w, ok := i.flows.look(key)
+	if !ok {
+		i.notInjected.Add(uint64(len(resets)))
+		return
+	}
+	i.inject(&w, resets)
+}
+
+func (i *inspection) inject(w *datapath.Flow, resets []inspect.Reset) {
+	for _, r := range resets {
+		if err := i.injector.Send(r.To, frameTo(w, r.To, r.IP)); err != nil {
+			i.notInjected.Add(1)
+			i.log.Warn("a reset could not be sent", "error", err)
+			continue
+		}
+		i.injected.Add(1)
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/inspect"
+	"github.com/penstock-ot/penstock/internal/queue"
+)
+
+// openQueues opens the queues and starts their verdict loops, before the rule leads anything
+// there. Conduits that close and conduits that open have a queue each.
+func (d *daemon) openQueues(ctx context.Context) error {
+	injector, err := d.line.OpenInjector()
+	if err != nil {
+		return err
+	}
+	d.injector = injector
+	d.onClose(injector.Close)
+	d.records = newRecorder(d.path, d.bus)
+	d.background(func() error { d.records.run(d.done); return nil })
+	for _, n := range []datapath.Queue{datapath.QueueCloses, datapath.QueueOpens} {
+		if err := d.openQueue(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func netfilterNumber(q datapath.Queue) uint16 {
+	if q == datapath.QueueOpens {
+		return bridge.QueueOpens
+	}
+	return bridge.QueueCloses
+}
+
+func (i *inspection) netfilterNumber() uint16 { return netfilterNumber(i.number) }
+
+func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
+	source := newFlows(d.path)
+	i := &inspection{
+		number: number, path: d.path, injector: d.injector, records: d.records, log: d.log,
+		flows: source, adoption: d.settings.AdoptionWindow,
+		pipeline: inspect.New(inspect.Config{Flows: source, Counters: d.counters}),
+	}
+	i.pipeline.AdoptUntil(time.Now().Add(i.adoption))
+	err := d.line.Do(func() (err error) {
+		i.queue, err = queue.Open(queue.Config{
+			Number: netfilterNumber(number), MaxLength: d.settings.QueueLength, Beat: i.beat, Log: d.log,
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.inspections = append(d.inspections, i)
+	d.onClose(i.queue.Close)
+	d.background(func() error {
+		if err := i.run(ctx); err != nil {
+			return fmt.Errorf("inspection through queue %d ended: %w", i.netfilterNumber(), err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// observe starts what watches: the copies of observed frames, the fast path's events, the sweep
+// of idle flows, the time without inspection.
+func (d *daemon) observe(context.Context) error {
+	tap, err := d.path.Tap()
+	if err != nil {
+		return err
+	}
+	d.onClose(tap.Close)
+	d.observation = &observation{
+		tap: tap, records: d.records,
+		pipeline: inspect.New(inspect.Config{Flows: newFlows(d.path), Counters: d.counters}),
+	}
+	d.background(d.observation.run)
+
+	if d.events, err = d.path.Events(); err != nil {
+		return err
+	}
+	d.onClose(d.events.Close)
+	d.background(d.readEvents)
+	d.background(d.sweepFlows)
+	d.background(func() error { d.watch.run(d.done); return nil })
+	return nil
+}
+
+// background runs f until the daemon ends; an error of f ends the daemon.
+func (d *daemon) background(f func() error) {
+	d.group.Add(1)
+	go func() {
+		defer d.group.Done()
+		if err := f(); err != nil {
+			select {
+			case d.failed <- err:
+			default:
+			}
+		}
+	}()
+}
+
+func (d *daemon) readEvents() error {
+	for {
+		e, err := d.events.Read()
+		if errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.bus.Publish(d.records.frameEvent(&e))
+	}
+}
+
+// sweepFlows removes idle flows. A sweep that fails is told once a minute and tried again: the
+// line does not depend on it.
+func (d *daemon) sweepFlows() error {
+	tick := time.NewTicker(flowSweepInterval)
+	defer tick.Stop()
+	var told time.Time
+	for {
+		select {
+		case <-d.done:
+			return nil
+		case now := <-tick.C:
+			if _, _, err := d.path.Sweep(); err != nil && now.Sub(told) > time.Minute {
+				told = now
+				d.log.Warn("idle flows could not be removed", "error", err)
+			}
+		}
+	}
+}

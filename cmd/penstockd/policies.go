@@ -1,0 +1,385 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/store"
+)
+
+// applier puts a compiled policy in force, whole or not at all.
+type applier interface {
+	Apply(plan *policy.Plan, version uint64) (generation uint32, err error)
+}
+
+// candidate is a policy that parsed and compiled for this appliance.
+type candidate struct {
+	name string
+	raw  []byte
+	plan *policy.Plan
+}
+
+// policies holds what policy is in force and takes every change of it: the store first learns
+// of a version, then the kernel gets it, then the store learns that it is in force. A crash
+// between any two leaves a policy in force that the store knows.
+type policies struct {
+	appliance string
+	file      string
+	store     *store.Store // nil where it could not be opened
+	log       *slog.Logger
+
+	mu       sync.Mutex
+	path     applier
+	plan     *policy.Plan
+	version  store.Version
+	since    time.Time
+	confirm  time.Time
+	rollback *time.Timer
+	notes    []string // why things are not as the file says
+}
+
+// start chooses the policy to begin with: the one that the store says is in force, else the
+// file. It puts nothing in force; first does, once the fast path is there.
+func (p *policies) start() (candidate, store.Version, error) {
+	if c, v, ok := p.cached(); ok {
+		p.compareFile(c.raw, v)
+		return c, v, nil
+	}
+	c, err := p.read(p.file)
+	if err != nil {
+		return candidate{}, store.Version{}, fmt.Errorf("%w\nno policy is cached to run on instead: correct the file and start again", err)
+	}
+	v, err := p.put(c, "start")
+	return c, v, err
+}
+
+// cached reads the policy that the store says is in force. A change that was waiting to be
+// confirmed while the daemon was away too long is rolled back.
+func (p *policies) cached() (candidate, store.Version, bool) {
+	if p.store == nil {
+		return candidate{}, store.Version{}, false
+	}
+	if a, err := p.store.Activation(); err == nil && a.Overdue(time.Now()) {
+		p.note("version %d was not confirmed in time: back to version %d", a.Active, a.Previous)
+		if _, err := p.store.Activate(a.Previous, "rollback at start", time.Time{}); err != nil {
+			p.note("the store did not take the rollback: %v", err)
+		}
+	}
+	v, raw, err := p.store.ActivePolicy()
+	if errors.Is(err, store.ErrNotFound) {
+		return candidate{}, v, false
+	}
+	if err == nil {
+		var c candidate
+		if c, err = p.compile(v.Name, raw); err == nil {
+			return c, v, true
+		}
+	}
+	p.note("the cached policy cannot be used, so %s is: %v", p.file, err)
+	return candidate{}, v, false
+}
+
+// compareFile says so where the file is not what is in force.
+func (p *policies) compareFile(raw []byte, v store.Version) {
+	c, err := p.read(p.file)
+	switch {
+	case err != nil:
+		p.note("running on the cached policy, version %d of %s, because: %v", v.Number, v.Time.Format(time.RFC3339), err)
+	case string(c.raw) != string(raw):
+		p.note("the cached policy, version %d, is in force, and %s differs from it: penstock policy apply, or SIGHUP, applies the file", v.Number, p.file)
+	}
+}
+
+func (p *policies) note(format string, args ...any) {
+	note := fmt.Sprintf(format, args...)
+	p.notes = append(p.notes, note)
+	p.log.Warn(note)
+}
+
+// first puts the policy in force with which the daemon starts.
+func (p *policies) first(path applier, c candidate, v store.Version) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.path = path
+	if _, err := path.Apply(c.plan, v.Number); err != nil {
+		return err
+	}
+	p.plan, p.version, p.since = c.plan, v, time.Now()
+	if p.store == nil {
+		return nil
+	}
+	a, err := p.store.Activation()
+	if err == nil && a.Active != v.Number {
+		a, err = p.store.Activate(v.Number, "start", time.Time{})
+	}
+	if err != nil {
+		p.note("the policy in force could not be cached: %v", err)
+		return nil
+	}
+	p.since = a.Since
+	p.await(a.ConfirmBy)
+	return nil
+}
+
+// read parses and compiles a policy file.
+func (p *policies) read(file string) (candidate, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return candidate{}, fmt.Errorf("read the policy: %w", err)
+	}
+	return p.compile(file, raw)
+}
+
+func (p *policies) compile(name string, raw []byte) (candidate, error) {
+	parsed, err := policy.Parse(name, raw)
+	if err != nil {
+		return candidate{}, err
+	}
+	plan, err := parsed.Compile(p.appliance)
+	if err != nil {
+		return candidate{}, err
+	}
+	return candidate{name: name, raw: raw, plan: plan}, nil
+}
+
+// put stores a version without putting it in force.
+func (p *policies) put(c candidate, who string) (store.Version, error) {
+	if p.store == nil {
+		return store.Version{Hash: c.plan.Hash, Site: c.plan.Site, Name: c.name}, nil
+	}
+	v, err := p.store.PutPolicy(store.Version{Site: c.plan.Site, Name: c.name, Who: who}, c.raw)
+	if errors.Is(err, store.ErrReadOnly) {
+		p.note("the policy in force is not cached: %v", err)
+		return store.Version{Hash: c.plan.Hash, Site: c.plan.Site, Name: c.name}, nil
+	}
+	if err != nil {
+		return v, fmt.Errorf("cache the policy: %w", err)
+	}
+	return v, nil
+}
+
+// apply puts a candidate in force and records it. Callers hold the lock.
+func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (api.Applied, error) {
+	previous := p.version.Number
+	v, err := p.put(c, who)
+	if err != nil {
+		return api.Applied{}, err
+	}
+	if confirmWithin > 0 && v.Number == 0 {
+		return api.Applied{}, api.Refuse(api.CodeConflict, errors.New("the policy cannot be applied on trial: the store takes no versions, so there would be nothing to go back to"))
+	}
+	var confirmBy time.Time
+	if confirmWithin > 0 {
+		confirmBy = time.Now().Add(confirmWithin)
+	}
+	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
+	if v.Number != 0 && v.Number == previous {
+		out.Unchanged = true
+		return out, nil
+	}
+	if confirmWithin > 0 && previous == 0 {
+		return api.Applied{}, api.Refuse(api.CodeConflict, store.ErrNoEarlier)
+	}
+	if _, err := p.path.Apply(c.plan, v.Number); err != nil {
+		return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
+	}
+	p.plan, p.version, p.since, p.notes = c.plan, v, time.Now(), nil
+	p.log.Info("policy in force", "version", v.Number, "hash", v.Hash, "who", who)
+	if p.store == nil || v.Number == 0 {
+		return out, nil
+	}
+	a, err := p.store.Activate(v.Number, who, confirmBy)
+	if err != nil {
+		p.note("the policy is in force, and the store could not record that: %v", err)
+		out.Warnings = append(out.Warnings, p.notes...)
+		return out, nil
+	}
+	p.await(a.ConfirmBy)
+	out.ConfirmBy, out.Previous = a.ConfirmBy, a.Previous
+	return out, nil
+}
+
+// await rolls the policy back when its time to be confirmed is over. Callers hold the lock.
+func (p *policies) await(confirmBy time.Time) {
+	if p.rollback != nil {
+		p.rollback.Stop()
+		p.rollback = nil
+	}
+	p.confirm = confirmBy
+	if confirmBy.IsZero() {
+		return
+	}
+	p.rollback = time.AfterFunc(time.Until(confirmBy), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.confirm.Equal(confirmBy) {
+			return
+		}
+		if _, err := p.revert(0, "not confirmed in time"); err != nil {
+			p.note("the policy was not confirmed in time, and could not be rolled back: %v", err)
+		}
+	})
+}
+
+// revert puts a stored version in force; 0 is the one before. Callers hold the lock.
+func (p *policies) revert(number uint64, who string) (api.Applied, error) {
+	if p.store == nil {
+		return api.Applied{}, api.Refuse(api.CodeConflict, errors.New("there is no store, and so no earlier policy"))
+	}
+	a, err := p.store.Activation()
+	if err != nil {
+		return api.Applied{}, err
+	}
+	if number == 0 {
+		number = a.Previous
+	}
+	if number == 0 {
+		return api.Applied{}, api.Refuse(api.CodeConflict, store.ErrNoEarlier)
+	}
+	v, raw, err := p.store.Policy(number)
+	if errors.Is(err, store.ErrNotFound) {
+		return api.Applied{}, api.Refuse(api.CodeNotFound, err)
+	}
+	if err != nil {
+		return api.Applied{}, err
+	}
+	c, err := p.compile(v.Name, raw)
+	if err != nil {
+		return api.Applied{}, err
+	}
+	previous := p.version.Number
+	if _, err := p.path.Apply(c.plan, v.Number); err != nil {
+		return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
+	}
+	p.plan, p.version, p.since = c.plan, v, time.Now()
+	p.log.Info("policy rolled back", "version", v.Number, "who", who)
+	p.await(time.Time{})
+	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
+	if _, err := p.store.Activate(v.Number, who, time.Time{}); err != nil {
+		p.note("the policy was rolled back, and the store could not record that: %v", err)
+		out.Warnings = append(out.Warnings, p.notes...)
+	}
+	return out, nil
+}
+
+// close ends the timer. What waits for confirmation waits on, in the store.
+func (p *policies) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rollback != nil {
+		p.rollback.Stop()
+	}
+}
+
+// ApplyPolicy implements api.Backend.
+func (p *policies) ApplyPolicy(_ context.Context, s api.Submission) (api.Applied, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, err := p.compile(s.Name, s.Raw)
+	if err != nil {
+		return api.Applied{}, err
+	}
+	return p.apply(c, s.Who, s.ConfirmWithin)
+}
+
+// Reload implements api.Backend.
+func (p *policies) Reload(_ context.Context, who string) (api.Applied, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, err := p.read(p.file)
+	if err != nil {
+		return api.Applied{}, err
+	}
+	return p.apply(c, who, 0)
+}
+
+// ConfirmPolicy implements api.Backend.
+func (p *policies) ConfirmPolicy(_ context.Context, who string) (api.Applied, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.store == nil {
+		return api.Applied{}, api.Refuse(api.CodeConflict, store.ErrNoPending)
+	}
+	a, err := p.store.Confirm()
+	if errors.Is(err, store.ErrNoPending) {
+		return api.Applied{}, api.Refuse(api.CodeConflict, err)
+	}
+	if err != nil {
+		return api.Applied{}, err
+	}
+	p.await(time.Time{})
+	p.log.Info("policy confirmed", "version", a.Active, "who", who)
+	return api.Applied{Version: a.Active, Hash: p.version.Hash, Site: p.version.Site, Previous: a.Previous}, nil
+}
+
+// RollbackPolicy implements api.Backend.
+func (p *policies) RollbackPolicy(_ context.Context, version uint64, who string) (api.Applied, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.revert(version, who)
+}
+
+// PolicyHistory implements api.Backend.
+func (p *policies) PolicyHistory(_ context.Context, limit int) ([]api.PolicyVersion, error) {
+	if p.store == nil {
+		return nil, nil
+	}
+	versions, err := p.store.History(limit)
+	if err != nil {
+		return nil, err
+	}
+	a, err := p.store.Activation()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]api.PolicyVersion, len(versions))
+	for i, v := range versions {
+		list[i] = describe(v, a)
+	}
+	return list, nil
+}
+
+// Policy implements api.Backend.
+func (p *policies) Policy(_ context.Context, number uint64) (api.PolicyDocument, error) {
+	if p.store == nil {
+		return api.PolicyDocument{}, api.Refuse(api.CodeNotFound, store.ErrNotFound)
+	}
+	a, err := p.store.Activation()
+	if err != nil {
+		return api.PolicyDocument{}, err
+	}
+	if number == 0 {
+		number = a.Active
+	}
+	v, raw, err := p.store.Policy(number)
+	if errors.Is(err, store.ErrNotFound) {
+		return api.PolicyDocument{}, api.Refuse(api.CodeNotFound, err)
+	}
+	if err != nil {
+		return api.PolicyDocument{}, err
+	}
+	return api.PolicyDocument{PolicyVersion: describe(v, a), Text: string(raw)}, nil
+}
+
+func describe(v store.Version, a store.Activation) api.PolicyVersion {
+	state := api.VersionStored
+	switch {
+	case v.Number == a.Active && a.Pending():
+		state = api.VersionPending
+	case v.Number == a.Active:
+		state = api.VersionActive
+	case v.Number == a.Previous:
+		state = api.VersionPrevious
+	}
+	return api.PolicyVersion{
+		Version: v.Number, Hash: v.Hash, Site: v.Site, Name: v.Name,
+		Time: v.Time, Who: v.Who, Size: v.Size, State: state,
+	}
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// Events implements api.Backend.
+func (d *daemon) Events() *event.Bus { return d.bus }
+
+// Status implements api.Backend. What is not as it should be stands in the warnings, beside the
+// good numbers.
+func (d *daemon) Status(context.Context) (api.Status, error) {
+	d.policies.mu.Lock()
+	plan, version, since, confirm := d.policies.plan, d.policies.version, d.policies.since, d.policies.confirm
+	warnings := append(append([]string{}, d.warnings...), d.policies.notes...)
+	d.policies.mu.Unlock()
+
+	s := api.Status{
+		Name: d.settings.Name, Version: buildVersion(), Started: d.started, Mode: plan.Mode.String(),
+		Policy: api.PolicyStatus{Version: version.Number, Hash: plan.Hash, Site: plan.Site, Since: since, ConfirmBy: confirm},
+		Ports:  d.portStatus(),
+	}
+	reasons, err := d.path.Reasons()
+	if err != nil {
+		return s, err
+	}
+	conduits, err := d.path.Conduits()
+	if err != nil {
+		return s, err
+	}
+	s.Outage = d.outageStatus(reasons)
+	s.Conduits = d.conduitStatus(plan, conduits)
+	s.Queues, warnings = d.queueStatus(warnings)
+	s.Events = d.eventStatus(reasons)
+	if copied, lost, err := d.path.Copies(); err == nil && lost > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d of %d copies of observed frames found no room: what they held was not judged", lost, copied+lost))
+	}
+	if n := reasons[verdict.ReasonNoVerdict].Frames; n > 0 {
+		warnings = append(warnings, fmt.Sprintf("the exit gate stopped %d frames that had no verdict", n))
+	}
+	if s.Outage.UninspectedFrames > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d frames passed uninspected", s.Outage.UninspectedFrames))
+	}
+	s.Warnings = warnings
+	return s, nil
+}
+
+func (d *daemon) portStatus() []api.PortStatus {
+	ports := []api.PortStatus{
+		{Name: d.settings.PortA, Side: "a", Link: "missing", XDP: "none"},
+		{Name: d.settings.PortB, Side: "b", Link: "missing", XDP: "none"},
+	}
+	_ = d.line.Namespace().Do(func() error {
+		for i := range ports {
+			ifi, err := net.InterfaceByName(ports[i].Name)
+			if err != nil {
+				continue
+			}
+			ports[i].XDP = string(d.modes[i])
+			ports[i].Link = "down"
+			if ifi.Flags&net.FlagRunning != 0 {
+				ports[i].Link = "up"
+			}
+		}
+		return nil
+	})
+	return ports
+}
+
+// inspecting reports whether the verdict loop of a queue shows itself in time.
+func (d *daemon) inspecting(q datapath.Queue) bool {
+	return d.path.BeatAge(q) <= d.settings.HeartbeatTimeout
+}
+
+func (d *daemon) outageStatus(reasons [verdict.ReasonCount]datapath.ReasonCount) api.OutageStatus {
+	s := api.OutageStatus{
+		State:              api.StateInspecting,
+		UninspectedFrames:  reasons[verdict.ReasonOutageOpen].Frames,
+		UninspectedSeconds: d.watch.uninspected().Seconds(),
+	}
+	switch {
+	case !d.inspecting(datapath.QueueOpens):
+		s.State = api.StateOpen
+	case !d.inspecting(datapath.QueueCloses):
+		s.State = api.StateClosed
+	}
+	return s
+}
+
+func (d *daemon) conduitStatus(plan *policy.Plan, counts []datapath.ConduitCount) []api.ConduitStatus {
+	var list []api.ConduitStatus
+	for i := 1; i < len(plan.Conduits) && i < len(counts); i++ {
+		c := &plan.Conduits[i]
+		s := api.ConduitStatus{
+			Name: c.Name, Protocol: c.Protocol.String(), Mode: c.Mode.String(), OnOutage: c.OnOutage.String(),
+			State: d.conduitState(c), Allowed: counts[i].Allowed, Denied: counts[i].Denied,
+		}
+		if c.Inspect {
+			// Of an inspected conduit people want to know about messages; its frames say nothing.
+			messages := d.counters.Conduit(c.Name)
+			s.Allowed = messages.Allowed.Load()
+			s.Denied = counts[i].Denied + messages.Denied.Load()
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func (d *daemon) conduitState(c *policy.Conduit) api.OutageState {
+	q, otherwise := datapath.QueueCloses, api.StateClosed
+	if c.OnOutage == policy.OutageOpen {
+		q, otherwise = datapath.QueueOpens, api.StateOpen
+	}
+	switch {
+	case !c.Inspect:
+		return api.StateAddressOnly
+	case c.Mode == policy.Enforce && !d.inspecting(q):
+		return otherwise
+	}
+	return api.StateInspecting
+}
+
+func (d *daemon) queueStatus(warnings []string) ([]api.QueueStatus, []string) {
+	var list []api.QueueStatus
+	for _, i := range d.inspections {
+		stats, err := i.queue.Stats()
+		if err != nil {
+			warnings = append(warnings, fmt.Sprintf("queue %d: %v", i.netfilterNumber(), err))
+		}
+		if stats.Lost > 0 {
+			warnings = append(warnings, fmt.Sprintf("queue %d lost %d messages of the kernel: their packets were dropped", i.netfilterNumber(), stats.Lost))
+		}
+		list = append(list, api.QueueStatus{
+			Number: i.netfilterNumber(), Packets: stats.Packets, Dropped: stats.Dropped, Depth: uint64(stats.Depth),
+		})
+	}
+	return list, warnings
+}
+
+func (d *daemon) eventStatus(reasons [verdict.ReasonCount]datapath.ReasonCount) api.EventStatus {
+	stats := d.bus.Stats()
+	s := api.EventStatus{Published: stats.Published, Dropped: stats.Shed, Missed: stats.Missed}
+	for _, r := range reasons {
+		s.Dropped += r.EventsLost
+	}
+	return s
+}
