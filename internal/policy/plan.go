@@ -108,6 +108,9 @@ type Plan struct {
 	Addresses []AddressEntry
 	Pairs     []Pair
 	Ranges    []Range
+
+	// loan is empty but for plans that judge captures, see Lend.
+	loan loan
 }
 
 // Class is an equivalence class: identities that every selector of the policy treats alike.
@@ -128,13 +131,15 @@ const (
 
 // Identity is one device, or one pseudo-identity that stands for a destination.
 type Identity struct {
-	Name  string
-	Zone  string
-	Kind  IdentityKind
-	Side  Side // where it lives; SideAny for broadcast and groups
-	MAC   [6]byte
-	Class Class
-	Via   uint32 // the router's id, for KindBehind
+	Name string
+	Zone string
+	Kind IdentityKind
+	Side Side // where it lives; SideAny for broadcast and groups
+	MAC  [6]byte
+	// MACLast is the last address of a group that is a block of MAC addresses, MAC the first.
+	MACLast [6]byte
+	Class   Class
+	Via     uint32 // the router's id, for KindBehind
 
 	// ZoneID numbers the zones from 1, for the intra_zone decision; 0 for pseudo-identities.
 	ZoneID uint16

@@ -1,0 +1,321 @@
+package policy
+
+import (
+	"net/netip"
+
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// Tag is one VLAN tag.
+type Tag struct {
+	TPID uint16 // 0x8100, 0x88a8 or 0x9100
+	TCI  uint16 // priority, drop eligible and VLAN identifier, as on the wire
+}
+
+// Header is what Decide looks at: one frame, from its link layer to its ports. Numbers are in host
+// byte order. Addresses of IPv4 are plain, not mapped into IPv6.
+type Header struct {
+	Src, Dst  [6]byte
+	Side      Side   // the port it came in at; SideAny: not known, so no port can be wrong
+	Tags      []Tag  // outermost first
+	EtherType uint16 // behind the tags; 0 for 802.3 with LLC
+
+	// For IP only; invalid and 0 otherwise.
+	SrcIP, DstIP     netip.Addr
+	Protocol         uint8 // behind IPv6 extension headers
+	Fragment         bool  // any fragment, the first too; then there are no ports
+	SrcPort, DstPort uint16
+	ICMPType         uint8
+
+	ARP ARPHeader // for ARP only
+}
+
+// ARPHeader is the body of an ARP message for Ethernet and IPv4.
+type ARPHeader struct {
+	SenderMAC [6]byte
+	SenderIP  netip.Addr
+	TargetIP  netip.Addr
+}
+
+// Decision is the verdict on a header, and who and what it is about. Identities and conduits are 0
+// as long as they are not known.
+type Decision struct {
+	verdict.Verdict
+	Conduit, Source, Destination uint32
+}
+
+// Decide judges a frame as the first of a conversation, in the direction from Src to Dst: what a
+// conduit permits, what the guard stops. Replies are for whoever keeps the flows.
+//
+// It states in plain Go what the fast path does with its tables, and uses none of those tables:
+// it walks identities and conduits. The order of reasons is the same. Modes do not matter here: on
+// an observed conduit this is what enforcing it would say.
+//
+// ARP passes between any two identities of this plan, and from one to broadcast: without it no
+// permitted conversation could begin, it carries nothing but the sender's own addresses, and the
+// guard holds it to those. A probe (sender 0.0.0.0, RFC 5227) claims nothing and passes.
+func (p *Plan) Decide(h *Header) Decision {
+	if isLinkLocal(h.Dst) {
+		if p.LinkLocal == verdict.Allow {
+			return Decision{Verdict: verdict.Permitted}
+		}
+		return Decision{Verdict: verdict.Denied(verdict.ReasonLinkLocal)}
+	}
+	d := decision{plan: p, h: h, side: h.Side}
+	if reason := d.source(); reason != verdict.ReasonNone {
+		return d.deny(reason)
+	}
+	if reason := d.destination(); reason != verdict.ReasonNone {
+		return d.deny(reason)
+	}
+	return d.conduit()
+}
+
+// isLinkLocal knows control traffic that is for the segment, not for a device: the groups of IEEE
+// 802.1Q table 8-1 and GVRP's, MRP (IEC 62439-2), DLR (ODVA) and PTP (IEEE 1588 annex E).
+func isLinkLocal(mac [6]byte) bool {
+	switch [3]byte(mac[:3]) {
+	case [3]byte{0x01, 0x80, 0xc2}:
+		return mac[3] == 0 && mac[4] == 0 && (mac[5] <= 0x0f || mac[5] == 0x21)
+	case [3]byte{0x01, 0x15, 0x4e}, [3]byte{0x01, 0x21, 0x6c}, [3]byte{0x01, 0x1b, 0x19}:
+		return true
+	}
+	return false
+}
+
+// maxTags is how many tags are looked through; what is behind more is not read.
+const maxTags = 2
+
+// decision is a judgement in progress.
+type decision struct {
+	Decision
+	plan *Plan
+	h    *Header
+	side Side // where the frame came from
+}
+
+func (d *decision) deny(reason verdict.Reason) Decision {
+	d.Verdict = verdict.Denied(reason)
+	if reason == verdict.ReasonUnknownSource || reason == verdict.ReasonUnknownDestination {
+		if d.plan.UnknownIdentity == verdict.Allow {
+			d.Verdict = verdict.Verdict{Action: verdict.Allow, Reason: reason}
+		}
+	}
+	return d.Decision
+}
+
+func (d *decision) isIP() bool {
+	return (d.h.EtherType == etherTypeIPv4 || d.h.EtherType == etherTypeIPv6) && len(d.h.Tags) <= maxTags
+}
+
+func (d *decision) isARP() bool { return d.h.EtherType == etherTypeARP && len(d.h.Tags) <= maxTags }
+
+// source finds and guards the sender.
+func (d *decision) source() verdict.Reason {
+	if id := d.lentSource(); id != 0 {
+		d.Source = id
+		d.settleSide(id)
+		return verdict.ReasonNone
+	}
+	id := d.plan.byMAC(d.h.Src)
+	if id == 0 {
+		return d.stranger()
+	}
+	d.Source = id
+	who := &d.plan.Identities[id]
+	if d.h.Side != SideAny && d.h.Side != who.Side {
+		return verdict.ReasonWrongPort
+	}
+	d.settleSide(id)
+	if !who.inVLAN(d.h.Tags) {
+		return verdict.ReasonVLANNotPermitted
+	}
+	switch {
+	case d.isARP():
+		return d.guardARP(id)
+	case d.isIP():
+		return d.guardAddress(id)
+	}
+	return verdict.ReasonNone
+}
+
+func (d *decision) settleSide(source uint32) {
+	if d.side == SideAny {
+		d.side = d.plan.Identities[source].Side
+	}
+}
+
+// stranger says what an unknown MAC address is: one that uses somebody's address is worse.
+func (d *decision) stranger() verdict.Reason {
+	switch {
+	case d.isIP() && d.plan.ownerOf(d.h.SrcIP) != 0:
+		return verdict.ReasonAddressSpoofed
+	case d.isARP() && d.plan.ownerOf(d.h.ARP.SenderIP) != 0:
+		return verdict.ReasonARPSpoofed
+	}
+	return verdict.ReasonUnknownSource
+}
+
+// guardARP holds the sender to its own addresses; a router speaks ARP for itself only.
+func (d *decision) guardARP(id uint32) verdict.Reason {
+	switch {
+	case !d.plan.ARPGuard:
+		return verdict.ReasonNone
+	case d.h.ARP.SenderMAC != d.h.Src:
+		return verdict.ReasonARPSpoofed
+	case isUnspecified(d.h.ARP.SenderIP):
+		return verdict.ReasonNone
+	case d.plan.meantBy(id, d.h.ARP.SenderIP) != id:
+		return verdict.ReasonARPSpoofed
+	}
+	return verdict.ReasonNone
+}
+
+// guardAddress finds who sends among those that the MAC address stands for. The unspecified
+// address claims nobody: a device that has none yet asks for one with it (RFC 2131 4.1, RFC 4862
+// 5.4.2).
+func (d *decision) guardAddress(id uint32) verdict.Reason {
+	if isUnspecified(d.h.SrcIP) {
+		return verdict.ReasonNone
+	}
+	if owner := d.plan.meantBy(id, d.h.SrcIP); owner != 0 {
+		d.Source = owner
+		return verdict.ReasonNone
+	}
+	if d.plan.Identities[id].Kind == KindRouter && d.plan.ownerOf(d.h.SrcIP) == 0 {
+		return verdict.ReasonUnknownSource
+	}
+	return verdict.ReasonAddressSpoofed
+}
+
+func isUnspecified(a netip.Addr) bool { return a.IsValid() && a.IsUnspecified() }
+
+// destination finds the receiver. A device that forwards could carry a frame on to another
+// address, so the address has to be one that the MAC stands for.
+func (d *decision) destination() verdict.Reason {
+	id := d.lentDestination()
+	lent := id != 0
+	if !lent {
+		id = d.plan.byMAC(d.h.Dst)
+	}
+	if id == 0 && d.h.Dst[0]&1 != 0 && d.isIP() {
+		id = d.plan.groupOf(d.h.DstIP)
+	}
+	if id == 0 {
+		return verdict.ReasonUnknownDestination
+	}
+	who := &d.plan.Identities[id]
+	if who.Side == d.side && who.Side != SideAny {
+		d.Destination = id
+		return verdict.ReasonSameSide
+	}
+	if !lent && d.isIP() && (who.Kind == KindDevice || who.Kind == KindRouter) {
+		if id = d.plan.meantBy(id, d.h.DstIP); id == 0 {
+			return verdict.ReasonUnknownDestination
+		}
+	}
+	d.Destination = id
+	return verdict.ReasonNone
+}
+
+// conduit decides between two known identities.
+func (d *decision) conduit() Decision {
+	switch {
+	case len(d.h.Tags) > maxTags:
+		return d.deny(verdict.ReasonEncapsulation)
+	case d.isARP():
+		d.Verdict = verdict.Permitted
+		return d.Decision
+	}
+	id, reason := d.plan.covering(d.Source, d.Destination, d.h)
+	if reason == verdict.ReasonNoConduit && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
+		d.Verdict = verdict.Permitted
+		return d.Decision
+	}
+	if reason != verdict.ReasonNone {
+		return d.deny(reason)
+	}
+	d.Conduit = id
+	if !d.plan.Conduits[id].Inspect {
+		d.Verdict = verdict.Permitted
+		return d.Decision
+	}
+	if d.h.Fragment {
+		return d.deny(verdict.ReasonFragment)
+	}
+	if !inspectable(d.h.Tags) {
+		return d.deny(verdict.ReasonEncapsulation)
+	}
+	d.Verdict = verdict.Verdict{Action: verdict.Inspect, Reason: verdict.ReasonPermitted}
+	return d.Decision
+}
+
+// inspectable tells whether the kernel's bridge hook would see the frame's inside: it looks behind
+// one 802.1Q tag and no other.
+func inspectable(tags []Tag) bool {
+	return len(tags) == 0 || len(tags) == 1 && tags[0].TPID == 0x8100
+}
+
+// covering finds the conduit for a header: an inspected one before a plain one, then the first. A
+// fragment shows no ports, so only a conduit for every port covers it.
+func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.Reason) {
+	transport, port := service(h)
+	best, paired := uint32(0), false
+	for id := 1; id < len(p.Conduits); id++ {
+		c := &p.Conduits[id]
+		if !contains(c.From, source) || !contains(c.To, destination) {
+			continue
+		}
+		for _, s := range c.Services {
+			if s.Transport != transport {
+				continue
+			}
+			paired = true
+			whole := s.Low == 0 && s.High == 0xffff
+			if port < s.Low || port > s.High || h.Fragment && !whole {
+				continue
+			}
+			if best == 0 || c.Inspect && !p.Conduits[best].Inspect {
+				best = uint32(id)
+			}
+		}
+	}
+	switch {
+	case best != 0:
+		return best, verdict.ReasonNone
+	case paired && h.Fragment:
+		return 0, verdict.ReasonFragment
+	}
+	return 0, verdict.ReasonNoConduit
+}
+
+// service returns what a conduit's services are compared with.
+func service(h *Header) (Transport, uint16) {
+	if h.EtherType != etherTypeIPv4 && h.EtherType != etherTypeIPv6 {
+		return TransportEtherType, h.EtherType
+	}
+	transport := Transport(h.Protocol)
+	switch {
+	case h.Fragment:
+		return transport, 0
+	case transport == TransportTCP || transport == TransportUDP:
+		return transport, h.DstPort
+	case transport == TransportICMP || transport == TransportICMPv6:
+		return transport, uint16(h.ICMPType)
+	}
+	return transport, 0
+}
+
+func contains(ids []uint32, id uint32) bool {
+	for _, other := range ids {
+		if other == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Plan) sameZone(a, b uint32) bool {
+	zone := p.Identities[a].ZoneID
+	return zone != 0 && zone == p.Identities[b].ZoneID
+}
