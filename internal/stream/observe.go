@@ -35,6 +35,11 @@ func (c *Conn) observe(d Direction, s *Segment) Outcome {
 	case c.state == Opening || c.state == Answered:
 		c.state = Established
 	}
+	missing := false
+	if peer := &c.half[d.Other()]; s.Flags&ACK != 0 {
+		missing = peer.started && after(s.Ack, peer.next)
+		c.acknowledge(peer, s.Ack, uint32(s.Window)<<h.scale) // true even where the segment is early
+	}
 	if !permittedOptions(s.Options) {
 		return end(verdict.ReasonTCPOption)
 	}
@@ -44,7 +49,7 @@ func (c *Conn) observe(d Direction, s *Segment) Outcome {
 	c.offer = offer{
 		active: true, dir: d, flags: s.Flags, seq: s.Seq, ack: s.Ack, window: s.Window, payload: s.Payload,
 	}
-	if out := c.gather(h, s); out.Disposition != Forward {
+	if out := c.gather(h, s, missing); out.Disposition != Forward {
 		c.offer.active = out.Disposition == Judge
 		return out
 	}
@@ -78,8 +83,10 @@ func (c *Conn) observeSYN(d Direction, s *Segment) Outcome {
 }
 
 // gather adds the segment's new bytes, and those that were waiting for them, to what is pending.
-// It returns Judge if there are any, Forward if there are none.
-func (c *Conn) gather(h *half, s *Segment) Outcome {
+// It returns Judge if there are any, Forward if there are none. missing says that frames of the
+// connection are known to be missing: the sender acknowledges bytes that never came by, so there
+// is no point in waiting.
+func (c *Conn) gather(h *half, s *Segment, missing bool) Outcome {
 	before := h.kept.end()
 	switch ahead := int32(s.Seq - h.next); {
 	case len(s.Payload) == 0:
@@ -88,7 +95,7 @@ func (c *Conn) gather(h *half, s *Segment) Outcome {
 		return discard(verdict.ReasonTCPState)
 	case ahead > 0:
 		h.early = append(h.early, earlySegment{s.Seq, append([]byte(nil), s.Payload...)})
-		if first := h.firstEarly(); h.acknowledged(first) || h.earlyFull() {
+		if first := h.firstEarly(); missing || h.acknowledged(first) || h.earlyFull() {
 			c.jump(h, first)
 			before = first
 		}

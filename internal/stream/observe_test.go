@@ -69,6 +69,17 @@ func TestObserved(t *testing.T) {
 			t.Fatal("the boundary is lost and not reported")
 		}
 	})
+	t.Run("frames are missing in both directions", func(t *testing.T) {
+		o := observe(t)
+		o.offer(t, fromI, data(i(0), r(0), "ab"), Judge)
+		o.offer(t, fromR, data(r(0), i(2), "AB"), Judge)
+		o.offer(t, fromI, data(i(9), r(7), "jk"), Judge)
+		o.offer(t, fromR, data(r(7), i(11), "HI"), Judge)
+		o.offer(t, fromI, data(i(11), r(9), "lm"), Judge)
+		o.offer(t, fromR, data(r(9), i(13), "JK"), Judge)
+		o.want(t, fromI, "abjklm")
+		o.want(t, fromR, "ABHIJK")
+	})
 	t.Run("the acknowledgment was captured before the data", func(t *testing.T) {
 		o := observe(t)
 		o.offer(t, fromR, data(r(0), i(2), ""), Forward)

@@ -60,7 +60,8 @@ type Disposition uint8
 const (
 	// Discard drops just this segment. The connection goes on; what was lawful is repeated.
 	Discard Disposition = iota
-	// Forward sends the segment on (see Rewritten): it holds no byte that has not been judged.
+	// Forward sends the segment on (see Rewritten): it holds no byte that has not been judged. A
+	// SYN or SYN-ACK goes through EditSYNOptions first.
 	Forward
 	// Judge means that the segment ends in Fresh new bytes. Look at Pending, then call Accept
 	// or AcceptEdited and send the segment on (see Rewritten), or call Refuse and drop it.
@@ -152,7 +153,8 @@ type Limits struct {
 	Memory *Memory
 	// Observed says that segments have reached their receivers already (copies in observe mode,
 	// capture files). Nothing is held against a segment that the observer merely missed, and
-	// End is a finding, not an act: the connection is followed further.
+	// End is a finding, not an act: the connection is followed further. Accept every Judge,
+	// whatever the verdict; a stream_gap is no finding about the traffic.
 	Observed bool
 }
 
