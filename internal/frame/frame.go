@@ -127,6 +127,7 @@ type Frame struct {
 	IPVersion    uint8
 	SrcIP, DstIP netip.Addr
 	Protocol     uint8  // after IPv6 extension headers
+	IP           []byte // the whole packet as far as it is there, without link padding
 	IPHeader     []byte // IPv6 extension headers included
 	HasOptions   bool   // IPv4 options, or any IPv6 extension header
 	// IPLength is the length in bytes that the packet claims, header included; link padding

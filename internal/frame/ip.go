@@ -61,7 +61,8 @@ func (d *Decoder) decodeIPv4(data []byte, f *Frame) error {
 	f.FragmentOffset = int(d.ip4.FragOffset) * 8
 	f.Fragment = f.FragmentOffset != 0 || binary.BigEndian.Uint16(data[6:])&0x2000 != 0
 	f.ChecksumOK = fold(sum(0, f.IPHeader)) == 0xffff
-	return d.decodeTransport(clip(data, total, f)[header:], f)
+	f.IP = clip(data, total, f)
+	return d.decodeTransport(f.IP[header:], f)
 }
 
 // decodeIPv6 reads an IPv6 header and walks its extension headers. gopacket's layer is not
@@ -77,6 +78,7 @@ func (d *Decoder) decodeIPv6(data []byte, f *Frame) error {
 	f.IPLength = 40 + int(binary.BigEndian.Uint16(data[4:]))
 	f.ChecksumOK = true // there is none in the header
 	data = clip(data, f.IPLength, f)
+	f.IP = data
 	offset := 40
 	for isExtension(f.Protocol) && !(f.Fragment && f.FragmentOffset != 0) {
 		f.HasOptions = true

@@ -1,0 +1,189 @@
+package inspect
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// connection is what the pipeline keeps of one TCP connection.
+type connection struct {
+	key        uint64
+	flow       Flow
+	generation uint64 // of the flow source when flow was asked for
+	counters   *ConduitCounters
+	stream     *stream.Conn
+	session    session
+	ends       [2]netip.AddrPort // by the direction in which they send
+	observed   bool
+	seen       time.Time
+
+	lost     [2]bool // of an observed connection: no message boundary is known
+	refusals [2]int  // segments dropped one after another because none is known
+}
+
+// onDeny returns how the conduit wants denied operations refused.
+func (c *connection) onDeny() policy.OnDeny { return c.flow.Plan.Conduits[c.flow.Conduit].OnDeny }
+
+// restart begins another TCP connection between the same ends.
+func (c *connection) restart() {
+	c.session.close()
+	c.lost, c.refusals = [2]bool{}, [2]int{}
+}
+
+// find resolves the packet's flow and its connection, if there is one. It is false where the
+// policy has nothing for the packet; a connection that an older policy permitted then ends.
+func (p *Pipeline) find(pkt *Packet, j *Judgement) (c *connection, ok bool) {
+	generation := p.flows.Generation()
+	if c = p.connections[pkt.Key]; c == nil {
+		flow, ok := p.flows.Flow(pkt.Key)
+		if !ok || !inspects(flow) {
+			return nil, false
+		}
+		j.Flow = flow
+		return nil, true
+	}
+	if c.generation != generation && !p.renew(c, generation) {
+		*j = p.drop(c, *j)
+		return nil, false
+	}
+	j.Flow = c.flow
+	if c.observed == pkt.Observed {
+		return c, true
+	}
+	// What was observed is enforced now, or the reverse: the connection is alive, and joined
+	// anew as after a start.
+	p.remove(c)
+	j.Flow.Adopted = true
+	return nil, true
+}
+
+// inspects reports whether a flow names an inspected conduit of its plan.
+func inspects(f Flow) bool {
+	return f.Plan != nil && f.Conduit != 0 && int(f.Conduit) < len(f.Plan.Conduits) && f.Plan.Conduits[f.Conduit].Inspect
+}
+
+func (p *Pipeline) protocol(f Flow) policy.Protocol { return f.Plan.Conduits[f.Conduit].Protocol }
+
+// drop ends and forgets a connection that the policy forbids by now.
+func (p *Pipeline) drop(c *connection, j Judgement) Judgement {
+	j.Flow = c.flow
+	if !c.observed && c.stream.State() != stream.Ended {
+		j = p.refuse(j, c, verdict.Denied(verdict.ReasonNoConduit))
+	}
+	p.remove(c)
+	return j
+}
+
+// open begins to follow a connection, if the packet may begin one. Where it may not, j says what
+// becomes of the packet.
+func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connection, bool) {
+	f := &p.frame
+	syn := f.TCP.Flags&(frame.FlagSYN|frame.FlagACK) == frame.FlagSYN && d == stream.FromInitiator
+	dissector := p.dissectors[p.protocol(j.Flow)]
+	switch {
+	case dissector == nil:
+		*j = p.deny(*j, verdict.ReasonUninspectable)
+	case f.TCP.Flags&frame.FlagRST != 0 && len(f.Payload) == 0 && !pkt.Observed:
+		j.Verdict = verdict.Permitted // an end cleans up; a reset carries nothing to complete
+	case !syn && !pkt.Observed && !j.Flow.Adopted && !pkt.Time.Before(p.adoptUntil):
+		*j = p.deny(*j, verdict.ReasonTCPState)
+		j.Resets = p.resetStranger(pkt, j.Flow)
+	case len(p.connections) >= p.limits.Connections:
+		*j = p.deny(*j, verdict.ReasonTableFull)
+	default:
+		return p.add(pkt, d, j.Flow, dissector), true
+	}
+	return nil, false
+}
+
+// add files a new connection.
+func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dissector) *connection {
+	f := &p.frame
+	c := &connection{
+		key: pkt.Key, flow: flow, generation: p.flows.Generation(), observed: pkt.Observed,
+		counters: p.counters.Conduit(conduitName(flow.Plan, flow.Conduit)),
+		stream:   stream.New(stream.Limits{Memory: p.memory, Observed: pkt.Observed}),
+		session:  dissector.open(),
+	}
+	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
+	p.connections[pkt.Key] = c
+	p.counters.Connections.Add(1)
+	return c
+}
+
+// remove forgets a connection.
+func (p *Pipeline) remove(c *connection) {
+	if p.connections[c.key] != c {
+		return
+	}
+	c.session.close()
+	c.stream.Close()
+	delete(p.connections, c.key)
+	p.counters.Connections.Add(-1)
+}
+
+// dropUnseen forgets a connection whose first segment was no beginning after all, unless it is
+// being waited for a message boundary.
+func (p *Pipeline) dropUnseen(c *connection) {
+	if c.stream.State() == stream.Unseen && c.refusals == [2]int{} {
+		p.remove(c)
+	}
+}
+
+// Ended is a connection that Sweep ended because the policy forbids it by now.
+type Ended struct {
+	Key    uint64
+	Flow   Flow    // as the older policy had it
+	Resets []Reset // valid until the function that got it returns
+}
+
+// Sweep forgets connections that have been silent for too long, and ends those that a new plan
+// forbids; ended is told of these and may be nil. Call it every few seconds, and at once after
+// a plan was applied.
+func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
+	generation := p.flows.Generation()
+	for _, c := range p.connections {
+		if c.generation != generation && !p.renew(c, generation) {
+			p.resets = p.resets[:0]
+			j := p.drop(c, Judgement{})
+			if ended != nil {
+				ended(&Ended{Key: c.key, Flow: c.flow, Resets: j.Resets})
+			}
+			continue
+		}
+		if now.Sub(c.seen) > p.idleLimit(c.stream.State()) {
+			p.remove(c)
+			continue
+		}
+		c.session.sweep(now)
+	}
+}
+
+// renew asks for a connection's flow under a new plan, and reports whether it may live on.
+func (p *Pipeline) renew(c *connection, generation uint64) bool {
+	flow, ok := p.flows.Flow(c.key)
+	if !ok || !inspects(flow) || p.protocol(flow) != p.protocol(c.flow) || flow.Initiator != c.flow.Initiator {
+		return false
+	}
+	c.flow, c.generation = flow, generation
+	c.counters = p.counters.Conduit(conduitName(flow.Plan, flow.Conduit))
+	return true
+}
+
+// idleLimit returns how long a connection may be silent before it is forgotten.
+func (p *Pipeline) idleLimit(s stream.State) time.Duration {
+	switch s {
+	case stream.Unseen, stream.Opening, stream.Answered:
+		return p.limits.Opening
+	case stream.Closed, stream.Reset:
+		return p.limits.Closed
+	case stream.Ended:
+		return p.limits.Ended
+	}
+	return p.limits.Idle
+}

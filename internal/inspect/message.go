@@ -1,0 +1,81 @@
+package inspect
+
+import (
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// Message is one protocol message and its verdict. What it says beyond its own fields is read
+// out of the packet's bytes when asked, so it is valid only until the next call of Judge.
+type Message struct {
+	Direction stream.Direction // requests come from the initiator
+	Protocol  policy.Protocol
+	Verdict   verdict.Verdict
+	// Malformed is why the bytes are no lawful message, "" if they are one.
+	Malformed string
+
+	body body
+}
+
+// body is a decoded message of some protocol.
+type body interface {
+	operation() string
+	changes() bool
+	detail() string
+	fields() any
+}
+
+// Operation is the message's name, such as "write_single_register", and "" for bytes that are
+// no message.
+func (m *Message) Operation() string {
+	if m.Malformed != "" || m.body == nil {
+		return ""
+	}
+	return m.body.operation()
+}
+
+// Changes reports whether the message is a request that changes the device.
+func (m *Message) Changes() bool { return m.body != nil && m.body.changes() }
+
+// Detail says for people what the message is about, such as "unit 1 address 100-101", or why
+// it is none. Equal accesses have equal details, so that denials can be grouped by it.
+func (m *Message) Detail() string {
+	if m.Malformed != "" {
+		return m.Malformed
+	}
+	if m.body == nil {
+		return ""
+	}
+	return m.body.detail()
+}
+
+// Fields returns the message's fields as a value that marshals to the JSON object of
+// `penstock dissect`; nil for bytes that are no message.
+func (m *Message) Fields() any {
+	if m.Malformed != "" || m.body == nil {
+		return nil
+	}
+	return m.body.fields()
+}
+
+// messages is a bounded list of messages.
+type messages struct {
+	list       []Message
+	unrecorded int
+}
+
+func (l *messages) reset() { l.list, l.unrecorded = l.list[:0], 0 }
+
+// add records a message. Where the list is full a denial takes the last place, for it is what
+// people look for.
+func (l *messages) add(m Message) {
+	if len(l.list) < cap(l.list) {
+		l.list = append(l.list, m)
+		return
+	}
+	l.unrecorded++
+	if !m.Verdict.Allows() && len(l.list) > 0 {
+		l.list[len(l.list)-1] = m
+	}
+}

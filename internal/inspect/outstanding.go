@@ -1,0 +1,135 @@
+package inspect
+
+import (
+	"time"
+
+	"github.com/penstock-ot/penstock/dissectors/modbus"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// waiting is a request that waits for its reply. It owns its bytes.
+type waiting struct {
+	request modbus.Request
+	body    [modbus.MaxBody]byte
+	since   time.Time
+}
+
+// waitingPool bounds the requests that wait on all connections together, and keeps their
+// storage for reuse.
+type waitingPool struct {
+	limit, used int
+	spare       []*waiting
+}
+
+// spareWaiting is how many are kept for reuse.
+const spareWaiting = 1024
+
+func (p *waitingPool) get() *waiting {
+	p.used++
+	if n := len(p.spare); n > 0 {
+		w := p.spare[n-1]
+		p.spare = p.spare[:n-1]
+		return w
+	}
+	return new(waiting)
+}
+
+func (p *waitingPool) put(w *waiting) {
+	p.used--
+	if len(p.spare) < spareWaiting {
+		p.spare = append(p.spare, w)
+	}
+}
+
+// outstanding holds one connection's requests in the order in which they were sent. Clients
+// repeat transaction identifiers, after a time-out or always, so the same one may wait several
+// times; a reply belongs to the oldest that it fits.
+type outstanding struct {
+	pool  *waitingPool
+	limit int
+	list  []*waiting
+	added int // since the last commit
+}
+
+// room reports whether another request can wait, once those that have waited for too long are
+// forgotten.
+func (o *outstanding) room(now time.Time, patience time.Duration) bool {
+	if o.full() {
+		o.expire(now, patience)
+	}
+	return !o.full()
+}
+
+func (o *outstanding) full() bool {
+	return len(o.list) >= o.limit || o.pool.used >= o.pool.limit
+}
+
+// add files a request. There has to be room.
+func (o *outstanding) add(r *modbus.Request, now time.Time) {
+	w := o.pool.get()
+	w.request, w.since = r.Clone(&w.body), now
+	o.list = append(o.list, w)
+	o.added++
+}
+
+// answer takes the request that a reply answers off the list. Where there is none it says what
+// is wrong: the reply fits a request by its header but not by its contents, or none at all.
+// What the result points to is valid until the next add.
+func (o *outstanding) answer(r *modbus.Response) (*waiting, verdict.Reason) {
+	why := verdict.ReasonUnsolicitedReply
+	for i, w := range o.list {
+		if w.request.Transaction != r.Transaction {
+			continue
+		}
+		if r.Answers(&w.request) == nil {
+			o.list = append(o.list[:i], o.list[i+1:]...)
+			o.pool.put(w)
+			return w, verdict.ReasonPermitted
+		}
+		if w.request.Unit == r.Unit && w.request.Function == r.Function {
+			why = verdict.ReasonMalformed
+		}
+	}
+	return nil, why
+}
+
+// expects reports whether a reply that is not whole yet may answer a request.
+func (o *outstanding) expects(r *modbus.Response) bool {
+	const transaction, unit, function = 2, 7, 8 // bytes after which each is known
+	for _, w := range o.list {
+		if (r.Seen < transaction || w.request.Transaction == r.Transaction) &&
+			(r.Seen < unit || w.request.Unit == r.Unit) &&
+			(r.Seen < function || w.request.Function == r.Function) {
+			return true
+		}
+	}
+	return false
+}
+
+// expire forgets requests that have waited for longer than patience. They are the oldest, and
+// none of a segment under judgement is among them.
+func (o *outstanding) expire(now time.Time, patience time.Duration) {
+	n := 0
+	for n < len(o.list)-o.added && now.Sub(o.list[n].since) > patience {
+		o.pool.put(o.list[n])
+		n++
+	}
+	o.list = append(o.list[:0], o.list[n:]...)
+}
+
+func (o *outstanding) commit() { o.added = 0 }
+
+// rollback takes back what was added since the last commit.
+func (o *outstanding) rollback() {
+	keep := len(o.list) - o.added
+	for _, w := range o.list[keep:] {
+		o.pool.put(w)
+	}
+	o.list, o.added = o.list[:keep], 0
+}
+
+func (o *outstanding) clear() {
+	o.added = len(o.list)
+	o.rollback()
+	o.list = nil
+}

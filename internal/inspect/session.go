@@ -1,0 +1,61 @@
+package inspect
+
+import (
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// dissector is one protocol's part of the pipeline: it opens the sessions and holds what they
+// share. Nothing of it is used by two goroutines at a time.
+type dissector interface {
+	// open begins a session for a connection of which nothing was seen.
+	open() session
+	// begin starts a new packet: what messages of the last one pointed to may be used again.
+	begin()
+}
+
+// session is what one protocol keeps of one connection, both directions.
+type session interface {
+	// read judges the message that b begins with. b holds everything not read yet in that
+	// direction, at least one byte.
+	read(r *reading, d stream.Direction, b []byte) step
+	// misaligned says why b is not one or more whole, lawful messages and nothing else, and is
+	// "" if it is.
+	misaligned(d stream.Direction, b []byte) string
+	// joined says that messages before the ones to come were not seen.
+	joined(now time.Time)
+	// commit keeps what the reads since the last commit did: the segment was forwarded.
+	// rollback forgets it: it was dropped, and its sender will repeat it.
+	commit()
+	rollback()
+	// sweep forgets what has waited for too long.
+	sweep(now time.Time)
+	// close forgets everything; the session is as new.
+	close()
+}
+
+// step is what a session made of one message.
+type step struct {
+	size    int // of the whole message, in bytes; 0 if the end is not known or not here yet
+	verdict verdict.Verdict
+}
+
+// reading is what a session needs to judge the bytes of one segment.
+type reading struct {
+	now      time.Time
+	plan     *policy.Plan
+	rates    *policy.Rates
+	conduit  uint32
+	observed bool // every byte was forwarded already
+	messages *messages
+	counters *ConduitCounters
+}
+
+// record notes and counts a message.
+func (r *reading) record(m Message) {
+	r.counters.message(m.Verdict)
+	r.messages.add(m)
+}
