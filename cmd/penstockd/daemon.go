@@ -27,7 +27,13 @@ import (
 // pinRoot is where the fast path's pins lie, one directory for each appliance.
 const pinRoot = "/sys/fs/bpf/penstock"
 
-func pinDir(s *settings.Settings) string { return filepath.Join(pinRoot, s.Name) }
+// Appliances of one name in different namespaces are different appliances.
+func pinDir(s *settings.Settings) string {
+	if s.Netns == "" {
+		return filepath.Join(pinRoot, s.Name)
+	}
+	return filepath.Join(pinRoot, s.Name+"@"+s.Netns)
+}
 
 // flowSweepInterval is how often idle flows leave the fast path's table.
 const flowSweepInterval = 2 * time.Second

@@ -82,7 +82,7 @@ func headerOf(w *datapath.Flow) *policy.Header {
 		h.EtherType = 0x86dd
 	}
 	for _, t := range w.Tags {
-		h.Tags = append(h.Tags, policy.Tag{TPID: t.EtherType, VLAN: t.Identifier})
+		h.Tags = append(h.Tags, policy.Tag{TPID: t.EtherType, TCI: t.Identifier})
 	}
 	return h
 }
