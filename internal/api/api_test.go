@@ -123,7 +123,8 @@ func TestQuestionsAndChanges(t *testing.T) {
 		want  any
 		asked string
 	}{
-		{"status", func() (any, error) { return c.Status(ctx) }, Status{}, "status"},
+		{"status", func() (any, error) { return c.Status(ctx) },
+			Status{Ports: []PortStatus{}, Conduits: []ConduitStatus{}, Queues: []QueueStatus{}, Warnings: []string{}}, "status"},
 		{"apply", func() (any, error) {
 			return c.Apply(ctx, Submission{Name: "a b.yaml", Raw: []byte("x: 1\n"), Who: "somebody else", ConfirmWithin: 90 * time.Second})
 		}, Applied{Version: 4, Hash: "abc", Site: "Filling line 3", Previous: 3}, "apply a b.yaml \"x: 1\\n\" by " + me + " within 1m30s"},

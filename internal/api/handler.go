@@ -72,7 +72,10 @@ func write(w http.ResponseWriter, value any, err error) {
 	_, _ = w.Write(append(body, '\n')) // whoever asked has gone, which is no matter
 }
 
-func (h *handler) status(r *http.Request) (any, error) { return h.backend.Status(r.Context()) }
+func (h *handler) status(r *http.Request) (any, error) {
+	s, err := h.backend.Status(r.Context())
+	return s.withoutNull(), err
+}
 
 func (h *handler) history(r *http.Request) (any, error) {
 	limit, err := uintParameter(r, "limit", 0)

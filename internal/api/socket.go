@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// DefaultSocket is where the daemon listens, and its clients look for it, unless told otherwise.
+const DefaultSocket = "/run/penstock/penstock.sock"
+
 // The permissions are the whole of access control: who may open the socket may change the policy.
 const (
 	socketMode    = 0o660

@@ -25,6 +25,16 @@ type Status struct {
 	Warnings []string `json:"warnings"`
 }
 
+// withoutNull returns the status with empty lists in the place of absent ones, so that whoever
+// reads the JSON finds a list under each key.
+func (s Status) withoutNull() Status {
+	s.Ports = append([]PortStatus{}, s.Ports...)
+	s.Conduits = append([]ConduitStatus{}, s.Conduits...)
+	s.Queues = append([]QueueStatus{}, s.Queues...)
+	s.Warnings = append([]string{}, s.Warnings...)
+	return s
+}
+
 // PolicyStatus is the policy in force.
 type PolicyStatus struct {
 	Version uint64    `json:"version"` // 0 where none is

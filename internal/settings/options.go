@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/penstock-ot/penstock/internal/api"
 )
 
 // option is one key: what it is when nobody sets it, and how a value is checked and kept.
@@ -52,7 +54,7 @@ func options() []option {
 			}},
 		{key: "state_dir", fallback: "/var/lib/penstock", help: "directory of the store",
 			set: func(s *Settings, text string) error { s.StateDir = text; return absolutePath(text) }},
-		{key: "socket", fallback: DefaultSocket, help: "local socket of the daemon",
+		{key: "socket", fallback: api.DefaultSocket, help: "local socket of the daemon",
 			set: func(s *Settings, text string) error { s.Socket = text; return socketPath(text) }},
 		{key: "metrics", help: "host:port to serve metrics on; empty is off",
 			set: func(s *Settings, text string) error { s.Metrics = text; return listenAddress(text) }},

@@ -16,9 +16,6 @@ import (
 	"github.com/spf13/viper"
 )
 
-// DefaultSocket is where the daemon listens unless told otherwise.
-const DefaultSocket = "/run/penstock/penstock.sock"
-
 // EnvPrefix begins the environment variable of each key: PENSTOCK_STATE_DIR is state_dir,
 // PENSTOCK_PORTS_A is ports.a.
 const EnvPrefix = "PENSTOCK_"

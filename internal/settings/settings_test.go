@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+
+	"github.com/penstock-ot/penstock/internal/api"
 )
 
 // example is the settings file that other programs and people rely on, word for word.
@@ -35,7 +37,7 @@ func exampleSettings(dir string) *Settings {
 	return &Settings{
 		Name: "line-3-gate", PortA: "pa", PortB: "pb", Bridge: "penstock0", Netns: "penstock",
 		Policy: filepath.Join(dir, "policy.yaml"), StateDir: "/var/lib/penstock",
-		Socket: DefaultSocket, AdoptionWindow: 30 * time.Second, QueueLength: 1024,
+		Socket: api.DefaultSocket, AdoptionWindow: 30 * time.Second, QueueLength: 1024,
 		HeartbeatTimeout: 100 * time.Millisecond, BypassDriver: "none",
 	}
 }
