@@ -244,3 +244,12 @@ func wantCrossing(t *testing.T, lab *testnet.Lab) {
 	crosses(t, cell, plant, frame(mac(0x20), mac(0x10), 0x88b5, 1))
 	crosses(t, plant, cell, frame(mac(0x10), mac(0x20), 0x88b5, 2))
 }
+
+func containsLine(text, want string) bool {
+	for _, line := range strings.Split(text, "\n") {
+		if strings.TrimSpace(line) == want {
+			return true
+		}
+	}
+	return false
+}

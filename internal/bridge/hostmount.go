@@ -1,9 +1,12 @@
 package bridge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -51,11 +54,43 @@ func mountsApart() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	host, err := os.Readlink("/proc/1/ns/mnt")
+	host, err := hostMounts()
 	if err != nil {
 		return false, err
 	}
-	return ours != host, nil
+	theirs, err := os.Readlink(host)
+	return err == nil && ours != theirs, err
+}
+
+// hostMounts returns the path of a mount namespace that lasts: that of process 1. Where even
+// root may not look at process 1, it is that of the kernel's own threads, which process 1 began in.
+func hostMounts() (string, error) {
+	const init, threads = "/proc/1/ns/mnt", "/proc/2/ns/mnt"
+	_, err := os.Readlink(init)
+	if err == nil {
+		return init, nil
+	}
+	if !errors.Is(err, fs.ErrPermission) || !isKernelThread(2) {
+		return "", err
+	}
+	_, err = os.Readlink(threads)
+	return threads, err
+}
+
+// isKernelThread: in a container process 2 is anybody's. A kernel thread has no program.
+func isKernelThread(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// pid (name) state ppid pgrp session tty tpgid flags …
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 7 {
+		return false
+	}
+	const kernelThread = 0x00200000 // PF_KTHREAD of linux/sched.h
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return err == nil && flags&kernelThread != 0
 }
 
 // startAgain replaces the process by itself, from a thread that has changed its mount namespace:
@@ -79,9 +114,13 @@ func startAgain() error {
 }
 
 func enterHostMounts(directory string) error {
-	host, err := unix.Open("/proc/1/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	path, err := hostMounts()
 	if err != nil {
-		return fmt.Errorf("rejoin the host's mounts: open those of process 1: %w", err)
+		return fmt.Errorf("rejoin the host's mounts: %w", err)
+	}
+	host, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("rejoin the host's mounts: open %s: %w", path, err)
 	}
 	defer unix.Close(host)
 	// The kernel moves no thread that shares its working directory with another.
@@ -89,7 +128,7 @@ func enterHostMounts(directory string) error {
 		return fmt.Errorf("rejoin the host's mounts: unshare the working directory: %w", err)
 	}
 	if err := unix.Setns(host, unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("rejoin the host's mounts: enter those of process 1: %w", err)
+		return fmt.Errorf("rejoin the host's mounts: enter %s: %w", path, err)
 	}
 	if err := unix.Chdir(directory); err != nil {
 		return fmt.Errorf("rejoin the host's mounts: %s does not exist there: %w", directory, err)

@@ -85,6 +85,22 @@ func EnsureNamespace(name string) (n *Namespace, created bool, err error) {
 	return n, err == nil, err
 }
 
+// NamespaceNames lists the named network namespaces, half-made ones too.
+func NamespaceNames() ([]string, error) {
+	entries, err := os.ReadDir(namespaceDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list network namespaces: %w", err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
 // Name returns the name that the namespace was opened by; "" for the process's own.
 func (n *Namespace) Name() string { return n.name }
 

@@ -14,7 +14,7 @@ import (
 type PortReport struct {
 	Port        string
 	MTU         int      // in bytes, as it was and is
-	SwitchedOff []string // offloads, pause and EEE that were on
+	SwitchedOff []string // what was on
 	StillOn     []string // what the driver does not let go: frames may be merged or lose tags
 	Unsupported []string // what the driver does not know, and so does not do
 }
@@ -52,10 +52,13 @@ type portOffloads struct {
 	wanted map[string]bool
 	pause  *ethtool.Pause
 	eee    bool
+	flag   string // a private flag of the driver, "" for none
+	flagOn bool
 }
 
 // switchOff switches everything off that a port can do to frames. What a driver refuses is
-// reported and no error. With link, pause and EEE too, which renegotiates the link.
+// reported and no error. With link, also what may renegotiate or restart it: pause, EEE, and LLDP
+// in the port's firmware.
 func switchOff(port string, link bool) (was portOffloads, report PortReport, err error) {
 	eth, err := ethtool.Dial()
 	if err != nil {
@@ -69,6 +72,12 @@ func switchOff(port string, link bool) (was portOffloads, report PortReport, err
 	if link {
 		switchPause(eth, port, &was, &report)
 		switchEEE(eth, port, &was, &report)
+		if was.flag, was.flagOn, err = switchFirmwareLLDP(port); err != nil {
+			report.StillOn = append(report.StillOn, fmt.Sprintf("LLDP in firmware (%v)", err))
+			was.flag = ""
+		} else if was.flag != "" {
+			report.SwitchedOff = append(report.SwitchedOff, "LLDP in firmware")
+		}
 	}
 	sort.Strings(report.SwitchedOff)
 	sort.Strings(report.StillOn)
@@ -154,7 +163,12 @@ func switchBack(port string, was portOffloads) error {
 		}
 	}
 	if was.eee {
-		return eth.SetEEE(port, true)
+		if err := eth.SetEEE(port, true); err != nil {
+			return err
+		}
+	}
+	if was.flag != "" {
+		return restorePrivateFlag(port, was.flag, was.flagOn)
 	}
 	return nil
 }

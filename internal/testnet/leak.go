@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
 )
 
 // Inventory is what a lab or the program under test could leave behind. Entries name the thing.
@@ -26,7 +28,7 @@ type Inventory struct {
 // TakeInventory looks now.
 func TakeInventory() (Inventory, error) {
 	var inv Inventory
-	names, err := namespaceNames()
+	names, err := bridge.NamespaceNames()
 	if err != nil {
 		return inv, err
 	}

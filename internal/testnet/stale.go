@@ -7,16 +7,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
 )
 
 // namePrefix begins the name of every namespace that a lab makes; the process id follows.
 const namePrefix = "pstest-"
 
-const namespaceDir = "/run/netns"
-
 // removeStale removes the namespaces of labs whose process was killed before it could.
 func removeStale() error {
-	names, err := namespaceNames()
+	names, err := bridge.NamespaceNames()
 	if err != nil {
 		return err
 	}
@@ -45,19 +45,4 @@ func ownerOf(name string) (pid int, ok bool) {
 	}
 	pid, err := strconv.Atoi(number)
 	return pid, err == nil
-}
-
-func namespaceNames() ([]string, error) {
-	entries, err := os.ReadDir(namespaceDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list network namespaces: %w", err)
-	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names, nil
 }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsupported says that the port's driver does not know the setting.
-var ErrUnsupported = errors.New("not supported by the driver")
+// ErrUnsupported says that the port's driver, or the kernel, does not know the setting.
+var ErrUnsupported = errors.New("not supported by the driver or the kernel")
 
 // Client talks to the network namespace of the thread that opened it. It is not safe for
 // concurrent use.
