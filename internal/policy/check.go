@@ -11,6 +11,11 @@ type checker struct {
 	x *index
 
 	zoneNames, identityNames []string
+
+	// What is not known because of an error already reported: where an identity lives, and
+	// where zones lie.
+	unplaced map[int]bool
+	sidesBad bool
 }
 
 func (c *checker) check() {
@@ -95,8 +100,10 @@ func (c *checker) identityExists(name string, at pos) bool {
 func (c *checker) appliances() {
 	for i := range c.p.Appliances {
 		a := &c.p.Appliances[i]
+		before := len(c.errors)
 		c.side("a", a.A)
 		c.side("b", a.B)
+		c.sidesBad = c.sidesBad || a.bad || len(c.errors) > before
 	}
 }
 

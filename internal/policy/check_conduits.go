@@ -11,7 +11,7 @@ func (c *checker) conduits() {
 		conduit := &c.p.Conduits[i]
 		known := c.selectors("from", conduit.From)
 		known = c.selectors("to", conduit.To) && known
-		if known && !conduit.fromBad && !conduit.toBad {
+		if known && !conduit.fromBad && !conduit.toBad && !c.sidesBad && c.placed(conduit.From) && c.placed(conduit.To) {
 			c.crosses(conduit, masks)
 		}
 		c.target(conduit)
@@ -36,6 +36,28 @@ func (c *checker) selectors(key string, selectors []Selector) bool {
 		}
 	}
 	return good
+}
+
+// placed tells whether it is known where everybody lives whom the selectors name.
+func (c *checker) placed(selectors []Selector) bool {
+	if len(c.unplaced) == 0 {
+		return true
+	}
+	for _, s := range selectors {
+		switch s.Kind {
+		case SelectIdentity:
+			if c.unplaced[c.x.identities[s.Name]] {
+				return false
+			}
+		case SelectZone:
+			for _, i := range c.x.members[s.Name] {
+				if c.unplaced[i] {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // applianceMasks says on which sides of an appliance a name is found.

@@ -3,10 +3,11 @@ package policy
 // identities checks each identity by itself and against where its zone lies.
 func (c *checker) identities() {
 	macs := make(map[[6]byte]string)
+	c.unplaced = make(map[int]bool)
 	for i := range c.p.Identities {
 		id := &c.p.Identities[i]
-		if id.Zone.Name != "" {
-			c.zoneExists(id.Zone.Name, id.Zone.at)
+		if id.Zone.Name == "" || !c.zoneExists(id.Zone.Name, id.Zone.at) {
+			c.unplaced[i] = true
 		}
 		if id.Via.Name != "" {
 			c.behind(id)
@@ -75,13 +76,19 @@ func (c *checker) sides(a *ApplianceSpec) {
 		if mask == 0 {
 			continue
 		}
-		if router := c.x.router(id); router != nil {
-			c.routerSide(a, id, router, masks)
+		if id.Via.Name != "" {
+			router := c.x.router(id)
+			if router == nil || directSide(router, masks) == SideAny {
+				c.unplaced[i] = true
+			}
+			if router != nil {
+				c.routerSide(a, id, router, masks)
+			}
 			continue
 		}
 		switch {
-		case id.Via.Name != "": // to nobody, reported
 		case mask == bothSides && id.Side == SideAny:
+			c.unplaced[i] = true
 			c.errorf(id.at, "zone %q lies on both sides of appliance %q: say where identity %q is, with side: a or side: b",
 				id.Zone.Name, a.Name, id.Name)
 		case mask != bothSides && id.Side != SideAny && maskOf(id.Side) != mask:

@@ -257,9 +257,8 @@ func (f *fields) name(key string) string {
 	}
 	if err := checkName(text); err != nil {
 		f.d.errorAt(n, "%s cannot be %q: %v", key, text, err)
-		return ""
 	}
-	return text
+	return text // wrong or not: what refers to it need not be reported too
 }
 
 // maxName is the longest name in bytes.

@@ -15,8 +15,8 @@ const apiVersion = "penstock/v1"
 type Policy struct {
 	File string
 	Hash string // SHA-256 of the file's bytes, lower-case hex
-	Site string
-	Mode Mode // the ceiling for every conduit
+	Site string // may be empty
+	Mode Mode   // the ceiling for every conduit
 
 	Defaults   Defaults
 	Appliances []ApplianceSpec
@@ -47,13 +47,14 @@ type ApplianceSpec struct {
 	Name string
 	A, B []Reference
 
-	at pos
+	at  pos
+	bad bool // something of it could not be read, so where zones lie is not known
 }
 
 // ZoneSpec is a zone.
 type ZoneSpec struct {
 	Name        string
-	SLTarget    uint8   // 0 to 4
+	SLTarget    uint8   // 0 to 4; 0 where it is not given
 	PurdueLevel float64 // 0 to 5 in halves, or -1 where it is not given
 
 	at pos

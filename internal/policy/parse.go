@@ -65,7 +65,7 @@ func (d *decoder) policy(root *yaml.Node) *Policy {
 	if !ok {
 		return p
 	}
-	f.require("api_version", "site", "mode", "appliances", "zones")
+	f.require("api_version", "mode", "appliances", "zones")
 	d.apiVersion(f)
 	p.Site, _ = d.text(f.get("site"), "site")
 	p.Mode = choice(f, "mode", modeWords(), Enforce)
@@ -122,8 +122,10 @@ func (d *decoder) defaults(n *yaml.Node) Defaults {
 	return out
 }
 
-func (d *decoder) appliance(n *yaml.Node) ApplianceSpec {
-	a := ApplianceSpec{at: position(n)}
+func (d *decoder) appliance(n *yaml.Node) (a ApplianceSpec) {
+	before := len(d.errors)
+	a.at = position(n)
+	defer func() { a.bad = len(d.errors) > before }()
 	f, ok := d.mapping(n, "an appliance", []string{"name", "sides"}, nil)
 	if !ok {
 		return a
@@ -156,7 +158,7 @@ func (d *decoder) zone(n *yaml.Node) ZoneSpec {
 	if !ok {
 		return z
 	}
-	f.require("name", "sl_target")
+	f.require("name")
 	z.Name = f.name("name")
 	target, _ := f.number("sl_target", 0, 4)
 	z.SLTarget = uint8(target)

@@ -113,7 +113,7 @@ func parsePort(text string, p Protocol) (Service, error) {
 			}
 		}
 		if transport == 0 {
-			return Service{}, fmt.Errorf("%s runs over %s here", p, orList(wordNames(transports)))
+			return Service{}, fmt.Errorf("the ports of %s are those of %s here", p, orList(wordNames(transports)))
 		}
 	}
 	span, err := parseSpan(ports, 1, 65535)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"strconv"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -32,37 +34,74 @@ func readDocument(src []byte, r *report) *yaml.Node {
 		r.errorf(position(&second), "a second document begins here: a file holds one policy, remove the %q", "---")
 		return nil
 	}
-	r.errorf(syntaxErrorAt(src), "not YAML: %s", syntaxMessage(err))
+	r.syntaxError(src, err)
 	return nil
 }
 
-// linePrefix is what the library puts before a message. Its line is that of the collection in which
-// the error lies, which may be the top of the file, so syntaxErrorAt finds a better one.
-var linePrefix = regexp.MustCompile(`^yaml: (line \d+: )?`)
+// What the library says in cases that can be placed better.
+var (
+	unknownAlias = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
+	unclosed     = regexp.MustCompile(`^yaml: line (\d+): found unexpected end of stream`)
+)
 
-func syntaxMessage(err error) string {
-	return linePrefix.ReplaceAllString(err.Error(), "")
+func (r *report) syntaxError(src []byte, err error) {
+	read := consumed(src)
+	if m := unknownAlias.FindStringSubmatch(err.Error()); m != nil {
+		if i := bytes.LastIndex(read, []byte("*"+m[1])); i >= 0 {
+			r.errorf(placeOf(src, i), "aliases are not used in a policy: write out what *%s stands for", m[1])
+			return
+		}
+	}
+	at := lineStart(src, len(read)-1)
+	if m := unclosed.FindStringSubmatch(err.Error()); m != nil {
+		if line, err := strconv.Atoi(m[1]); err == nil { // where the quotation mark opens
+			at = lineStart(src, offsetOfLine(src, line))
+		}
+	}
+	r.errorf(at, "not YAML: %s", linePrefix.ReplaceAllString(err.Error(), ""))
 }
 
-// syntaxErrorAt returns where the library gave up, which it does not say: it is fed byte by byte,
-// and the line on which the last byte stood is the one, since the scanner looks at most three
-// bytes ahead. The column is that of the line's first character.
-func syntaxErrorAt(src []byte) pos {
+// linePrefix is what the library puts before a message. Its line is that of the collection in which
+// the error lies, which may be the top of the file; see consumed for a better one.
+var linePrefix = regexp.MustCompile(`^yaml: (line \d+: )?`)
+
+// consumed returns the bytes that the library took before it gave up, which it does not say: it is
+// fed byte by byte. It looks at most a few bytes ahead, so the line of the last byte is the one.
+func consumed(src []byte) []byte {
 	source := &countingReader{src: src}
 	decoder := yaml.NewDecoder(source)
 	for {
 		var n yaml.Node
 		if decoder.Decode(&n) != nil {
-			break
+			return src[:source.next]
 		}
 	}
-	read := src[:max(0, source.next-1)]
-	at := pos{line: bytes.Count(read, []byte("\n")) + 1, column: 1}
-	line := src[bytes.LastIndexByte(read, '\n')+1:]
-	for at.column <= len(line) && line[at.column-1] == ' ' {
-		at.column++
+}
+
+// lineStart returns the place of the first character of the line that holds the offset.
+func lineStart(src []byte, offset int) pos {
+	begin := bytes.LastIndexByte(src[:max(0, offset)], '\n') + 1
+	indent := len(src[begin:]) - len(bytes.TrimLeft(src[begin:], " "))
+	return placeOf(src, begin+indent)
+}
+
+// placeOf counts lines and characters up to an offset.
+func placeOf(src []byte, offset int) pos {
+	begin := bytes.LastIndexByte(src[:offset], '\n') + 1
+	return pos{bytes.Count(src[:offset], []byte("\n")) + 1, utf8.RuneCount(src[begin:offset]) + 1}
+}
+
+// offsetOfLine returns where a line begins, the first being 1.
+func offsetOfLine(src []byte, line int) int {
+	offset := 0
+	for ; line > 1; line-- {
+		next := bytes.IndexByte(src[offset:], '\n')
+		if next < 0 {
+			break
+		}
+		offset += next + 1
 	}
-	return at
+	return offset
 }
 
 // countingReader hands out one byte at a time.
