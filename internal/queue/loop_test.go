@@ -392,8 +392,7 @@ func TestBeat(t *testing.T) {
 				time.Sleep(slice + time.Millisecond)
 				return accept(p)
 			},
-			want: []string{"beat", "handle 1", "beat sent 1", "handle 2", "beat sent 2",
-				"beat sent 2", "beat sent 2", "beat sent 2"},
+			want: []string{"beat", "handle 1", "beat sent 1", "handle 2", "beat sent 2", "beat sent 2", "beat sent 2"},
 		},
 		{
 			name:    "not while no verdict goes out",

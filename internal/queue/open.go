@@ -146,8 +146,9 @@ func bind(config Config) (fd int, err error) {
 	return fd, nil
 }
 
-// Run implements [Source]. It reads on a thread of its own, locked to the calling goroutine.
-// When it returns, for whatever cause, the queue is unbound: the kernel has dropped the packets
+// Run implements [Source]. Its system calls block the thread that it runs on; the goroutine is
+// not locked to it, because a locked one that has to yield waits for other threads to give it
+// its thread back. When it returns, for whatever cause, the queue is unbound: the kernel has dropped the packets
 // that were waiting and drops those that come. An error means that the socket failed.
 func (q *Queue) Run(ctx context.Context, handle Handler) error {
 	done, err := q.begin()
@@ -155,8 +156,6 @@ func (q *Queue) Run(ctx context.Context, handle Handler) error {
 		return fmt.Errorf("run queue %d: %w", q.config.Number, err)
 	}
 	defer q.end(done)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	l := newLoop(q.config, q.socket, &q.counts, handle, q.stop)
 	if err := l.socket.send(copyPackets(q.config.Number)); err != nil {
 		return fmt.Errorf("run queue %d: switch to copying packets: %w", q.config.Number, err)

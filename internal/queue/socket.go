@@ -33,7 +33,8 @@ type socket struct {
 	vectors  []unix.Iovec
 	senders  []unix.RawSockaddrNetlink
 	buffer   []byte
-	received int
+	asked    int // how many datagrams the last receive asked for
+	received int // and how many it got
 }
 
 // messageHeader is struct mmsghdr.
@@ -54,6 +55,7 @@ func newSocket(fd int, maxLength uint32) (*socket, error) {
 		vectors: make([]unix.Iovec, batch),
 		senders: make([]unix.RawSockaddrNetlink, batch),
 		buffer:  make([]byte, batch*datagramSize),
+		asked:   1,
 	}
 	for i := range s.headers {
 		s.vectors[i].Base = &s.buffer[i*datagramSize]
@@ -97,14 +99,20 @@ func configure(fd int, maxLength uint32) error {
 }
 
 // receive implements transport. MSG_WAITFORONE: wait for the first packet, take those that are
-// there as well, never wait for a second.
+// there as well, never wait for a second. Looking for a second one that is not there takes time
+// that the first one's sender waits, so it asks for many only while it gets them.
 func (s *socket) receive() (int, error) {
+	if s.received == s.asked {
+		s.asked = min(2*s.asked, batch)
+	} else {
+		s.asked = max(s.received, 1)
+	}
 	for i := range s.received {
 		s.headers[i].header.Namelen = unix.SizeofSockaddrNetlink
 	}
 	s.received = 0
 	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
-		uintptr(unsafe.Pointer(&s.headers[0])), batch, unix.MSG_WAITFORONE, 0, 0)
+		uintptr(unsafe.Pointer(&s.headers[0])), uintptr(s.asked), unix.MSG_WAITFORONE, 0, 0)
 	switch errno {
 	case 0:
 		s.received = int(n)
