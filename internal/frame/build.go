@@ -29,7 +29,6 @@ func AppendTCP(b []byte, p *TCPPacket) ([]byte, error) {
 		return b, fmt.Errorf("build packet: %d bytes of TCP options, 40 is the most", len(p.Options))
 	}
 	header := 20 + (len(p.Options)+3)&^3
-	start := len(b)
 	b, err := appendIP(b, p.Src.Addr(), p.Dst.Addr(), ProtocolTCP, p.TTL, p.ID, header+len(p.Payload))
 	if err != nil {
 		return b, err
@@ -47,7 +46,9 @@ func AppendTCP(b []byte, p *TCPPacket) ([]byte, error) {
 	binary.BigEndian.PutUint16(tcp[14:], p.Window)
 	binary.BigEndian.PutUint16(tcp[18:], p.Urgent)
 	copy(tcp[20:], p.Options)
-	return b, FixTCPChecksum(b[start:])
+	f := Frame{SrcIP: p.Src.Addr(), DstIP: p.Dst.Addr(), Protocol: ProtocolTCP}
+	binary.BigEndian.PutUint16(tcp[16:], ^fold(transportSum(&f, tcp)))
+	return b, nil
 }
 
 // AppendUDP appends a whole IP packet with one UDP datagram to b and returns the longer slice.

@@ -132,10 +132,14 @@ func (s *modbusSession) malformed(r *reading, d stream.Direction, b []byte, err 
 	v := verdict.Denied(verdict.ReasonMalformed)
 	s.split = false
 	r.record(Message{Direction: d, Protocol: policy.ProtocolModbus, Verdict: v, Malformed: reasonOf(err)})
-	if n := claimedLength(b); r.observed && n > 0 && n <= len(b) {
-		return step{size: n, verdict: v}
+	n := claimedLength(b)
+	if !r.observed || n == 0 || n > len(b) {
+		return step{verdict: v}
 	}
-	return step{verdict: v}
+	if d == stream.FromInitiator {
+		s.joined(r.now) // its reply matches nothing
+	}
+	return step{size: n, verdict: v}
 }
 
 // claimedLength returns how long the message at the front of b is by its header alone, 0 if the

@@ -38,24 +38,49 @@ type name struct {
 	vlans     [2]uint16 // of the two outermost tags, priority tags left out
 	etherType uint16
 	protocol  uint8
+	fragment  bool // shows no ports, so it is apart from what it is a piece of
 }
 
-// nameOf returns a frame's conversation and whether the sender is its low end.
+// nameOf returns a frame's conversation and whether the sender is its low end. What is not IP is
+// one-way, so there the sender always is.
 func nameOf(f *frame.Frame) (n name, lowSends bool) {
-	src := end{f.Src, f.SrcIP, f.SrcPort}
-	dst := end{f.Dst, f.DstIP, f.DstPort}
-	n = name{low: src, high: dst, etherType: f.EtherType, protocol: f.Protocol}
+	n = name{
+		low: end{f.Src, f.SrcIP, f.SrcPort}, high: end{f.Dst, f.DstIP, f.DstPort},
+		etherType: f.EtherType, protocol: f.Protocol, fragment: f.Fragment,
+	}
 	vlans := n.vlans[:0]
 	for _, t := range f.Tags {
 		if t.VLAN() != 0 && len(vlans) < len(n.vlans) {
 			vlans = append(vlans, t.VLAN())
 		}
 	}
-	lowSends = src.compare(dst) <= 0
+	switch {
+	case f.IsARP:
+		n.low.addr, n.high.addr = f.ARP.SenderIP, f.ARP.TargetIP
+	case f.IPVersion == 0:
+		n.protocol = f.DSAP
+	case f.Fragment:
+		n.low.port, n.high.port = 0, 0
+	case f.IsICMP:
+		n.low.port, n.high.port = icmpPair(f), icmpPair(f)
+	}
+	lowSends = f.IPVersion == 0 || n.low.compare(n.high) <= 0
 	if !lowSends {
-		n.low, n.high = dst, src
+		n.low, n.high = n.high, n.low
 	}
 	return n, lowSends
+}
+
+// icmpPair returns one number for an echo request and its reply, and the type for others.
+func icmpPair(f *frame.Frame) uint16 {
+	const reply4, request4, reply6, request6 = 0, 8, 129, 128
+	switch {
+	case f.IPVersion == 4 && f.ICMPType == reply4:
+		return request4
+	case f.IPVersion == 6 && f.ICMPType == reply6:
+		return request6
+	}
+	return uint16(f.ICMPType)
 }
 
 // conversation is one flow of a capture.
@@ -71,8 +96,9 @@ type conversation struct {
 type uses uint8
 
 const (
-	usesUnknown uses = iota
-	usesModbus
+	usesUnknown    uses = iota
+	usesModbus          // by its port or its bytes
+	usesInspection      // by the policy
 	usesOther
 )
 

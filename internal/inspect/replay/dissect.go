@@ -72,12 +72,16 @@ func (p *player) emit(path string, r *frame.Record, d stream.Direction, j inspec
 			return err
 		}
 	}
-	if j.Verdict.Reason == verdict.ReasonResynchronising {
-		line := p.line(path, r, d)
+	line := p.line(path, r, d)
+	switch {
+	case j.Verdict.Reason == verdict.ReasonResynchronising:
 		line.Malformed = outOfStep + j.Detail
-		return each(&line)
+	case p.frame.Truncated && len(p.frame.Payload) > 0:
+		line.Malformed = outOfStep + "the capture cut the packet short"
+	default:
+		return nil
 	}
-	return nil
+	return each(&line)
 }
 
 // line returns a line without what the message itself says.

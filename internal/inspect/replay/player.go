@@ -24,6 +24,7 @@ type player struct {
 	conversations map[name]*conversation
 	flows         []*conversation // by key
 	swept         time.Time
+	inline        bool // judge as if every packet could be held; for tests
 }
 
 func newPlayer() *player {
@@ -94,10 +95,16 @@ func (p *player) conversation() (c *conversation, d stream.Direction, fresh bool
 	return c, c.direction(lowSends), fresh
 }
 
+// directionOf returns which end of its conversation sent the decoded frame.
+func (p *player) directionOf(c *conversation) stream.Direction {
+	_, lowSends := nameOf(&p.frame)
+	return c.direction(lowSends)
+}
+
 // judge passes the decoded frame through the pipeline.
 func (p *player) judge(r *frame.Record, c *conversation, d stream.Direction) inspect.Judgement {
 	return p.pipeline.Judge(&inspect.Packet{
-		Time: r.Time, Key: c.key, From: c.side(d), IP: p.frame.IP, Observed: true,
+		Time: r.Time, Key: c.key, From: c.side(d), IP: p.frame.IP, Observed: !p.inline,
 		ChecksumNotReady: c.believe(d, &p.frame),
 	})
 }
