@@ -132,18 +132,21 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 int __noinline resolve_destination(struct frame *f, struct decision *d)
 {
 	struct identity *who;
+	int by_address = 0;
 	__u32 id;
 
 	if (!f || !d)
 		return -1;
 	id = identity_of_mac(d->index, destination_mac(f));
-	/* A group by its IP address: holder 0 lists groups too. */
-	if (!id && is_multicast_mac(destination_mac(f)) && f->is_ip)
+	/* A group by its IP address: holder 0 lists groups too, beside what is no group. */
+	if (!id && is_multicast_mac(destination_mac(f)) && f->is_ip) {
 		id = identity_of_address(f, d->index, 0, DESTINATION);
+		by_address = 1;
+	}
 	if (!id)
 		return deny(d, REASON_UNKNOWN_DESTINATION);
 	who = identity(d->index, id);
-	if (!who)
+	if (!who || (by_address && who->kind != KIND_GROUP))
 		return deny(d, REASON_UNKNOWN_DESTINATION);
 	if (who->side == f->side) {
 		d->destination = id;

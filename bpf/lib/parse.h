@@ -149,8 +149,12 @@ static __always_inline int parse_ethernet(struct cursor *c, struct frame *f)
 		f->tags = i + 1;
 	}
 	f->deep_tags = tag_kind(f->ethertype) != 0;
-	if (f->ethertype < ETH_P_802_3_MIN_)
+	if (f->ethertype < ETH_P_802_3_MIN_) {
+		/* IEEE 802.3 3.2.6: not a type but the length of what follows. */
+		if (c->at + f->ethertype > c->end)
+			return -1;
 		f->ethertype = 0;
+	}
 	return 0;
 }
 

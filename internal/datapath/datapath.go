@@ -39,6 +39,9 @@ type Config struct {
 	// AdoptionWindow is how long after Open connections that were there before may be adopted
 	// against their conduit's direction.
 	AdoptionWindow time.Duration
+	// Flows is how many conversations the table holds; 0 is the default of bpf/maps.h. Maps
+	// that are pinned already keep their size.
+	Flows uint32
 }
 
 // Datapath is the loaded fast path. Its methods are safe for concurrent use.
@@ -107,6 +110,9 @@ func (d *Datapath) load() error {
 		if pinned(name) {
 			m.Pinning = ebpf.PinByName
 		}
+	}
+	if d.config.Flows != 0 {
+		spec.Maps[bpf.BridgeMapFlows].MaxEntries = d.config.Flows
 	}
 	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: maps}}
 	err = spec.LoadAndAssign(&d.objects, options)

@@ -138,7 +138,12 @@ func open(t testing.TB, p *policy.Plan) *Datapath {
 	t.Helper()
 	require(t)
 	dir := pinDir(t)
-	d, err := Open(Config{PinDir: dir, HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour})
+	return openWith(t, p, Config{PinDir: dir, HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour})
+}
+
+func openWith(t testing.TB, p *policy.Plan, c Config) *Datapath {
+	t.Helper()
+	d, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,300 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// TestAgreesWithPlainEvaluation sends random and mutated frames through the program and holds
+// its verdicts to those of policy.Decide, which walks the policy in plain Go and shares nothing
+// with the program's tables. PENSTOCK_FRAMES sets how many, PENSTOCK_SEED the seed.
+func TestAgreesWithPlainEvaluation(t *testing.T) {
+	p := agreePlan(t)
+	require(t)
+	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 64})
+	frames := number("PENSTOCK_FRAMES", 30_000)
+	seed := uint64(number("PENSTOCK_SEED", 1))
+	t.Logf("%d frames, seed %d", frames, seed)
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), plan: p}
+	seen := map[verdict.Reason]int{}
+	for i := range frames {
+		side, raw := g.frame()
+		want := plainVerdict(p, side, raw)
+		before := d.reasons(t)
+		got, _ := d.run(t, side, raw)
+		if got != xdpDrop {
+			d.emptyFlows(t)
+		}
+		seen[want.Reason]++
+		if got != returnOf(want) {
+			t.Fatalf("frame %d on side %v: the program returned %d, want %d for %v %v (moved: %v)\n%x",
+				i, side, got, returnOf(want), want.Action, want.Reason, moved(before, d.reasons(t)), raw)
+		}
+		if got := moved(before, d.reasons(t)); want.Action == verdict.Deny && want.Reason != verdict.ReasonSameSide && got[want.Reason] != 1 {
+			t.Fatalf("frame %d on side %v: denied for %v, want %v\n%x", i, side, got, want.Reason, raw)
+		}
+	}
+	t.Logf("reasons: %v", seen)
+	for _, r := range []verdict.Reason{
+		verdict.ReasonPermitted, verdict.ReasonNoConduit, verdict.ReasonUnknownSource, verdict.ReasonUnknownDestination,
+		verdict.ReasonAddressSpoofed, verdict.ReasonWrongPort, verdict.ReasonARPSpoofed, verdict.ReasonFragment,
+		verdict.ReasonEncapsulation, verdict.ReasonVLANNotPermitted, verdict.ReasonMalformed, verdict.ReasonSameSide,
+	} {
+		if seen[r] == 0 {
+			t.Errorf("no frame met %v: the generator is blind there", r)
+		}
+	}
+}
+
+func number(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+const agreePolicy = `
+api_version: penstock/v1
+site: agreement
+mode: enforce
+appliances:
+  - {name: gate, sides: {a: [cell], b: [plant, office]}}
+defaults: {on_outage: open, on_deny: reset, unknown_identity: deny, intra_zone: deny, arp: guard, link_local: permit}
+zones:
+  - {name: plant, sl_target: 2, purdue_level: 2}
+  - {name: cell, sl_target: 2, purdue_level: 1}
+  - {name: office, sl_target: 1, purdue_level: 4}
+identities:
+  - {name: hmi, zone: plant, role: hmi, mac: "02:00:00:00:00:20", ip: [198.18.0.20, "2001:2::20"], vlan: [10]}
+  - {name: hmi-2, zone: plant, role: hmi, mac: "02:00:00:00:00:21", ip: [198.18.0.21]}
+  - {name: free, zone: plant, role: hmi, mac: "02:00:00:00:00:22"}
+  - {name: plc, zone: cell, role: plc, mac: "02:00:00:00:00:10", ip: [198.18.0.10, "2001:2::10"], vlan: [10]}
+  - {name: rtu, zone: cell, role: rtu, mac: "02:00:00:00:00:11", ip: [198.18.0.11, 198.18.0.12]}
+  - {name: router, zone: plant, role: router, mac: "02:00:00:00:00:01", ip: [198.18.0.1]}
+  - {name: historian, zone: office, via: router, ip: [198.18.64.0/18]}
+  - {name: jump, zone: office, via: router, ip: [198.18.64.7]}
+conduits:
+  - {name: modbus, from: [hmi], to: [plc], protocol: modbus, rules: [{functions: [read]}]}
+  - {name: modbus-2, from: [hmi-2], to: ["zone:cell"], protocol: modbus, rules: [{functions: [read]}]}
+  - {name: dnp3, from: ["zone:plant"], to: [rtu], protocol: dnp3, rules: [{functions: [read]}]}
+  - {name: opc, from: [historian, hmi], to: ["zone:cell"], protocol: tcp, ports: [4840, 5000-5100]}
+  - {name: jump, from: [jump], to: ["zone:cell"], protocol: tcp, ports: [22]}
+  - {name: any-udp, from: [hmi-2], to: [rtu], protocol: udp}
+  - {name: ntp, from: ["zone:cell"], to: [free], protocol: udp, ports: [123]}
+  - {name: pn, from: [hmi-2], to: [rtu, "group:profinet_dcp"], protocol: ethertype, ethertypes: [profinet, 0x88b8]}
+  - {name: boot, from: ["zone:cell"], to: [broadcast], protocol: udp, ports: [67]}
+  - {name: cast, from: [rtu], to: ["group:239.192.0.0/14"], protocol: udp, ports: [2000-3000]}
+`
+
+func agreePlan(t *testing.T) *policy.Plan {
+	t.Helper()
+	p, err := policy.Parse("agree.yaml", []byte(agreePolicy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := p.Compile("gate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// returnOf is what the program returns for a verdict under enforcement.
+func returnOf(v verdict.Verdict) uint32 {
+	switch v.Action {
+	case verdict.Allow:
+		return xdpRedirect
+	case verdict.Inspect:
+		return xdpPass
+	}
+	return xdpDrop
+}
+
+// plainVerdict is the verdict on a frame of no flow, without the program.
+func plainVerdict(p *policy.Plan, side policy.Side, raw []byte) verdict.Verdict {
+	h, flags, ok := plainHeader(side, raw)
+	if !ok {
+		return verdict.Denied(verdict.ReasonMalformed)
+	}
+	d := p.Decide(&h)
+	if d.Conduit != 0 && d.Verdict.Action != verdict.Deny && h.Protocol == 6 && !h.Fragment &&
+		flags&(flagSYN|flagACK) == flagSYN|flagACK {
+		return verdict.Denied(verdict.ReasonTCPState) // the second step of a handshake
+	}
+	return d.Verdict
+}
+
+// generator makes frames that meet the policy's names more often than chance would.
+type generator struct {
+	*rand.Rand
+	plan *policy.Plan
+}
+
+func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
+
+func (g *generator) mac() [6]byte {
+	switch g.IntN(12) {
+	case 0:
+		return [6]byte{2, 0, 0, 0, 0, byte(g.Uint32())}
+	case 1:
+		return broadcast
+	case 2:
+		return pick(g, [6]byte{1, 0x0e, 0xcf, 0, 0, 0}, [6]byte{1, 0, 0x5e, 0x40, 1, 1}, [6]byte{0x33, 0x33, 0, 0, 0, 1})
+	case 3:
+		return [6]byte{1, 0x80, 0xc2, 0, 0, byte(g.IntN(64))}
+	}
+	return g.plan.MACs[g.IntN(len(g.plan.MACs))].MAC
+}
+
+func (g *generator) ip4() netip.Addr {
+	switch g.IntN(10) {
+	case 0:
+		return netip4(198, 18, byte(g.IntN(128)), byte(g.IntN(256)))
+	case 1:
+		return pick(g, netip4(0, 0, 0, 0), netip4(255, 255, 255, 255), netip4(239, 192, 1, 1), netip4(224, 0, 0, 1))
+	}
+	return pick(g, ipHMI, ipHMI, ipPLC, ipPLC, ipRTU, ipRouter, ipFar, netip4(198, 18, 64, 7), netip4(198, 18, 0, 21), netip4(198, 18, 0, 12), netip4(198, 18, 0, 99))
+}
+
+func (g *generator) ip6() netip.Addr {
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0, 2, 15: pick(g, byte(0x20), 0x10, 0x99)})
+}
+
+func (g *generator) port() uint16 {
+	return pick(g, uint16(502), 502, 20000, 4840, 5000, 5100, 5101, 4999, 22, 123, 67, 2222, 44818, 2000, uint16(g.Uint32()))
+}
+
+func (g *generator) tags() []uint32 {
+	n := 0
+	if g.IntN(3) == 0 {
+		n = 1 + g.IntN(3)
+	}
+	var tags []uint32
+	for range n {
+		tags = append(tags, pick(g, uint32(0x8100), 0x8100, 0x88a8, 0x9100)<<16|pick(g, uint32(10), 10, 10, 0, 11, 0xe00a, g.Uint32()&0xffff))
+	}
+	return tags
+}
+
+func (g *generator) transport() (uint8, []byte) {
+	switch g.IntN(8) {
+	case 0, 1:
+		return 17, udpDatagram(g.port(), g.port())
+	case 2:
+		return pick(g, uint8(1), 58), icmpEcho(pick(g, byte(8), 0, 5, 3, 128), uint16(g.Uint32()))
+	case 3:
+		return uint8(g.Uint32()), make([]byte, 24)
+	}
+	return 6, tcpSegment(g.port(), g.port(), pick(g, byte(flagSYN), flagSYN, flagSYN|flagACK, flagACK, flagRST, flagFIN|flagACK, 0))
+}
+
+func (g *generator) frame() (policy.Side, []byte) {
+	side := pick(g, policy.SideA, policy.SideB)
+	p := packet{src: g.mac(), dst: g.mac(), tags: g.tags()}
+	if g.IntN(4) > 0 {
+		g.matched(&p, &side)
+	} else {
+		g.unmatched(&p)
+	}
+	raw := p.bytes()
+	switch g.IntN(8) {
+	case 0: // flipped bits
+		for range 1 + g.IntN(4) {
+			raw[g.IntN(len(raw))] ^= 1 << g.IntN(8)
+		}
+	case 1: // cut short
+		raw = raw[:14+g.IntN(len(raw)-13)]
+	}
+	return side, raw
+}
+
+// matched is a frame between two devices with their own addresses, mostly from the right side.
+func (g *generator) matched(p *packet, side *policy.Side) {
+	type device struct {
+		mac byte
+		ip  netip.Addr
+	}
+	plant := []device{{0x20, ipHMI}, {0x20, netip.MustParseAddr("2001:2::20")}, {0x21, netip4(198, 18, 0, 21)}, {0x22, netip4(198, 18, 0, 50)}, {0x01, ipFar}, {0x01, netip4(198, 18, 64, 7)}}
+	cell := []device{{0x10, ipPLC}, {0x10, netip.MustParseAddr("2001:2::10")}, {0x11, ipRTU}, {0x11, netip4(198, 18, 0, 12)}}
+	from, to := pick(g, plant...), pick(g, cell...)
+	*side = policy.SideB
+	if g.IntN(3) == 0 {
+		from, to, *side = to, from, policy.SideA
+	}
+	if g.IntN(16) == 0 {
+		*side = side.Other()
+	}
+	p.src, p.dst = [6]byte{2, 0, 0, 0, 0, from.mac}, [6]byte{2, 0, 0, 0, 0, to.mac}
+	if from.ip.Is4() != to.ip.Is4() {
+		to.ip = pick(g, ipPLC, ipHMI)
+		if from.ip.Is6() {
+			to.ip = g.ip6()
+		}
+	}
+	if g.IntN(12) == 0 {
+		from.ip = pick(g, ipOdd, ipHMI, ipPLC)
+		to.ip = pick(g, ipRTU, ipPLC)
+	}
+	if g.IntN(12) == 0 {
+		p.dst, to.ip = pick(g, broadcast, [6]byte{1, 0, 0x5e, 0x40, 1, 1}), pick(g, netip4(255, 255, 255, 255), netip4(239, 192, 1, 1))
+		if from.ip.Is6() {
+			from.ip = ipPLC
+		}
+	}
+	switch g.IntN(8) {
+	case 0:
+		if from.ip.Is4() && to.ip.Is4() {
+			*p = arp(p.src, pick(g, broadcast, p.dst), pick(g, p.src, p.src, macOdd), pick(g, from.ip, from.ip, ipOdd, netip4(0, 0, 0, 0)), to.ip).tagged(p.tags...)
+			return
+		}
+		fallthrough
+	case 1:
+		p.ethertype = pick(g, uint16(0x8892), 0x88b8, 0x8100, 0x0842, 100)
+		return
+	}
+	protocol, body := g.transport()
+	fragment := uint16(0)
+	if g.IntN(8) == 0 {
+		fragment = pick(g, uint16(0x2000), 0x2001, 0x4000, 100)
+	}
+	ip := ether(p.src, p.dst, ipPacket(from.ip, to.ip, protocol, fragment, body))
+	p.ethertype, p.body = ip.ethertype, ip.body
+	if from.ip.Is6() && g.IntN(4) == 0 {
+		p.body = withExtension(p.body, pick(g, byte(0), 43, 44, 60))
+	}
+}
+
+func (g *generator) unmatched(p *packet) {
+	switch g.IntN(6) {
+	case 0:
+		*p = arp(p.src, p.dst, pick(g, p.src, g.mac()), g.ip4(), g.ip4()).tagged(p.tags...)
+	case 1:
+		p.ethertype = uint16(g.Uint32())
+		p.body = make([]byte, g.IntN(60))
+	case 2:
+		protocol, body := g.transport()
+		ip := ether(p.src, p.dst, ipPacket(g.ip6(), g.ip6(), protocol, 0, body))
+		p.ethertype, p.body = ip.ethertype, ip.body
+	default:
+		protocol, body := g.transport()
+		ip := ether(p.src, p.dst, ipPacket(g.ip4(), g.ip4(), protocol, pick(g, uint16(0), 0, 0, 0x2000), body))
+		p.ethertype, p.body = ip.ethertype, ip.body
+	}
+}
+
+// withExtension puts one extension header of eight bytes between an IPv6 header and its body.
+func withExtension(ip []byte, kind byte) []byte {
+	out := append([]byte{}, ip[:40]...)
+	out[6] = kind
+	binary.BigEndian.PutUint16(out[4:], binary.BigEndian.Uint16(ip[4:])+8)
+	out = append(out, ip[6], 0, 0, 0, 0, 0, 0, 0)
+	return append(out, ip[40:]...)
+}

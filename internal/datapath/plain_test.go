@@ -1,0 +1,128 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// plainHeader reads a frame as the fast path documents that it does, in plain Go and without any
+// of its code. It is false for a frame that ends early or contradicts itself.
+func plainHeader(side policy.Side, b []byte) (h policy.Header, tcpFlags byte, ok bool) {
+	h.Side = side
+	if len(b) < 14 {
+		return h, 0, false
+	}
+	h.Dst, h.Src = [6]byte(b[0:6]), [6]byte(b[6:12])
+	kind, rest := binary.BigEndian.Uint16(b[12:]), b[14:]
+	isTag := func() bool { return kind == 0x8100 || kind == 0x88a8 || kind == 0x9100 }
+	for isTag() && len(h.Tags) < 2 {
+		if len(rest) < 4 {
+			return h, 0, false
+		}
+		h.Tags = append(h.Tags, policy.Tag{TPID: kind, TCI: binary.BigEndian.Uint16(rest)})
+		kind, rest = binary.BigEndian.Uint16(rest[2:]), rest[4:]
+	}
+	if isTag() { // what is behind a third tag is not read
+		h.Tags = append(h.Tags, policy.Tag{TPID: kind})
+		return h, 0, true
+	}
+	if kind < 0x600 {
+		return h, 0, int(kind) <= len(rest)
+	}
+	h.EtherType = kind
+	switch kind {
+	case 0x0806:
+		return h, 0, plainARP(&h, rest)
+	case 0x0800:
+		tcpFlags, ok = plainIPv4(&h, rest)
+		return h, tcpFlags, ok
+	case 0x86dd:
+		tcpFlags, ok = plainIPv6(&h, rest)
+		return h, tcpFlags, ok
+	}
+	return h, 0, true
+}
+
+func plainARP(h *policy.Header, b []byte) bool {
+	if len(b) < 28 || string(b[:6]) != "\x00\x01\x08\x00\x06\x04" {
+		return false
+	}
+	h.ARP = policy.ARPHeader{
+		SenderMAC: [6]byte(b[8:14]), SenderIP: netip.AddrFrom4([4]byte(b[14:18])),
+		TargetIP: netip.AddrFrom4([4]byte(b[24:28])),
+	}
+	return true
+}
+
+func plainIPv4(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
+	if len(b) < 20 || b[0]>>4 != 4 || b[0]&15 < 5 {
+		return 0, false
+	}
+	header, total := int(b[0]&15)*4, int(binary.BigEndian.Uint16(b[2:]))
+	if total < header || total > len(b) {
+		return 0, false
+	}
+	h.SrcIP, h.DstIP = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
+	h.Protocol = b[9]
+	if h.Fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0; h.Fragment {
+		return 0, true
+	}
+	if header > len(b) {
+		return 0, false
+	}
+	return plainPorts(h, b[header:])
+}
+
+func plainIPv6(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
+	if len(b) < 40 || b[0]>>4 != 6 || int(binary.BigEndian.Uint16(b[4:]))+40 > len(b) {
+		return 0, false
+	}
+	h.SrcIP = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
+	h.DstIP = netip.AddrFrom16([16]byte(b[24:40])).Unmap()
+	next, rest := b[6], b[40:]
+	for range 8 {
+		if next == 44 {
+			h.Fragment = true
+			if len(rest) < 8 {
+				return 0, false
+			}
+			h.Protocol = rest[0]
+			return 0, true
+		}
+		if next != 0 && next != 43 && next != 60 {
+			break
+		}
+		if len(rest) < 8 || len(rest) < 8+int(rest[1])*8 {
+			return 0, false
+		}
+		next, rest = rest[0], rest[8+int(rest[1])*8:]
+	}
+	h.Protocol = next
+	return plainPorts(h, rest)
+}
+
+func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
+	switch h.Protocol {
+	case 6:
+		if len(b) < 20 || b[12]>>4 < 5 {
+			return 0, false
+		}
+		tcpFlags = b[13]
+	case 17:
+		if len(b) < 8 {
+			return 0, false
+		}
+	case 1, 58:
+		if len(b) < 8 {
+			return 0, false
+		}
+		h.ICMPType = b[0]
+		return 0, true
+	default:
+		return 0, true
+	}
+	h.SrcPort, h.DstPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	return tcpFlags, true
+}
