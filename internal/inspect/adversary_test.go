@@ -7,7 +7,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/penstock-ot/penstock/dissectors/modbus"
-	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/stream"
 )
