@@ -24,14 +24,17 @@ func (p *Plan) Lend(name, address string) (*Plan, error) {
 	}
 	lent := *p
 	lent.loan = loan{macs: maps.Clone(p.loan.macs), addresses: maps.Clone(p.loan.addresses)}
-	if mac, err := parseMAC(address); err == nil {
-		return &lent, put(&lent.loan.macs, mac, id, name, address)
+	if mac, macErr := parseMAC(address); macErr == nil {
+		err = put(&lent.loan.macs, mac, id, name, address)
+	} else if ip, ipErr := netip.ParseAddr(address); ipErr == nil {
+		err = put(&lent.loan.addresses, ip.Unmap(), id, name, address)
+	} else {
+		err = fmt.Errorf("lend %s: %q is neither an IP nor a MAC address", name, address)
 	}
-	ip, err := netip.ParseAddr(address)
 	if err != nil {
-		return nil, fmt.Errorf("lend %s: %q is neither an IP nor a MAC address", name, address)
+		return nil, err
 	}
-	return &lent, put(&lent.loan.addresses, ip.Unmap(), id, name, address)
+	return &lent, nil
 }
 
 func put[K comparable](loans *map[K]uint32, key K, id uint32, name, address string) error {

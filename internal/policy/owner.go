@@ -14,7 +14,7 @@ func (p *Plan) byMAC(mac [6]byte) uint32 {
 			}
 		case KindGroup:
 			first, last, at := macNumber(who.MAC), macNumber(who.MACLast), macNumber(mac)
-			if first <= at && at <= last && last-first < width {
+			if last != 0 && first <= at && at <= last && last-first < width {
 				best, width = uint32(id), last-first
 			}
 		}
@@ -22,7 +22,7 @@ func (p *Plan) byMAC(mac [6]byte) uint32 {
 	return best
 }
 
-// macNumber orders MAC addresses; the numbers of an IP group's are both 0, which no frame has.
+// macNumber orders MAC addresses. An IP group has none: its numbers are 0.
 func macNumber(mac [6]byte) uint64 {
 	return uint64(mac[0])<<40 | uint64(mac[1])<<32 | uint64(mac[2])<<24 | uint64(mac[3])<<16 | uint64(mac[4])<<8 | uint64(mac[5])
 }
