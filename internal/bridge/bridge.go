@@ -242,17 +242,14 @@ func leave(name string) error {
 }
 
 func (l *Line) raiseBridge() (Undo, error) {
-	br, err := netlink.LinkByName(l.layout.Bridge)
+	raised, err := raise(l.layout.Bridge)
 	if err != nil {
-		return nil, fmt.Errorf("find bridge %s: %w", l.layout.Bridge, err)
-	}
-	if err := netlink.LinkSetUp(br); err != nil {
-		return nil, fmt.Errorf("bring up bridge %s: %w", l.layout.Bridge, err)
+		return nil, err
 	}
 	return func() error {
-		if br, err := findLink(l.layout.Bridge); err != nil || br == nil {
-			return err
+		if !raised {
+			return nil
 		}
-		return netlink.LinkSetDown(br)
+		return lower(l.layout.Bridge)
 	}, nil
 }

@@ -50,7 +50,7 @@ func mountsApart() (bool, error) {
 	if isBPFFS() {
 		return false, nil
 	}
-	ours, err := os.Readlink("/proc/self/ns/mnt")
+	ours, err := os.Readlink("/proc/thread-self/ns/mnt")
 	if err != nil {
 		return false, err
 	}

@@ -2,31 +2,37 @@ package bridge_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
-// helperVariable makes the test program a small program that rejoins the host and says where it is.
-const helperVariable = "PSTEST_REJOIN"
+// helperVariable makes the test program one of two small programs: "rejoin" rejoins the host's
+// mounts and says where it is, "mount" mounts the BPF file system twice.
+const helperVariable = "PSTEST_HELPER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(helperVariable) == "" {
+	var err error
+	switch os.Getenv(helperVariable) {
+	case "":
 		os.Exit(m.Run())
+	case "rejoin":
+		if err = bridge.RejoinHost(); err == nil {
+			fmt.Println(whereabouts())
+		}
+	case "mount":
+		err = errors.Join(bridge.EnsureBPFFS(), bridge.EnsureBPFFS())
 	}
-	if err := bridge.RejoinHost(); err != nil {
+	if err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
-	fmt.Println(whereabouts())
 }
 
 func whereabouts() string {
@@ -66,7 +72,7 @@ func TestRejoinHostFromIPNetnsExec(t *testing.T) {
 			testnet.RequireProgram(t, command[0])
 			cmd := exec.Command(command[0], command[1:]...)
 			cmd.Dir = directory
-			cmd.Env = append(os.Environ(), helperVariable+"=1")
+			cmd.Env = append(os.Environ(), helperVariable+"=rejoin")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
@@ -89,7 +95,7 @@ func TestRejoinHostDoesNotLoop(t *testing.T) {
 	}
 	// An empty file system over /sys/fs/bpf, and a guard that says it is the second time.
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/bpf && exec \"$0\"", self)
-	cmd.Env = append(os.Environ(), helperVariable+"=1", "_PENSTOCK_REJOINED_HOST_MOUNTS=1")
+	cmd.Env = append(os.Environ(), helperVariable+"=rejoin", "_PENSTOCK_REJOINED_HOST_MOUNTS=1")
 	out, err := cmd.CombinedOutput()
 	if err == nil || !bytes.Contains(out, []byte("started again")) {
 		t.Errorf("%v\n%s", err, out)
@@ -98,40 +104,18 @@ func TestRejoinHostDoesNotLoop(t *testing.T) {
 
 func TestEnsureBPFFS(t *testing.T) {
 	testnet.RequireNet(t)
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread's mounts are its own
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-				return err
-			}
-			if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
-				return err
-			}
-			// As if nobody had mounted it.
-			if err := unix.Mount("none", "/sys/fs/bpf", "tmpfs", 0, ""); err != nil {
-				return err
-			}
-			for range 2 {
-				if err := bridge.EnsureBPFFS(); err != nil {
-					return err
-				}
-			}
-			var st unix.Statfs_t
-			if err := unix.Statfs("/sys/fs/bpf", &st); err != nil {
-				return err
-			}
-			if int64(st.Type) != unix.BPF_FS_MAGIC {
-				return fmt.Errorf("/sys/fs/bpf has type %#x", st.Type)
-			}
-			mounts, err := os.ReadFile("/proc/thread-self/mounts")
-			if n := bytes.Count(mounts, []byte(" /sys/fs/bpf bpf ")); err == nil && n != 1 && n != 2 {
-				return fmt.Errorf("it is mounted %d times", n)
-			}
-			return err
-		}()
-	}()
-	if err := <-done; err != nil {
-		t.Error(err)
+	testnet.RequireProgram(t, "unshare")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As if nobody had mounted it, and where nobody else will see it.
+	cmd := exec.Command("unshare", "--mount", "sh", "-c",
+		`mount -t tmpfs none /sys/fs/bpf && before=$(grep -c " /sys/fs/bpf bpf " /proc/self/mounts)
+		"$0" && echo $(($(grep -c " /sys/fs/bpf bpf " /proc/self/mounts) - before)) && stat -f -c %T /sys/fs/bpf`, self)
+	cmd.Env = append(os.Environ(), helperVariable+"=mount")
+	out, err := cmd.CombinedOutput()
+	if want := "1\nbpf_fs\n"; err != nil || string(out) != want {
+		t.Errorf("%v, mounted and of type\n%swant\n%s", err, out, want)
 	}
 }

@@ -367,6 +367,27 @@ func TestPartialStartIsCompleted(t *testing.T) {
 	wantCrossing(t, lab)
 }
 
+// The daemon makes a line anew whose programs are gone, bridge or no bridge.
+func TestLineThatIsUpIsMadeAgain(t *testing.T) {
+	lab := testnet.New(t)
+	layout := layoutIn(lab)
+	bringUp(t, openLine(t, lab, layout))
+	line := openLine(t, lab, layout)
+	undo := bringUp(t, line)
+	wantState(t, line, bridge.Up)
+	awaitCarriers(t, lab)
+	wantCrossing(t, lab)
+	if err := undo(); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, line, bridge.Up)
+	awaitCarriers(t, lab)
+	if repaired, err := line.Adopt(); err != nil || len(repaired) != 0 {
+		t.Errorf("undone, it needed repair: %q, %v", repaired, err)
+	}
+	wantCrossing(t, lab)
+}
+
 func TestAdoptRepairsWithoutLoss(t *testing.T) {
 	lab := testnet.New(t)
 	layout := layoutIn(lab)

@@ -14,8 +14,8 @@ import (
 const forwardingTimeout = 3 * time.Second
 
 // RaisePorts brings the ports up, and returns once the bridge forwards between those that have a
-// carrier. Offloads are switched off once more first: attaching XDP to a virtual port switches
-// its GRO on. The reports tell of those.
+// carrier. Offloads are switched off once more first, since some drivers change them when an XDP
+// program is attached; the reports tell of those.
 func (l *Line) RaisePorts() (reports [2]PortReport, undo Undo, err error) {
 	var raised []string
 	undo = func() error {
@@ -48,28 +48,29 @@ func (l *Line) RaisePorts() (reports [2]PortReport, undo Undo, err error) {
 	return reports, undo, nil
 }
 
-// raise brings a port up and reports whether it was down.
+// raise brings a port or the bridge up and reports whether it was down.
 func raise(name string) (bool, error) {
-	port, err := netlink.LinkByName(name)
+	link, err := netlink.LinkByName(name)
 	if err != nil {
-		return false, fmt.Errorf("find port %s: %w", name, err)
+		return false, fmt.Errorf("find %s: %w", name, err)
 	}
-	if port.Attrs().RawFlags&unix.IFF_UP != 0 {
+	if link.Attrs().RawFlags&unix.IFF_UP != 0 {
 		return false, nil
 	}
-	if err := netlink.LinkSetUp(port); err != nil {
-		return false, fmt.Errorf("bring up port %s: %w", name, err)
+	if err := netlink.LinkSetUp(link); err != nil {
+		return false, fmt.Errorf("bring up %s: %w", name, err)
 	}
 	return true, nil
 }
 
+// lower takes a port or the bridge down, if there is one.
 func lower(name string) error {
-	port, err := findLink(name)
-	if err != nil || port == nil {
+	link, err := findLink(name)
+	if err != nil || link == nil {
 		return err
 	}
-	if err := netlink.LinkSetDown(port); err != nil {
-		return fmt.Errorf("take port %s down: %w", name, err)
+	if err := netlink.LinkSetDown(link); err != nil {
+		return fmt.Errorf("take %s down: %w", name, err)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ func (c *Client) Switch(port string, choose func(name string) (on, chosen bool))
 	if len(change) == 0 {
 		return before, nil
 	}
-	// The kernel acts on a change of what is wanted only. Attaching XDP to a virtual port switches
-	// GRO on without its being wanted: want it first, so that not wanting it is a change.
+	// The kernel acts on a change of what is wanted only. Where an offload is on without being
+	// wanted, as a driver may do by itself, want it first, so that not wanting it is a change.
 	touch := make(map[string]bool)
 	for name, on := range change {
 		if before.Wanted[name] == on {
