@@ -63,6 +63,10 @@ func TestFullDiskIsAnError(t *testing.T) {
 				return err
 			}
 			_, err := Open(dir)
+			left, _ := filepath.Glob(filepath.Join(dir, "penstock*"))
+			if len(left) != 0 {
+				return fmt.Errorf("a store that could not be begun leaves %v", left)
+			}
 			return wantError(err, syscall.ENOSPC)
 		})
 	})

@@ -155,10 +155,21 @@ func unusedName(name string) (string, error) {
 // or a full disk leaves either no store or a whole one.
 func create(path string) error {
 	fresh := path + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(fresh); err != nil {
 		return fmt.Errorf("remove an unfinished store: %w", err)
 	}
-	db, err := bbolt.Open(fresh, 0o600, &bbolt.Options{Timeout: lockTimeout})
+	if err := write(fresh); err != nil {
+		return errors.Join(err, removeIfThere(fresh))
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("move new store into place: %w", err)
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+// write writes a store without policies to a file that does not exist yet.
+func write(path string) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
 	if err != nil {
 		return openError(err)
 	}
@@ -169,10 +180,14 @@ func create(path string) error {
 	if err != nil {
 		return fmt.Errorf("write new store: %w", err)
 	}
-	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("move new store into place: %w", err)
+	return nil
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return syncDirectory(filepath.Dir(path))
+	return nil
 }
 
 func layOut(tx *bbolt.Tx) error {
