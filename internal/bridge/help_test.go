@@ -103,15 +103,17 @@ func openTap(t *testing.T, lab *testnet.Lab, p testnet.Place, name string) *test
 func run(t *testing.T, p testnet.Place, name string, args ...string) string {
 	t.Helper()
 	testnet.RequireProgram(t, name)
-	var out []byte
-	err := p.Do(func() (err error) {
-		out, err = exec.Command(name, args...).CombinedOutput()
-		return err
+	// Apart: ip complains of namespaces that others are just making.
+	var out, complaints bytes.Buffer
+	err := p.Do(func() error {
+		cmd := exec.Command(name, args...)
+		cmd.Stdout, cmd.Stderr = &out, &complaints
+		return cmd.Run()
 	})
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, &out, &complaints)
 	}
-	return string(out)
+	return out.String()
 }
 
 // linkJSON is what `ip -details -json link show` says about one interface.
