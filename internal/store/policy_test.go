@@ -97,6 +97,7 @@ func TestPolicyWhoseBytesChangedIsRefused(t *testing.T) {
 
 func TestHistoryIsNewestFirst(t *testing.T) {
 	s := openTest(t, t.TempDir())
+	s.db.NoSync = true // only for speed
 	for i := range 300 { // crosses the byte boundary of the keys
 		put(t, s, fmt.Sprint("policy ", i))
 	}
@@ -122,6 +123,7 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 	put(t, s, "third")
 	activate(t, s, 1, time.Time{})
 	activate(t, s, 2, time.Time{})
+	s.db.NoSync = true // only for speed
 	for i := range MaxVersions {
 		put(t, s, fmt.Sprint("policy ", i))
 	}
@@ -235,6 +237,7 @@ func TestStoreAgainstModel(t *testing.T) {
 			rt.Fatal(err)
 		}
 		defer func() { s.Close() }()
+		s.db.NoSync = true // restarts are tested here, power cuts elsewhere
 		var model []string
 		var active uint64
 		rt.Repeat(map[string]func(*rapid.T){
@@ -268,6 +271,7 @@ func TestStoreAgainstModel(t *testing.T) {
 				if s, err = open(dir, func() time.Time { return fixed }); err != nil {
 					rt.Fatal(err)
 				}
+				s.db.NoSync = true
 			},
 			"": func(rt *rapid.T) {
 				a, err := s.Activation()
