@@ -39,7 +39,7 @@ type BridgeConduitCounter struct {
 type BridgeControlBlock struct {
 	_                structs.HostLayout
 	Generation       uint32
-	Reserved         uint32
+	FlowQuota        uint32
 	AdoptUntil       uint64
 	HeartbeatTimeout uint64
 	Beats            [2]uint64
@@ -84,6 +84,7 @@ type BridgeFlow struct {
 	Source      uint32
 	Destination uint32
 	Created     uint64
+	Decided     uint64
 	Seen        uint64
 	Direction   [2]struct {
 		_      structs.HostLayout
@@ -250,6 +251,7 @@ const (
 	BridgeMapControl            = "control"
 	BridgeMapDefaults           = "defaults"
 	BridgeMapEvents             = "events"
+	BridgeMapFlowCounts         = "flow_counts"
 	BridgeMapFlows              = "flows"
 	BridgeMapFreeSlots          = "free_slots"
 	BridgeMapIdentities         = "identities"
@@ -336,6 +338,7 @@ type BridgeMapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Defaults        *ebpf.MapSpec `ebpf:"defaults"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	FlowCounts      *ebpf.MapSpec `ebpf:"flow_counts"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	FreeSlots       *ebpf.MapSpec `ebpf:"free_slots"`
 	Identities      *ebpf.MapSpec `ebpf:"identities"`
@@ -392,6 +395,7 @@ type BridgeMaps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Defaults        *ebpf.Map `ebpf:"defaults"`
 	Events          *ebpf.Map `ebpf:"events"`
+	FlowCounts      *ebpf.Map `ebpf:"flow_counts"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	FreeSlots       *ebpf.Map `ebpf:"free_slots"`
 	Identities      *ebpf.Map `ebpf:"identities"`
@@ -413,6 +417,7 @@ func (m *BridgeMaps) Close() error {
 		m.Control,
 		m.Defaults,
 		m.Events,
+		m.FlowCounts,
 		m.Flows,
 		m.FreeSlots,
 		m.Identities,

@@ -9,6 +9,7 @@
 
 #define MAX_FLOWS 131072
 #define MAX_SLOTS 65536
+#define MAX_IDENTITIES 65536
 #define MAX_CONDUITS 16384
 #define GENERATIONS 2
 
@@ -104,6 +105,16 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+/* How many flows each identity has begun, so that none can use up the table. Counted up here and
+ * set right by user space, which walks the table anyway: an index is an identity of the
+ * generation in force. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_IDENTITIES);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_counts SEC(".maps");
 
 /* Slots that no flow holds, filled by user space, which also gives them back. */
 struct {

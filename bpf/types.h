@@ -143,6 +143,7 @@ struct flow {
 	__u32 source; /* identity of the initiator */
 	__u32 destination;
 	__u64 created; /* CLOCK_MONOTONIC, ns */
+	__u64 decided; /* when identity and conduit were last asked */
 	__u64 seen;
 	struct flow_direction direction[2]; /* 0: from side a */
 };
@@ -216,7 +217,7 @@ struct policy_defaults {
 /* The one word that a policy change flips, and what changes without a policy. */
 struct control_block {
 	__u32 generation; /* 0: no policy, deny */
-	__u32 reserved;
+	__u32 flow_quota; /* flows that one identity may have begun */
 	__u64 adopt_until;	 /* CLOCK_MONOTONIC, ns: reverse adoption ends */
 	__u64 heartbeat_timeout; /* ns */
 	__u64 beats[2];		 /* CLOCK_MONOTONIC, ns: queue that closes, queue that opens */

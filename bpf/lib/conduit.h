@@ -15,7 +15,16 @@ struct search {
 	__u32 high; /* one past the last */
 	__u32 conduit;
 	__u16 port;
-	__u8 whole; /* only a range that covers every port counts */
+	__u8 only_whole; /* only a range that covers every port counts */
+	__u8 whole;
+};
+
+/* What there is between two classes over a transport. */
+struct coverage {
+	__u32 conduit; /* that covers the port, or 0 */
+	__u8 paired;   /* there is some conduit */
+	__u8 whole;    /* it covers every port */
+	__u8 reserved[2];
 };
 
 static long search_step(__u32 step, struct search *s)
@@ -36,26 +45,26 @@ static long search_step(__u32 step, struct search *s)
 		s->low = middle + 1;
 		return 0;
 	}
-	if (!s->whole || (r->low == 0 && r->high == 0xffff))
+	s->whole = r->low == 0 && r->high == 0xffff;
+	if (s->whole || !s->only_whole)
 		s->conduit = r->conduit;
 	return 1;
 }
 
-/* The conduit that lets class from reach port on class to, or 0. paired says whether the two
- * have any conduit over this transport. */
-__u32 __noinline conduit_between(__u32 index, struct pair_key *key, __u16 port, __u8 whole,
-					__u8 *paired)
+/* Finds the conduit that lets class from reach port on class to. */
+int __noinline conduit_between(__u32 index, struct pair_key *key, __u16 port, __u8 only_whole,
+			       struct coverage *found)
 {
-	struct search s = {.port = port, .whole = whole};
+	struct search s = {.port = port, .only_whole = only_whole};
 	void *map = bpf_map_lookup_elem(&pairs, &index);
 	struct pair *p;
 
-	if (!map || !key || !paired)
+	if (!map || !key || !found)
 		return 0;
 	p = bpf_map_lookup_elem(map, key);
 	if (!p)
 		return 0;
-	*paired = 1;
+	found->paired = 1;
 	s.map = bpf_map_lookup_elem(&ranges, &index);
 	if (!s.map)
 		return 0;
@@ -64,7 +73,9 @@ __u32 __noinline conduit_between(__u32 index, struct pair_key *key, __u16 port, 
 	for (int i = 0; i < RANGE_STEPS; i++)
 		if (search_step(i, &s))
 			break;
-	return s.conduit;
+	found->conduit = s.conduit;
+	found->whole = s.whole;
+	return 0;
 }
 
 static __always_inline struct conduit *conduit(__u32 index, __u32 id)

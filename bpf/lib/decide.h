@@ -71,9 +71,8 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 {
 	struct identity *from, *to;
 	struct pair_key key = {};
+	struct coverage found = {};
 	struct conduit *c;
-	__u8 paired = 0;
-	__u32 id;
 
 	if (!f || !d)
 		return -1;
@@ -84,17 +83,18 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	key.transport = transport_of(f);
 	key.from = from->class;
 	key.to = to->class;
-	id = conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &paired);
-	if (!id && f->fragment && paired)
+	conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &found);
+	if (!found.conduit && f->fragment && found.paired)
 		return deny(d, REASON_FRAGMENT);
-	if (!id && d->intra_zone == ACTION_ALLOW && same_zone(from, to))
+	if (!found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to))
 		return allow_untracked(d);
-	if (!id)
+	if (!found.conduit)
 		return deny(d, REASON_NO_CONDUIT);
-	c = conduit(d->index, id);
+	c = conduit(d->index, found.conduit);
 	if (!c)
 		return deny(d, REASON_NO_CONDUIT);
-	d->conduit = id;
+	d->conduit = found.conduit;
+	d->whole = found.whole;
 	d->reverse = reverse;
 	d->observed |= c->observe;
 	d->opens = c->opens;

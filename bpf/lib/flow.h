@@ -16,6 +16,10 @@
 #define IDLE_UDP_STREAM	 (180ull * 1000000000)
 #define IDLE_OTHER	 (30ull * 1000000000)
 
+/* Hard limits, ns: after them identity and conduit are asked again, whatever the flow does. */
+#define HARD_TCP   (86400ull * 1000000000)
+#define HARD_OTHER (3600ull * 1000000000)
+
 static __always_inline int flow_closed(struct flow *w)
 {
 	return (w->state & FLOW_RST) ||
@@ -54,7 +58,7 @@ static __always_inline struct flow *live_flow(struct frame *f)
 {
 	struct flow *w;
 
-	if (!f->is_ip || f->fragment || f->deep_tags)
+	if (!f->is_ip || f->deep_tags)
 		return NULL;
 	w = bpf_map_lookup_elem(&flows, &f->key);
 	if (!w || f->now - w->seen > idle_limit(f->key.protocol, w) || !icmp_belongs(f, w))
@@ -113,12 +117,38 @@ static __always_inline __u32 bump_slot(__u32 slot)
 static __always_inline void adopt_decision(struct flow *w, struct frame *f, struct decision *d)
 {
 	w->generation = d->generation;
+	w->decided = f->now;
 	w->conduit = d->conduit;
 	w->action = d->action;
 	w->observed = d->observed;
 	w->initiator = d->reverse ? 3 - f->side : f->side;
 	w->source = d->reverse ? d->destination : d->source;
 	w->destination = d->reverse ? d->source : d->destination;
+}
+
+/* Counts a flow to the identity that begins it. Fails when it has as many as one may have. */
+static __always_inline int count_to(__u32 identity)
+{
+	__u32 *count = bpf_map_lookup_elem(&flow_counts, &identity);
+	struct control_block *state;
+	__u32 zero = 0;
+
+	state = bpf_map_lookup_elem(&control, &zero);
+	if (!count || !state || *count >= state->flow_quota)
+		return -1;
+	__sync_fetch_and_add(count, 1);
+	return 0;
+}
+
+/* A second entry, without ports, by which the fragments of an address-only conversation are
+ * known, those of the answers too. It may fail: then they are denied as fragments. */
+static __always_inline void begin_fragments(struct frame *f, struct flow *w)
+{
+	struct flow_key key = f->key;
+
+	key.port_a = 0;
+	key.port_b = 0;
+	bpf_map_update_elem(&flows, &key, w, BPF_NOEXIST);
 }
 
 /* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
@@ -129,6 +159,8 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
 	if (!f || !d)
 		return -1;
 	w.created = f->now;
+	if (count_to(d->reverse ? d->destination : d->source))
+		return deny(d, REASON_TABLE_FULL);
 	adopt_decision(&w, f, d);
 	if (d->action == ACTION_INSPECT) {
 		w.slot = take_slot(&f->key);
@@ -143,6 +175,8 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
 			bpf_map_push_elem(&free_slots, &w.slot, 0);
 		return deny(d, REASON_TABLE_FULL);
 	}
+	if (d->whole && !f->fragment && d->action == ACTION_ALLOW)
+		begin_fragments(f, &w);
 	d->slot = w.slot;
 	d->announce = 1;
 	return 0;
@@ -188,8 +222,11 @@ static __always_inline void answer_from_flow(struct frame *f, struct decision *d
 /* Ends what the policy in force no longer permits. */
 static __always_inline void end_flow(struct frame *f, struct flow *w)
 {
-	__u32 slot = w->slot;
+	__u32 source = w->source, slot = w->slot;
+	__u32 *count = bpf_map_lookup_elem(&flow_counts, &source);
 
+	if (count && *count)
+		__sync_fetch_and_add(count, -1);
 	bpf_map_delete_elem(&flows, &f->key);
 	if (slot) {
 		slot = bump_slot(slot);
@@ -237,9 +274,28 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 		/* The second step of a handshake whose first was never seen. */
 		return deny(d, REASON_TCP_STATE);
 	}
-	if (!f->is_ip || f->fragment || d->untracked)
+	if (!f->is_ip || d->untracked)
 		return 0;
 	return begin_flow(f, d);
+}
+
+static __always_inline int up_to_date(struct frame *f, struct decision *d, struct flow *w)
+{
+	return w->generation == d->generation &&
+	       f->now - w->decided < (f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER);
+}
+
+/* An ICMP error belongs to the conversation that it quotes, if that goes through here between
+ * the same two MAC addresses. Sender and receiver were guarded before. */
+static __always_inline int error_of_live_flow(struct frame *f, struct decision *d)
+{
+	struct flow *w = bpf_map_lookup_elem(&flows, &f->about);
+
+	if (!w || w->generation != d->generation || f->now - w->seen > idle_limit(f->about.protocol, w))
+		return 0;
+	allow_untracked(d);
+	d->conduit = w->conduit;
+	return 1;
 }
 
 /* The verdict for one frame. */
@@ -248,7 +304,7 @@ static __always_inline void decide(struct frame *f, struct decision *d, struct c
 {
 	struct flow *w = live_flow(f);
 
-	if (w && w->generation == d->generation && !is_opening_syn(f)) {
+	if (w && !is_opening_syn(f) && up_to_date(f, d, w)) {
 		answer_from_flow(f, d, w);
 		return;
 	}
@@ -257,6 +313,8 @@ static __always_inline void decide(struct frame *f, struct decision *d, struct c
 			end_flow(f, w);
 		return;
 	}
+	if (f->icmp_error && error_of_live_flow(f, d))
+		return;
 	if (is_opening_syn(f))
 		decide_syn(f, d, w);
 	else if (w)

@@ -24,7 +24,7 @@
 struct frame {
 	__u64 now; /* CLOCK_MONOTONIC_COARSE, ns */
 	struct flow_key key; /* complete for IP with ports; else MACs and tags */
-	__be32 reserved;
+	struct flow_key about; /* of an ICMP error: the conversation that it is about */
 	__u16 length;
 	__u16 network; /* offset of what follows the Ethernet header and its tags */
 	__u16 ethertype; /* host byte order; 0 for 802.3 with LLC */
@@ -35,6 +35,7 @@ struct frame {
 	__u8 fragment;
 	__u8 tcp_flags;
 	__u8 icmp_type;
+	__u8 icmp_error; /* about is filled in */
 	__u8 deep_tags; /* more than two tags */
 	__u8 arp_probe;
 	__u8 arp_foreign_hardware; /* the sender in the body is not the sender of the frame */
@@ -167,6 +168,96 @@ struct icmp_echo {
 	__be16 sequence;
 };
 
+/* The beginning of the packet that an ICMP error answers: its addresses, and where it is no
+ * later fragment its ports, from the view of who sent it. That is the receiver of the error. */
+static __always_inline void set_about(struct frame *f, const void *source, const void *destination,
+				      int ipv6)
+{
+	__u8 *from = f->side == SIDE_A ? f->about.ip_b : f->about.ip_a;
+	__u8 *to = f->side == SIDE_A ? f->about.ip_a : f->about.ip_b;
+
+	__builtin_memcpy(f->about.mac_a, f->key.mac_a, 6);
+	__builtin_memcpy(f->about.mac_b, f->key.mac_b, 6);
+	f->about.tags[0] = f->key.tags[0];
+	f->about.tags[1] = f->key.tags[1];
+	if (ipv6) {
+		__builtin_memcpy(from, source, 16);
+		__builtin_memcpy(to, destination, 16);
+	} else {
+		map_ipv4(from, source);
+		map_ipv4(to, destination);
+	}
+}
+
+static __always_inline void set_about_ports(struct cursor *c, struct frame *f)
+{
+	__be16 *ports;
+
+	switch (f->about.protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		ports = take(c, 8); /* what RFC 792 promises */
+		if (!ports)
+			return;
+		f->about.port_a = f->side == SIDE_A ? ports[1] : ports[0];
+		f->about.port_b = f->side == SIDE_A ? ports[0] : ports[1];
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		ports = take(c, 8);
+		if (!ports)
+			return;
+		f->about.port_a = f->about.port_b = ports[2];
+		break;
+	default:
+		return;
+	}
+	f->icmp_error = 1;
+}
+
+#define IPV4_LEAST_MTU 552 /* below it no stack follows (Linux's min_pmtu), and an attacker asks */
+#define IPV6_LEAST_MTU 1280 /* RFC 8200, 5 */
+
+/* ICMP errors (RFC 792): unreachable, time exceeded, parameter problem. An error that asks for
+ * absurdly small packets is malformed: it slows a conversation down until it stands. */
+static __always_inline int parse_error_v4(struct cursor *c, struct frame *f, __u8 code, __u16 mtu)
+{
+	struct iphdr *ip;
+
+	if (f->icmp_type != 3 && f->icmp_type != 11 && f->icmp_type != 12)
+		return 0;
+	if (f->icmp_type == 3 && code == 4 && mtu && mtu < IPV4_LEAST_MTU)
+		return -1;
+	ip = take(c, sizeof(*ip));
+	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return 0; /* quotes nothing that could be ours */
+	set_about(f, &ip->saddr, &ip->daddr, 0);
+	f->about.protocol = ip->protocol;
+	if (ip->ihl > 5 && !take(c, (ip->ihl - 5) * 4))
+		return 0;
+	if (!(ip->frag_off & bpf_htons(0x1fff)))
+		set_about_ports(c, f);
+	return 0;
+}
+
+/* RFC 4443: unreachable, packet too big, time exceeded, parameter problem. */
+static __always_inline int parse_error_v6(struct cursor *c, struct frame *f, __u32 mtu)
+{
+	struct ipv6hdr *ip;
+
+	if (f->icmp_type < 1 || f->icmp_type > 4)
+		return 0;
+	if (f->icmp_type == 2 && mtu < IPV6_LEAST_MTU)
+		return -1;
+	ip = take(c, sizeof(*ip));
+	if (!ip || ip->version != 6)
+		return 0;
+	set_about(f, &ip->saddr, &ip->daddr, 1);
+	f->about.protocol = ip->nexthdr;
+	set_about_ports(c, f);
+	return 0;
+}
+
 static __always_inline int parse_ports(struct cursor *c, struct frame *f)
 {
 	struct tcphdr *tcp;
@@ -195,7 +286,9 @@ static __always_inline int parse_ports(struct cursor *c, struct frame *f)
 		f->icmp_type = icmp->type;
 		/* The identifier stands for both ports, so that a reply finds its request. */
 		set_ports(f, icmp->identifier, icmp->identifier);
-		return 0;
+		if (f->key.protocol == IPPROTO_ICMP)
+			return parse_error_v4(c, f, icmp->code, bpf_ntohs(icmp->sequence));
+		return parse_error_v6(c, f, (__u32)bpf_ntohs(icmp->identifier) << 16 | bpf_ntohs(icmp->sequence));
 	}
 	return 0;
 }

@@ -11,8 +11,11 @@ import (
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
-// maxConduits is MAX_CONDUITS of bpf/maps.h.
-const maxConduits = 16384
+// MAX_CONDUITS and MAX_IDENTITIES of bpf/maps.h.
+const (
+	maxConduits   = 16384
+	maxIdentities = 65536
+)
 
 // step is one of the moments of Apply at which tests make it fail.
 type step string
@@ -44,6 +47,9 @@ func (d *Datapath) Apply(plan *policy.Plan, version uint64) (uint32, error) {
 	defer d.applyMu.Unlock()
 	if len(plan.Conduits) > maxConduits {
 		return 0, fmt.Errorf("apply the policy: %d conduits, and the fast path holds %d", len(plan.Conduits)-1, maxConduits-1)
+	}
+	if len(plan.Identities) > maxIdentities {
+		return 0, fmt.Errorf("apply the policy: %d identities, and the fast path holds %d", len(plan.Identities)-1, maxIdentities-1)
 	}
 	current := d.control.generation()
 	next := current + 1

@@ -45,6 +45,8 @@ func (c *control) setHeartbeatTimeout(t time.Duration) {
 	atomic.StoreUint64(&c.block.HeartbeatTimeout, uint64(t))
 }
 
+func (c *control) setFlowQuota(flows uint32) { atomic.StoreUint32(&c.block.FlowQuota, flows) }
+
 // Queue names one of the two verdict loops.
 type Queue int
 

@@ -54,6 +54,8 @@ type Datapath struct {
 	attachMu sync.Mutex
 	links    []*portLink
 
+	counted map[uint32]uint32 // identities with a flow count, as Sweep left them
+
 	applyMu sync.Mutex
 	plans   atomic.Pointer[generations]
 	faults  faults
@@ -86,10 +88,15 @@ func Open(config Config) (*Datapath, error) {
 			return nil, errors.Join(err, d.Close())
 		}
 	}
+	d.control.setFlowQuota(max(d.objects.Flows.MaxEntries()/quotaShare, 1))
 	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
 	d.control.setAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
 	return d, nil
 }
+
+// quotaShare is the part of the flow table that the flows of one identity may fill: a fourth. A
+// flood from one device then leaves room for the others.
+const quotaShare = 4
 
 // Adopted reports whether Open found maps with a policy in force, from a daemon before.
 func (d *Datapath) Adopted() bool { return d.adopted }

@@ -95,13 +95,18 @@ func (d *Datapath) eachFlow(f func(*bpf.BridgeFlowKey, *bpf.BridgeFlow) bool) er
 	}
 }
 
-// Sweep deletes flows that have been idle for longer than their limit and gives their slots
-// back. It returns how many it deleted and how many are left.
+// Sweep deletes flows that have been idle for longer than their limit, gives their slots back,
+// and sets right how many flows each identity is counted for. It returns how many flows it
+// deleted and how many are left. One goroutine at a time.
 func (d *Datapath) Sweep() (expired, live int, err error) {
-	now := monotonic()
+	now, generation := monotonic(), d.control.generation()
+	counts := map[uint32]uint32{}
 	err = d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
 		if now < w.Seen || time.Duration(now-w.Seen) <= idleLimit(k.Protocol, w.State) {
 			live++
+			if w.Generation == generation {
+				counts[w.Source]++
+			}
 			return true
 		}
 		if d.objects.Flows.Delete(k) == nil {
@@ -110,7 +115,29 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		}
 		return true
 	})
-	return expired, live, err
+	if err != nil {
+		return expired, live, err
+	}
+	return expired, live, d.correctCounts(counts)
+}
+
+// correctCounts writes the counts that a walk over the table found, and clears those of the
+// identities that have no flow left. Flows that began during the walk are in the next one.
+func (d *Datapath) correctCounts(counts map[uint32]uint32) error {
+	for identity := range d.counted {
+		if counts[identity] == 0 {
+			if err := d.objects.FlowCounts.Put(identity, uint32(0)); err != nil {
+				return fmt.Errorf("clear the flow count of identity %d: %w", identity, err)
+			}
+		}
+	}
+	for identity, n := range counts {
+		if err := d.objects.FlowCounts.Put(identity, n); err != nil {
+			return fmt.Errorf("correct the flow count of identity %d: %w", identity, err)
+		}
+	}
+	d.counted = counts
+	return nil
 }
 
 // freeSlot gives a slot back under its next generation, so that packets of the old flow that

@@ -37,6 +37,11 @@ func (d *Datapath) emptyFlows(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
+	for identity := range uint32(16) {
+		if err := d.objects.FlowCounts.Put(identity, uint32(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (d *Datapath) reasons(t testing.TB) [verdict.ReasonCount]ReasonCount {

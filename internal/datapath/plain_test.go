@@ -119,10 +119,19 @@ func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 			return 0, false
 		}
 		h.ICMPType = b[0]
-		return 0, true
+		return 0, plainMTU(h.Protocol, b)
 	default:
 		return 0, true
 	}
 	h.SrcPort, h.DstPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	return tcpFlags, true
+}
+
+// plainMTU is false for an ICMP error that asks for absurdly small packets.
+func plainMTU(protocol uint8, b []byte) bool {
+	if protocol == 1 && b[0] == 3 && b[1] == 4 {
+		mtu := binary.BigEndian.Uint16(b[6:])
+		return mtu == 0 || mtu >= 552
+	}
+	return protocol != 58 || b[0] != 2 || binary.BigEndian.Uint32(b[4:]) >= 1280
 }

@@ -92,7 +92,7 @@ func rows() []row {
 		{"EtherType conduit", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x8892}), xdpRedirect, 0},
 		{"EtherType conduit is one-way", nil, a(packet{src: macPLC, dst: macHMI, ethertype: 0x8892}), xdpDrop, verdict.ReasonNoConduit},
 		{"another EtherType", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x88b8}), xdpDrop, verdict.ReasonNoConduit},
-		{"802.3 with LLC", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 60}), xdpDrop, verdict.ReasonNoConduit},
+		{"802.3 with LLC", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 38}), xdpDrop, verdict.ReasonNoConduit},
 		{"boot: DHCP to broadcast", nil, a(ether(macPLC, broadcast, ipPacket(netip4(0, 0, 0, 0), netip4(255, 255, 255, 255), 17, 0, udpDatagram(68, 67)))), xdpRedirect, 0},
 		{"another port to broadcast", nil, a(ether(macPLC, broadcast, ipPacket(ipPLC, netip4(255, 255, 255, 255), 17, 0, udpDatagram(68, 69)))), xdpDrop, verdict.ReasonNoConduit},
 
