@@ -97,7 +97,7 @@ func TestPolicyWhoseBytesChangedIsRefused(t *testing.T) {
 
 func TestHistoryIsNewestFirst(t *testing.T) {
 	s := openTest(t, t.TempDir())
-	s.db.NoSync = true // only for speed
+	s.db.NoSync = true   // only for speed
 	for i := range 300 { // crosses the byte boundary of the keys
 		put(t, s, fmt.Sprint("policy ", i))
 	}
