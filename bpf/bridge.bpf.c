@@ -137,6 +137,8 @@ static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct dec
 {
 	struct conduit_counter *counter;
 
+	if (d->limited && d->action != ACTION_DENY && !within_conduit_limit(f, d))
+		deny(d, REASON_RATE_EXCEEDED);
 	switch (d->action) {
 	case ACTION_ALLOW:
 		counter = conduit_counter(d);
@@ -188,6 +190,10 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 		if (policy->link_local == ACTION_ALLOW)
 			return forward(&f);
 		deny(&d, REASON_LINK_LOCAL);
+		return refuse(&f, &d);
+	}
+	if (policy->storm_limited && !within_storm_limit(&f, policy)) {
+		deny(&d, REASON_RATE_EXCEEDED);
 		return refuse(&f, &d);
 	}
 	decide(&f, &d, state, policy);

@@ -20,12 +20,26 @@ type BridgeAddressKey struct {
 	Address      [16]uint8
 }
 
+type BridgeBucket struct {
+	_      structs.HostLayout
+	Frames uint64
+	Bytes  uint64
+}
+
 type BridgeConduit struct {
 	_        structs.HostLayout
 	Action   uint8
 	Observe  uint8
 	Opens    uint8
-	Reserved uint8
+	Limited  uint8
+	Reserved [4]uint8
+	Limit    struct {
+		_          structs.HostLayout
+		FrameCost  uint64
+		FrameBurst uint64
+		KibCost    uint64
+		ByteBurst  uint64
+	}
 }
 
 type BridgeConduitCounter struct {
@@ -80,7 +94,7 @@ type BridgeFlow struct {
 	Action      uint8
 	Initiator   uint8
 	State       uint8
-	Observed    uint8
+	Treatment   uint8
 	Source      uint32
 	Destination uint32
 	Created     uint64
@@ -200,7 +214,22 @@ type BridgePolicyDefaults struct {
 	IntraZone       uint8
 	ArpGuard        uint8
 	LinkLocal       uint8
-	Reserved        [3]uint8
+	StormLimited    uint8
+	Reserved        [6]uint8
+	Broadcast       struct {
+		_          structs.HostLayout
+		FrameCost  uint64
+		FrameBurst uint64
+		KibCost    uint64
+		ByteBurst  uint64
+	}
+	Multicast struct {
+		_          structs.HostLayout
+		FrameCost  uint64
+		FrameBurst uint64
+		KibCost    uint64
+		ByteBurst  uint64
+	}
 }
 
 type BridgeRange struct {
@@ -246,6 +275,7 @@ type BridgeTapHeader struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	BridgeMapAddresses          = "addresses"
+	BridgeMapBuckets            = "buckets"
 	BridgeMapConduitCounters    = "conduit_counters"
 	BridgeMapConduits           = "conduits"
 	BridgeMapControl            = "control"
@@ -261,6 +291,7 @@ const (
 	BridgeMapRanges             = "ranges"
 	BridgeMapReasons            = "reasons"
 	BridgeMapSlots              = "slots"
+	BridgeMapStormBuckets       = "storm_buckets"
 	BridgeMapTap                = "tap"
 	BridgeMapTapCounters        = "tap_counters"
 	BridgeProgExitGate          = "exit_gate"
@@ -333,6 +364,7 @@ type BridgeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeMapSpecs struct {
 	Addresses       *ebpf.MapSpec `ebpf:"addresses"`
+	Buckets         *ebpf.MapSpec `ebpf:"buckets"`
 	ConduitCounters *ebpf.MapSpec `ebpf:"conduit_counters"`
 	Conduits        *ebpf.MapSpec `ebpf:"conduits"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
@@ -348,6 +380,7 @@ type BridgeMapSpecs struct {
 	Ranges          *ebpf.MapSpec `ebpf:"ranges"`
 	Reasons         *ebpf.MapSpec `ebpf:"reasons"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	StormBuckets    *ebpf.MapSpec `ebpf:"storm_buckets"`
 	Tap             *ebpf.MapSpec `ebpf:"tap"`
 	TapCounters     *ebpf.MapSpec `ebpf:"tap_counters"`
 }
@@ -390,6 +423,7 @@ func (o *BridgeObjects) Close() error {
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeMaps struct {
 	Addresses       *ebpf.Map `ebpf:"addresses"`
+	Buckets         *ebpf.Map `ebpf:"buckets"`
 	ConduitCounters *ebpf.Map `ebpf:"conduit_counters"`
 	Conduits        *ebpf.Map `ebpf:"conduits"`
 	Control         *ebpf.Map `ebpf:"control"`
@@ -405,6 +439,7 @@ type BridgeMaps struct {
 	Ranges          *ebpf.Map `ebpf:"ranges"`
 	Reasons         *ebpf.Map `ebpf:"reasons"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	StormBuckets    *ebpf.Map `ebpf:"storm_buckets"`
 	Tap             *ebpf.Map `ebpf:"tap"`
 	TapCounters     *ebpf.Map `ebpf:"tap_counters"`
 }
@@ -412,6 +447,7 @@ type BridgeMaps struct {
 func (m *BridgeMaps) Close() error {
 	return _BridgeClose(
 		m.Addresses,
+		m.Buckets,
 		m.ConduitCounters,
 		m.Conduits,
 		m.Control,
@@ -427,6 +463,7 @@ func (m *BridgeMaps) Close() error {
 		m.Ranges,
 		m.Reasons,
 		m.Slots,
+		m.StormBuckets,
 		m.Tap,
 		m.TapCounters,
 	)

@@ -99,6 +99,22 @@ struct {
 	__type(value, struct conduit_counter);
 } conduit_counters SEC(".maps");
 
+/* How far the rate limits are used up, filed as the counters are. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GENERATIONS * MAX_CONDUITS);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} buckets SEC(".maps");
+
+/* The same for what floods: broadcast and multicast of side a, then of side b. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} storm_buckets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_FLOWS);

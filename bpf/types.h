@@ -127,6 +127,10 @@ struct flow_key {
 #define FLOW_ADOPTED   0x10 /* begun without its SYN */
 #define FLOW_PASSED    0x20 /* frames passed uninspected in an outage since the last bump */
 
+/* How a flow's frames are treated beside their verdict. */
+#define FLOW_OBSERVED 0x01 /* forwarded whatever the slow path would say */
+#define FLOW_LIMITED  0x02 /* its conduit has a rate limit */
+
 struct flow_direction {
 	__u64 frames;
 	__u64 bytes;
@@ -139,7 +143,7 @@ struct flow {
 	__u8 action;
 	__u8 initiator; /* side */
 	__u8 state;
-	__u8 observed; /* forwarded whatever the slow path would say */
+	__u8 treatment;
 	__u32 source; /* identity of the initiator */
 	__u32 destination;
 	__u64 created; /* CLOCK_MONOTONIC, ns */
@@ -196,11 +200,28 @@ struct range {
 	__u32 conduit;
 };
 
+/* A rate limit as the virtual scheduling algorithm has it (ITU-T I.371 annex A, GCRA): what a
+ * frame costs in time, and how far ahead of the clock its kind may be. All 0: no limit. */
+struct limit {
+	__u64 frame_cost; /* ns */
+	__u64 frame_burst;
+	__u64 kib_cost; /* ns for 1024 bytes */
+	__u64 byte_burst;
+};
+
 struct conduit {
 	__u8 action;
 	__u8 observe;
 	__u8 opens; /* in an outage */
-	__u8 reserved;
+	__u8 limited;
+	__u8 reserved[4];
+	struct limit limit;
+};
+
+/* When the next frame, and the next byte, would be exactly on time. CLOCK_MONOTONIC, ns. */
+struct bucket {
+	__u64 frames;
+	__u64 bytes;
 };
 
 /* What holds for a policy as a whole. Two of them, picked by the generation's low bit. */
@@ -211,7 +232,10 @@ struct policy_defaults {
 	__u8 intra_zone;
 	__u8 arp_guard;
 	__u8 link_local;
-	__u8 reserved[3];
+	__u8 storm_limited;
+	__u8 reserved[6];
+	struct limit broadcast; /* for each port */
+	struct limit multicast;
 };
 
 /* The one word that a policy change flips, and what changes without a policy. */

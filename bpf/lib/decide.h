@@ -98,6 +98,7 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	d->reverse = reverse;
 	d->observed |= c->observe;
 	d->opens = c->opens;
+	d->limited = c->limited;
 	if (c->action == ACTION_INSPECT) {
 		if (f->fragment)
 			return deny(d, REASON_FRAGMENT);
@@ -115,7 +116,8 @@ int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaul
 {
 	if (!f || !d || !defaults)
 		return 1;
-	if (resolve_source(f, d) < 0 || resolve_destination(f, d) < 0) {
+	if (resolve_source(f, d) < 0 ||
+	    (!is_neighbour_group(f) && resolve_destination(f, d) < 0)) {
 		if (defaults->unknown_identity == ACTION_ALLOW &&
 		    (d->reason == REASON_UNKNOWN_SOURCE || d->reason == REASON_UNKNOWN_DESTINATION)) {
 			d->action = ACTION_ALLOW;
@@ -128,7 +130,7 @@ int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaul
 		deny(d, REASON_ENCAPSULATION);
 		return 1;
 	}
-	if (f->is_arp) {
+	if (f->is_arp || f->neighbour) {
 		allow_untracked(d);
 		return 1;
 	}

@@ -21,6 +21,7 @@ struct decision {
 	__u8 opens;	/* in an outage */
 	__u8 silent;	/* not a denial worth telling */
 	__u8 untracked; /* permitted by itself; no flow is kept */
+	__u8 limited; /* by a rate */
 	__u8 whole; /* the conduit covers every port, and so fragments */
 	__u8 arp_guard; /* of the policy's defaults, where they matter on the way */
 	__u8 intra_zone;

@@ -6,6 +6,7 @@
 #define PENSTOCK_FLOW_H
 
 #include "decide.h"
+#include "limit.h"
 
 /* Idle limits, ns. User space deletes what is over them; here they keep a dead entry from
  * answering when user space does not run. */
@@ -120,7 +121,7 @@ static __always_inline void adopt_decision(struct flow *w, struct frame *f, stru
 	w->decided = f->now;
 	w->conduit = d->conduit;
 	w->action = d->action;
-	w->observed = d->observed;
+	w->treatment = (d->observed ? FLOW_OBSERVED : 0) | (d->limited ? FLOW_LIMITED : 0);
 	w->initiator = d->reverse ? 3 - f->side : f->side;
 	w->source = d->reverse ? d->destination : d->source;
 	w->destination = d->reverse ? d->source : d->destination;
@@ -189,7 +190,7 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
 	if (!f || !d || !w)
 		return -1;
 	/* What was not held until now is met by the slow path in mid-stream. */
-	if (w->action != d->action || w->observed != d->observed)
+	if (w->action != d->action || ((w->treatment & FLOW_OBSERVED) != 0) != (d->observed != 0))
 		w->state |= FLOW_ADOPTED;
 	adopt_decision(w, f, d);
 	if (d->action == ACTION_INSPECT && !w->slot) {
@@ -211,7 +212,8 @@ static __always_inline void answer_from_flow(struct frame *f, struct decision *d
 	d->action = w->action;
 	d->reason = REASON_PERMITTED;
 	d->conduit = w->conduit;
-	d->observed |= w->observed;
+	d->observed |= w->treatment & FLOW_OBSERVED;
+	d->limited = (w->treatment & FLOW_LIMITED) != 0;
 	d->slot = w->slot;
 	d->reverse = w->initiator != f->side;
 	d->source = d->reverse ? w->destination : w->source;

@@ -19,7 +19,7 @@ static __always_inline __u32 identity_of_mac(__u32 index, const __u8 *mac)
 	return id ? *id : 0;
 }
 
-enum end { SOURCE, DESTINATION };
+enum end { SOURCE, DESTINATION, TARGET /* of neighbour discovery */ };
 
 /* Whom the frame's address means, for one that carries holder's MAC; holder 0: whose it is. */
 __u32 __noinline identity_of_address(struct frame *f, __u32 index, __u32 holder, enum end end)
@@ -30,7 +30,9 @@ __u32 __noinline identity_of_address(struct frame *f, __u32 index, __u32 holder,
 
 	if (!map || !f)
 		return 0;
-	__builtin_memcpy(key.address, end == SOURCE ? source_ip(f) : destination_ip(f), 16);
+	__builtin_memcpy(key.address,
+			 end == TARGET ? f->about.ip_a :
+			 end == SOURCE ? source_ip(f) : destination_ip(f), 16);
 	id = bpf_map_lookup_elem(map, &key);
 	return id ? *id : 0;
 }
@@ -77,6 +79,52 @@ static __always_inline __u32 owner_behind(struct frame *f, __u32 index, __u32 ho
 	return identity_of_address(f, index, 0, end) ? 0 : holder;
 }
 
+/* fe80::/10 (RFC 4291 2.5.6): policies do not list them, every interface has one. */
+static __always_inline int is_link_local_ip(const __u8 *ip)
+{
+	return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
+}
+
+/* Whether holder may claim the address by neighbour discovery: its own, or a link-local one that
+ * is nobody else's. */
+static __always_inline int may_claim(struct frame *f, __u32 index, __u32 holder, struct identity *who,
+				     enum end end, const __u8 *address)
+{
+	if (is_link_local_ip(address) && !identity_of_address(f, index, 0, end))
+		return 1;
+	return owner_behind(f, index, holder, who, end) == holder;
+}
+
+/* Neighbour discovery is to IPv6 what ARP is to IPv4, and more: only a router advertises itself
+ * as one, and nobody redirects (RFC 4861 8 lets whoever is on the link do it). */
+static __always_inline int guard_neighbour(struct frame *f, struct decision *d, __u32 id,
+					   struct identity *who)
+{
+	if (!d->arp_guard)
+		return 0;
+	if (f->arp_foreign_hardware || f->neighbour == ND_REDIRECT)
+		return deny(d, REASON_ARP_SPOOFED);
+	if (f->neighbour == ND_ROUTER_ADVERTISEMENT && who->kind != KIND_ROUTER)
+		return deny(d, REASON_ARP_SPOOFED);
+	if (!is_zero_ip(source_ip(f)) && !may_claim(f, d->index, id, who, SOURCE, source_ip(f)))
+		return deny(d, REASON_ARP_SPOOFED);
+	if (f->neighbour == ND_NEIGHBOUR_ADVERTISEMENT &&
+	    !may_claim(f, d->index, id, who, TARGET, f->about.ip_a))
+		return deny(d, REASON_ARP_SPOOFED);
+	return 0;
+}
+
+/* The groups that neighbour discovery is sent to: a solicited node, all nodes, all routers
+ * (RFC 2464 7). */
+static __always_inline int is_neighbour_group(struct frame *f)
+{
+	__u8 *mac = destination_mac(f);
+
+	if (!f->neighbour || mac[0] != 0x33 || mac[1] != 0x33)
+		return 0;
+	return mac[2] == 0xff || (!mac[2] && !mac[3] && !mac[4] && (mac[5] == 1 || mac[5] == 2));
+}
+
 /* Resolves and guards the sender. d->source is set as far as it is known, for the event. */
 int __noinline resolve_source(struct frame *f, struct decision *d)
 {
@@ -116,6 +164,8 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 	}
 	if (!f->is_ip)
 		return 0;
+	if (f->neighbour)
+		return guard_neighbour(f, d, id, who);
 	/* A device that boots asks from 0.0.0.0 (RFC 2131 4.1) or from :: (RFC 4862 5.4.2). */
 	if (is_zero_ip(source_ip(f)))
 		return 0;
@@ -153,7 +203,7 @@ int __noinline resolve_destination(struct frame *f, struct decision *d)
 		d->silent = 1;
 		return deny(d, REASON_SAME_SIDE);
 	}
-	if (f->is_ip && (who->kind == KIND_DEVICE || who->kind == KIND_ROUTER)) {
+	if (f->is_ip && !f->neighbour && (who->kind == KIND_DEVICE || who->kind == KIND_ROUTER)) {
 		/* A device that forwards could carry the frame on to another address, so the
 		 * address has to be one of those that this MAC stands for. */
 		id = owner_behind(f, d->index, id, who, DESTINATION);

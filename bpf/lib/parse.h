@@ -24,7 +24,8 @@
 struct frame {
 	__u64 now; /* CLOCK_MONOTONIC_COARSE, ns */
 	struct flow_key key; /* complete for IP with ports; else MACs and tags */
-	struct flow_key about; /* of an ICMP error: the conversation that it is about */
+	struct flow_key about; /* of an ICMP error: the conversation that it is about; of neighbour
+				* discovery: the target, as ip_a */
 	__u16 length;
 	__u16 network; /* offset of what follows the Ethernet header and its tags */
 	__u16 ethertype; /* host byte order; 0 for 802.3 with LLC */
@@ -37,6 +38,8 @@ struct frame {
 	__u8 icmp_type;
 	__u8 icmp_error; /* about is filled in */
 	__u8 deep_tags; /* more than two tags */
+	__u8 hop_limit; /* of IPv6 */
+	__u8 neighbour; /* type of a neighbour discovery message */
 	__u8 arp_probe;
 	__u8 arp_foreign_hardware; /* the sender in the body is not the sender of the frame */
 };
@@ -258,6 +261,62 @@ static __always_inline int parse_error_v6(struct cursor *c, struct frame *f, __u
 	return 0;
 }
 
+#define ND_ROUTER_SOLICITATION	  133
+#define ND_ROUTER_ADVERTISEMENT	  134
+#define ND_NEIGHBOUR_SOLICITATION  135
+#define ND_NEIGHBOUR_ADVERTISEMENT 136
+#define ND_REDIRECT		  137
+#define ND_OPTIONS_MAX		  4
+
+static __always_inline __u32 mac_difference(const __u8 *a, const __u8 *b)
+{
+	__u32 difference = 0;
+
+#pragma unroll
+	for (int i = 0; i < 6; i++)
+		difference |= a[i] ^ b[i];
+	return difference;
+}
+
+/* Neighbour discovery (RFC 4861 4): the target, and whether a link-layer address option (1 of
+ * the source, 2 of the target) names another than the sender. Off the link it is a forgery
+ * (7.1: hop limit 255). Options beyond the bound make it malformed: they could claim unseen. */
+static __always_inline int parse_neighbour(struct cursor *c, struct frame *f, __u8 code)
+{
+	__u32 fixed = 0;
+	__u8 *part;
+
+	if (f->icmp_type < ND_ROUTER_SOLICITATION || f->icmp_type > ND_REDIRECT)
+		return 0;
+	if (f->hop_limit != 255 || code)
+		return -1;
+	if (f->icmp_type == ND_NEIGHBOUR_SOLICITATION || f->icmp_type == ND_NEIGHBOUR_ADVERTISEMENT) {
+		part = take(c, 16);
+		if (!part)
+			return -1;
+		__builtin_memcpy(f->about.ip_a, part, 16);
+	} else {
+		fixed = f->icmp_type == ND_ROUTER_ADVERTISEMENT ? 8 :
+			f->icmp_type == ND_REDIRECT		? 32 : 0;
+		if (!take(c, fixed))
+			return -1;
+	}
+	f->neighbour = f->icmp_type;
+#pragma unroll
+	for (int i = 0; i < ND_OPTIONS_MAX; i++) {
+		if (c->at + 8 > c->end)
+			return 0; /* link padding, or nothing */
+		part = c->at;
+		if (part[1] == 0)
+			return i ? 0 : -1; /* RFC 4861 4.6; zeros after an option are padding */
+		if ((part[0] == 1 || part[0] == 2) && mac_difference(part + 2, source_mac(f)))
+			f->arp_foreign_hardware = 1;
+		if (!take(c, part[1] * 8))
+			return -1;
+	}
+	return 0;
+}
+
 static __always_inline int parse_ports(struct cursor *c, struct frame *f)
 {
 	struct tcphdr *tcp;
@@ -288,6 +347,8 @@ static __always_inline int parse_ports(struct cursor *c, struct frame *f)
 		set_ports(f, icmp->identifier, icmp->identifier);
 		if (f->key.protocol == IPPROTO_ICMP)
 			return parse_error_v4(c, f, icmp->code, bpf_ntohs(icmp->sequence));
+		if (f->hop_limit && parse_neighbour(c, f, icmp->code) < 0)
+			return -1;
 		return parse_error_v6(c, f, (__u32)bpf_ntohs(icmp->identifier) << 16 | bpf_ntohs(icmp->sequence));
 	}
 	return 0;
@@ -328,6 +389,7 @@ static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr, 16);
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr, 16);
 	f->is_ip = 1;
+	f->hop_limit = ip->hop_limit ? ip->hop_limit : 1;
 	next = ip->nexthdr;
 
 	/* Hop-by-hop, routing, destination options and fragment headers are walked; a chain
@@ -375,19 +437,13 @@ struct arp_body {
 static __always_inline int parse_arp(struct cursor *c, struct frame *f)
 {
 	struct arp_body *arp = take(c, sizeof(*arp));
-	__u8 *mac = source_mac(f);
-	__u32 difference = 0;
-
 	if (!arp || arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP_) ||
 	    arp->hardware_length != 6 || arp->protocol_length != 4)
 		return -1;
 	map_ipv4(source_ip(f), arp->sender_ip);
 	map_ipv4(destination_ip(f), arp->target_ip);
 	f->is_arp = 1;
-#pragma unroll
-	for (int i = 0; i < 6; i++)
-		difference |= arp->sender_mac[i] ^ mac[i];
-	f->arp_foreign_hardware = difference != 0;
+	f->arp_foreign_hardware = mac_difference(arp->sender_mac, source_mac(f)) != 0;
 	f->arp_probe = (arp->sender_ip[0] | arp->sender_ip[1] | arp->sender_ip[2] | arp->sender_ip[3]) == 0;
 	return 0;
 }

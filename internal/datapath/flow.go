@@ -159,6 +159,9 @@ const (
 	flowAdopted  = 0x10
 )
 
+// The bits of a flow's treatment.
+const flowObserved = 0x01
+
 const (
 	protocolTCP = 6
 	protocolUDP = 17
@@ -185,7 +188,7 @@ func flowOf(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow, c clock) Flow {
 	f := Flow{
 		Key: w.Slot, Generation: w.Generation, Conduit: w.Conduit,
 		Source: w.Source, Destination: w.Destination,
-		Action: verdict.Action(w.Action), Observed: w.Observed != 0,
+		Action: verdict.Action(w.Action), Observed: w.Treatment&flowObserved != 0,
 		Initiator: policy.Side(w.Initiator), Adopted: w.State&flowAdopted != 0,
 		Protocol: k.Protocol,
 		A:        End{k.MacA, address(k.IpA[:]), networkToHost16(k.PortA)},
