@@ -225,13 +225,14 @@ func TestCloseWithHungHandler(t *testing.T) {
 	p := newPath(t)
 	queueRule(t, p.Box, nftables.TableFamilyIPv4, nftables.ChainHookForward)
 	q := open(t, p.Box, Config{})
-	release := make(chan struct{})
+	entered, release := make(chan struct{}), make(chan struct{})
 	ended := start(q, func(packet *Packet) Answer {
+		close(entered)
 		<-release
 		return pass(packet)
 	})
 	send(t, p.dial(t), "hangs the handler")
-	eventually(t, q, "a waiting packet", func(s Stats) bool { return s.Depth == 1 })
+	<-entered
 	if err := q.Close(); err == nil || !strings.Contains(err.Error(), "has not returned") {
 		t.Errorf("Close = %v, want that a handler has not returned", err)
 	}
