@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
@@ -33,6 +34,7 @@ type Plant struct {
 	Filler *testnet.Host
 
 	Directory string // settings, policy, state and socket of the appliance
+	Netns     string // where the appliance's ports and bridge live; "" is the box itself
 	Daemon    *testnet.Process
 
 	binary string
@@ -67,15 +69,14 @@ func New(env testnet.Env, lab *testnet.Lab, binary string, o Options) (*Plant, e
 }
 
 func (p *Plant) writeSettings(o Options) error {
-	netns := ""
 	if !o.Here {
-		netns = p.ReserveName("gate")
+		p.Netns = p.ReserveName("gate")
 	}
 	lines := append([]string{
 		"name: " + Appliance,
 		"ports: {a: " + testnet.PortA + ", b: " + testnet.PortB + "}",
 		"bridge: penstock0",
-		fmt.Sprintf("netns: %q", netns),
+		fmt.Sprintf("netns: %q", p.Netns),
 		"policy: policy.yaml",
 		"state_dir: " + filepath.Join(p.Directory, "state"),
 		"socket: " + p.Socket(),
@@ -108,6 +109,27 @@ func (p *Plant) Start() error {
 		return fmt.Errorf("%w\n%s", err, daemon.Output())
 	}
 	return nil
+}
+
+// Run starts penstockd with other arguments, such as settings that differ, and does not wait.
+func (p *Plant) Run(args ...string) (*testnet.Process, error) {
+	return p.Lab.Start(p.Box, p.binary, args...)
+}
+
+// Gate returns the namespace in which the appliance's ports and bridge work. It is the caller's
+// to close.
+func (p *Plant) Gate() (*bridge.Namespace, error) {
+	if p.Netns == "" {
+		return bridge.OpenNamespace(p.Box.Name())
+	}
+	return bridge.OpenNamespace(p.Netns)
+}
+
+// Apply puts a policy in force, as penstock policy apply does.
+func (p *Plant) Apply(text string) (api.Applied, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return api.NewClient(p.Socket()).Apply(ctx, api.Submission{Name: p.PolicyFile(), Raw: []byte(text)})
 }
 
 // Stop ends the daemon by SIGTERM; the fast path stays.
@@ -187,10 +209,11 @@ func (p *Plant) AwaitEvent(timeout time.Duration, match func(*event.Event) bool)
 	return found, err
 }
 
-// Build compiles a command of this module into dir and returns its path.
-func Build(dir, pkg string) (string, error) {
+// Build compiles a command of this module into dir and returns its path. Flags are go build's.
+func Build(dir, pkg string, flags ...string) (string, error) {
 	out := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", out, pkg)
+	args := append(append([]string{"build", "-o", out}, flags...), pkg)
+	cmd := exec.Command("go", args...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, text)
 	}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// daemonBinary is the penstockd under test, built once for all tests of the package.
+var daemonBinary string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "penstockd-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "make a directory for the build:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	daemonBinary, err = plant.Build(dir, "github.com/penstock-ot/penstock/cmd/penstockd", buildFlags()...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// examplePolicy is the policy that the documentation shows.
+func examplePolicy(t *testing.T) string {
+	t.Helper()
+	raw, err := os.ReadFile("../../configs/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// site is a small policy for the plant: hmi-1 and engineering on side b, filler-plc and pump-rtu
+// on side a. What differs from test to test is filled in.
+type site struct {
+	mode     string   // enforce, if empty
+	unknown  string   // unknown_identity: deny, if empty
+	vlan     string   // of hmi-1 and filler-plc: untagged, if empty
+	conduits []string // each as YAML, from the name on, indented by nothing
+}
+
+func (s site) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `api_version: penstock/v1
+site: test
+mode: %s
+appliances:
+  - name: %s
+    sides: {a: [cell], b: [room]}
+defaults:
+  unknown_identity: %s
+zones:
+  - {name: cell, sl_target: 2}
+  - {name: room, sl_target: 2}
+identities:
+  - {name: hmi-1, zone: room, mac: %q, ip: [%s], vlan: %s}
+  - {name: filler-plc, zone: cell, mac: %q, ip: [%s], vlan: %s}
+  - {name: engineering, zone: room, mac: "02:00:00:00:00:21", ip: [198.18.0.21]}
+  - {name: pump-rtu, zone: cell, mac: "02:00:00:00:00:11", ip: [198.18.0.11]}
+conduits:
+`, or(s.mode, "enforce"), plant.Appliance, or(s.unknown, "deny"),
+		testnet.PlantMAC, testnet.PlantAddress, or(s.vlan, "untagged"),
+		testnet.CellMAC, testnet.CellAddress, or(s.vlan, "untagged"))
+	for _, c := range s.conduits {
+		lines := strings.Split(strings.TrimSpace(c), "\n")
+		fmt.Fprintf(&b, "  - %s\n", strings.Join(lines, "\n    "))
+	}
+	return b.String()
+}
+
+func or(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
+}
+
+// modbusConduit is an inspected conduit from hmi-1 to filler-plc on a port of its own, with keys
+// of its own, which permits what most tests need: reads, and writes of 0 to 1500 to 40-49.
+func modbusConduit(name string, port int, keys ...string) string {
+	lines := append([]string{
+		"name: " + name, "from: [hmi-1]", "to: [filler-plc]", "protocol: modbus",
+		fmt.Sprintf("ports: [%d]", port),
+	}, keys...)
+	return strings.Join(append(lines,
+		"rules:",
+		"  - {functions: [read], units: [1]}",
+		"  - {functions: [write], units: [1], addresses: [40-49], values: [0-1500]}",
+	), "\n")
+}
+
+// plainConduit is decided by address and port alone.
+func plainConduit(name, protocol string, port int) string {
+	return fmt.Sprintf("name: %s\nfrom: [hmi-1]\nto: [filler-plc]\nprotocol: %s\nports: [%d]", name, protocol, port)
+}
+
+// lay lays a plant and starts the appliance.
+func lay(t *testing.T, o plant.Options) *plant.Plant {
+	t.Helper()
+	p := layStopped(t, o)
+	start(t, p)
+	return p
+}
+
+func start(t *testing.T, p *plant.Plant) {
+	t.Helper()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// layStopped lays a plant whose appliance has not been started. What the test leaves behind of
+// the appliance fails it.
+func layStopped(t *testing.T, o plant.Options) *plant.Plant {
+	t.Helper()
+	testnet.RequireNet(t)
+	testnet.CheckLeaks(t)
+	lab := testnet.New(t)
+	if o.Policy == "" {
+		o.Policy = examplePolicy(t)
+	}
+	p, err := plant.New(t, lab, daemonBinary, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { explain(t, p) })
+	return p
+}
+
+// explain shows, of a test that failed, what the daemon says.
+func explain(t *testing.T, p *plant.Plant) {
+	if !t.Failed() || p.Daemon == nil {
+		return
+	}
+	t.Log(p.Daemon.Output())
+	events, err := p.Events()
+	if err != nil {
+		t.Log(err)
+	}
+	for _, e := range events[max(0, len(events)-40):] {
+		raw, _ := e.MarshalJSON()
+		t.Logf("%s", raw)
+	}
+}
+
+// eventually polls for a condition that has to hold within a few seconds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	err := testnet.WaitFor(what, 5*time.Second, func() (bool, error) { return condition(), nil })
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// pinsOf returns what is pinned of a plant's appliance.
+func pinsOf(p *plant.Plant) string {
+	if p.Netns == "" {
+		return filepath.Join(pinRoot, plant.Appliance)
+	}
+	return filepath.Join(pinRoot, plant.Appliance+"@"+p.Netns)
+}
