@@ -34,6 +34,8 @@ KEEP_TYPE(struct, pair_key);
 KEEP_TYPE(struct, pair);
 KEEP_TYPE(struct, range);
 KEEP_TYPE(struct, conduit);
+KEEP_TYPE(struct, limit);
+KEEP_TYPE(struct, bucket);
 
 static __always_inline int forward(struct frame *f)
 {

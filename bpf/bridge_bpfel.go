@@ -33,13 +33,7 @@ type BridgeConduit struct {
 	Opens    uint8
 	Limited  uint8
 	Reserved [4]uint8
-	Limit    struct {
-		_          structs.HostLayout
-		FrameCost  uint64
-		FrameBurst uint64
-		KibCost    uint64
-		ByteBurst  uint64
-	}
+	Limit    BridgeLimit
 }
 
 type BridgeConduitCounter struct {
@@ -132,6 +126,14 @@ type BridgeIdentity struct {
 	Vlans    [64]uint64
 }
 
+type BridgeLimit struct {
+	_          structs.HostLayout
+	FrameCost  uint64
+	FrameBurst uint64
+	KibCost    uint64
+	ByteBurst  uint64
+}
+
 type BridgeMacKey struct {
 	_        structs.HostLayout
 	Mac      [6]uint8
@@ -216,20 +218,8 @@ type BridgePolicyDefaults struct {
 	LinkLocal       uint8
 	StormLimited    uint8
 	Reserved        [6]uint8
-	Broadcast       struct {
-		_          structs.HostLayout
-		FrameCost  uint64
-		FrameBurst uint64
-		KibCost    uint64
-		ByteBurst  uint64
-	}
-	Multicast struct {
-		_          structs.HostLayout
-		FrameCost  uint64
-		FrameBurst uint64
-		KibCost    uint64
-		ByteBurst  uint64
-	}
+	Broadcast       BridgeLimit
+	Multicast       BridgeLimit
 }
 
 type BridgeRange struct {
@@ -299,9 +289,11 @@ const (
 	BridgeProgPortA             = "port_a"
 	BridgeProgPortB             = "port_b"
 	BridgeVarKeepAddressKey     = "keep_address_key"
+	BridgeVarKeepBucket         = "keep_bucket"
 	BridgeVarKeepConduit        = "keep_conduit"
 	BridgeVarKeepEvent          = "keep_event"
 	BridgeVarKeepIdentity       = "keep_identity"
+	BridgeVarKeepLimit          = "keep_limit"
 	BridgeVarKeepMacKey         = "keep_mac_key"
 	BridgeVarKeepPair           = "keep_pair"
 	BridgeVarKeepPairKey        = "keep_pair_key"
@@ -390,9 +382,11 @@ type BridgeMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeVariableSpecs struct {
 	KeepAddressKey     *ebpf.VariableSpec `ebpf:"keep_address_key"`
+	KeepBucket         *ebpf.VariableSpec `ebpf:"keep_bucket"`
 	KeepConduit        *ebpf.VariableSpec `ebpf:"keep_conduit"`
 	KeepEvent          *ebpf.VariableSpec `ebpf:"keep_event"`
 	KeepIdentity       *ebpf.VariableSpec `ebpf:"keep_identity"`
+	KeepLimit          *ebpf.VariableSpec `ebpf:"keep_limit"`
 	KeepMacKey         *ebpf.VariableSpec `ebpf:"keep_mac_key"`
 	KeepPair           *ebpf.VariableSpec `ebpf:"keep_pair"`
 	KeepPairKey        *ebpf.VariableSpec `ebpf:"keep_pair_key"`
@@ -474,9 +468,11 @@ func (m *BridgeMaps) Close() error {
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeVariables struct {
 	KeepAddressKey     *ebpf.Variable `ebpf:"keep_address_key"`
+	KeepBucket         *ebpf.Variable `ebpf:"keep_bucket"`
 	KeepConduit        *ebpf.Variable `ebpf:"keep_conduit"`
 	KeepEvent          *ebpf.Variable `ebpf:"keep_event"`
 	KeepIdentity       *ebpf.Variable `ebpf:"keep_identity"`
+	KeepLimit          *ebpf.Variable `ebpf:"keep_limit"`
 	KeepMacKey         *ebpf.Variable `ebpf:"keep_mac_key"`
 	KeepPair           *ebpf.Variable `ebpf:"keep_pair"`
 	KeepPairKey        *ebpf.Variable `ebpf:"keep_pair_key"`

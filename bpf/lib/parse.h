@@ -345,13 +345,37 @@ static __always_inline int parse_ports(struct cursor *c, struct frame *f)
 		f->icmp_type = icmp->type;
 		/* The identifier stands for both ports, so that a reply finds its request. */
 		set_ports(f, icmp->identifier, icmp->identifier);
-		if (f->key.protocol == IPPROTO_ICMP)
-			return parse_error_v4(c, f, icmp->code, bpf_ntohs(icmp->sequence));
-		if (f->hop_limit && parse_neighbour(c, f, icmp->code) < 0)
-			return -1;
-		return parse_error_v6(c, f, (__u32)bpf_ntohs(icmp->identifier) << 16 | bpf_ntohs(icmp->sequence));
 	}
 	return 0;
+}
+
+#define TRANSPORT_MAX 2048 /* offset of the transport header: 38 + 8 extension headers, and more */
+
+/* What ICMP says beyond its header: an error quotes a packet, neighbour discovery claims
+ * addresses. By itself, because few frames need it. */
+int __noinline parse_icmp(struct xdp_md *ctx, struct frame *f, __u32 transport)
+{
+	void *data = (void *)(long)ctx->data;
+	struct cursor c = {.end = (void *)(long)ctx->data_end};
+	struct icmp_echo *icmp;
+
+	if (!f || transport > TRANSPORT_MAX)
+		return -1;
+	c.at = data + transport;
+	icmp = take(&c, sizeof(*icmp));
+	if (!icmp)
+		return -1;
+	if (f->key.protocol == IPPROTO_ICMP)
+		return parse_error_v4(&c, f, icmp->code, bpf_ntohs(icmp->sequence));
+	if (f->hop_limit && parse_neighbour(&c, f, icmp->code) < 0)
+		return -1;
+	return parse_error_v6(&c, f, (__u32)bpf_ntohs(icmp->identifier) << 16 | bpf_ntohs(icmp->sequence));
+}
+
+static __always_inline int is_icmp(struct frame *f)
+{
+	return f->is_ip && !f->fragment &&
+	       (f->key.protocol == IPPROTO_ICMP || f->key.protocol == IPPROTO_ICMPV6);
 }
 
 static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
@@ -457,6 +481,7 @@ int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
 {
 	void *data = (void *)(long)ctx->data;
 	struct cursor c = {.at = data, .end = (void *)(long)ctx->data_end};
+	int failed = 0;
 
 	if (!f)
 		return -1;
@@ -467,13 +492,17 @@ int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
 		return 0;
 	switch (f->ethertype) {
 	case ETH_P_IP_:
-		return parse_ipv4(&c, f);
+		failed = parse_ipv4(&c, f);
+		break;
 	case ETH_P_IPV6_:
-		return parse_ipv6(&c, f);
+		failed = parse_ipv6(&c, f);
+		break;
 	case ETH_P_ARP_:
 		return parse_arp(&c, f);
 	}
-	return 0;
+	if (failed || !is_icmp(f))
+		return failed;
+	return parse_icmp(ctx, f, c.at - data - sizeof(struct icmp_echo));
 }
 
 #endif

@@ -247,6 +247,8 @@ func conduitTable(plan *policy.Plan) []bpf.BridgeConduit {
 			Action:  uint8(action),
 			Observe: flag(c.Mode != policy.Enforce),
 			Opens:   flag(c.OnOutage == policy.OutageOpen),
+			Limited: flag(!c.Limit.IsZero()),
+			Limit:   limitOf(c.Limit),
 		}
 	}
 	return list
@@ -260,7 +262,26 @@ func defaultsOf(plan *policy.Plan, generation uint32) bpf.BridgePolicyDefaults {
 		IntraZone:       uint8(plan.IntraZone),
 		ArpGuard:        flag(plan.ARPGuard),
 		LinkLocal:       uint8(plan.LinkLocal),
+		StormLimited:    flag(!plan.Broadcast.IsZero() || !plan.Multicast.IsZero()),
+		Broadcast:       limitOf(plan.Broadcast),
+		Multicast:       limitOf(plan.Multicast),
 	}
+}
+
+const nsPerSecond = 1_000_000_000
+
+// limitOf turns a rate into what a frame, or 1024 bytes, costs in time. Rates above one frame a
+// nanosecond limit nothing.
+func limitOf(l policy.Limit) (out bpf.BridgeLimit) {
+	if l.Frames > 0 {
+		out.FrameCost = max(nsPerSecond/l.Frames, 1)
+		out.FrameBurst = max(l.FrameBurst, 1) * out.FrameCost
+	}
+	if l.Bytes > 0 {
+		out.KibCost = max(nsPerSecond*1024/l.Bytes, 1)
+		out.ByteBurst = max(l.ByteBurst, 1514) * out.KibCost / 1024
+	}
+	return out
 }
 
 func flag(b bool) uint8 {
@@ -270,18 +291,26 @@ func flag(b bool) uint8 {
 	return 0
 }
 
-// clearCounters begins the next generation's conduit counters at zero.
-func (d *Datapath) clearCounters(index uint32, conduits int) error {
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return fmt.Errorf("count the CPUs: %w", err)
-	}
+// counterKeys are where the conduits of a generation count.
+func counterKeys(index uint32, conduits int) []uint32 {
 	keys := make([]uint32, conduits)
 	for i := range keys {
 		keys[i] = index*maxConduits + uint32(i)
 	}
+	return keys
+}
+
+// clearCounters begins the next generation's conduit counters and rate limits at zero.
+func (d *Datapath) clearCounters(index uint32, conduits int) error {
+	if _, err := d.objects.Buckets.BatchUpdate(counterKeys(index, conduits), make([]bpf.BridgeBucket, conduits), nil); err != nil {
+		return fmt.Errorf("clear the conduits' rate limits: %w", err)
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the CPUs: %w", err)
+	}
 	zero := make([]bpf.BridgeConduitCounter, conduits*cpus)
-	if _, err := d.objects.ConduitCounters.BatchUpdate(keys, zero, nil); err != nil {
+	if _, err := d.objects.ConduitCounters.BatchUpdate(counterKeys(index, conduits), zero, nil); err != nil {
 		return fmt.Errorf("clear the conduits' counters: %w", err)
 	}
 	return nil
