@@ -51,7 +51,8 @@ type BridgeControlBlock struct {
 	AdoptUntil       uint64
 	HeartbeatTimeout uint64
 	Beats            [2]uint64
-	Bypass           uint64
+	SlotsReady       uint32
+	Reserved         uint32
 }
 
 type BridgeEvent struct {

@@ -245,7 +245,8 @@ struct control_block {
 	__u64 adopt_until;	 /* CLOCK_MONOTONIC, ns: reverse adoption ends */
 	__u64 heartbeat_timeout; /* ns */
 	__u64 beats[2];		 /* CLOCK_MONOTONIC, ns: queue that closes, queue that opens */
-	__u64 bypass;		 /* not 0: everything is forwarded and counted, by order */
+	__u32 slots_ready;	 /* the free slots have been handed out, once for these maps */
+	__u32 reserved;
 };
 
 /* Per CPU and per reason: what was decided, what was told, what was not told. */

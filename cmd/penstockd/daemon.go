@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -82,6 +83,9 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 		bus: event.NewBus(0), counters: inspect.NewCounters(),
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
+	if s.BypassDriver != "none" {
+		return fmt.Errorf("bypass.driver is %s, and this build drives no bypass: set it to none", s.BypassDriver)
+	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -127,7 +131,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.openStore, d.choosePolicy, d.openLine, d.openPath, d.takePorts, d.attach, d.makeBridge,
-		d.openQueues, d.observe, d.addRule, d.raisePorts, d.openSocket,
+		d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.openSocket,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -288,9 +292,14 @@ func (d *daemon) raisePorts(context.Context) error {
 		}
 		return err
 	}
-	_, undo, err := d.line.RaisePorts()
+	reports, undo, err := d.line.RaisePorts()
 	if err != nil {
 		return err
+	}
+	for _, r := range reports {
+		if len(r.StillOn) > 0 {
+			d.warn("port %s keeps %s on: frames may be merged or lose their tags", r.Port, strings.Join(r.StillOn, ", "))
+		}
 	}
 	d.undos = append(d.undos, undo)
 	return nil

@@ -13,6 +13,9 @@ import (
 	"github.com/penstock-ot/penstock/internal/queue"
 )
 
+// inspectionTimeout is how long a start waits for the verdict loops.
+const inspectionTimeout = 5 * time.Second
+
 // openQueues opens the queues and starts their verdict loops, before the rule leads anything
 // there. Conduits that close and conduits that open have a queue each.
 func (d *daemon) openQueues(ctx context.Context) error {
@@ -66,6 +69,25 @@ func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 		}
 		return nil
 	})
+	return nil
+}
+
+// awaitInspection waits until both verdict loops have shown themselves, which they do once the
+// kernel hands them packets: the rule and the ports may only follow then.
+func (d *daemon) awaitInspection(ctx context.Context) error {
+	deadline := time.Now().Add(inspectionTimeout)
+	for !d.inspecting(datapath.QueueCloses) || !d.inspecting(datapath.QueueOpens) {
+		select {
+		case err := <-d.failed:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("start inspection: the verdict loops have not begun within %v", inspectionTimeout)
+		}
+	}
 	return nil
 }
 

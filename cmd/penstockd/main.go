@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -29,7 +30,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "penstockd:", err)
 		os.Exit(exitFailed)
 	}
+	leaveProcessors()
 	os.Exit(execute(os.Args[1:]))
+}
+
+// leaveProcessors lets more goroutines run at once than there are cores: a verdict loop that
+// comes back from the kernel has to find a free processor, whatever else the daemon does.
+func leaveProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(4, runtime.NumCPU()+2))
+	}
 }
 
 // failure is an error of the work itself, as opposed to wrong use.

@@ -180,18 +180,19 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 		confirmBy = time.Now().Add(confirmWithin)
 	}
 	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
-	if v.Number != 0 && v.Number == previous {
-		out.Unchanged = true
-		return out, nil
-	}
 	if confirmWithin > 0 && previous == 0 {
 		return api.Applied{}, api.Refuse(api.CodeConflict, store.ErrNoEarlier)
 	}
-	if _, err := p.path.Apply(c.plan, v.Number); err != nil {
-		return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
+	out.Unchanged = v.Number != 0 && v.Number == previous
+	if !out.Unchanged {
+		if _, err := p.path.Apply(c.plan, v.Number); err != nil {
+			return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
+		}
+		p.plan, p.version, p.since, p.notes = c.plan, v, time.Now(), nil
+		p.log.Info("policy in force", "version", v.Number, "hash", v.Hash, "who", who)
 	}
-	p.plan, p.version, p.since, p.notes = c.plan, v, time.Now(), nil
-	p.log.Info("policy in force", "version", v.Number, "hash", v.Hash, "who", who)
+	// Also for what is in force already: applied again it may begin, or end, to wait for
+	// confirmation.
 	if p.store == nil || v.Number == 0 {
 		return out, nil
 	}

@@ -45,6 +45,9 @@ func (c *control) setHeartbeatTimeout(t time.Duration) {
 	atomic.StoreUint64(&c.block.HeartbeatTimeout, uint64(t))
 }
 
+func (c *control) slotsReady() bool { return atomic.LoadUint32(&c.block.SlotsReady) != 0 }
+func (c *control) setSlotsReady()   { atomic.StoreUint32(&c.block.SlotsReady, 1) }
+
 func (c *control) setFlowQuota(flows uint32) { atomic.StoreUint32(&c.block.FlowQuota, flows) }
 
 // Queue names one of the two verdict loops.

@@ -83,10 +83,8 @@ func Open(config Config) (*Datapath, error) {
 		return nil, err
 	}
 	d.adopted = d.control.generation() != 0
-	if !d.adopted {
-		if err := d.fillSlots(); err != nil {
-			return nil, errors.Join(err, d.Close())
-		}
+	if err := d.fillSlots(); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	d.control.setFlowQuota(max(d.objects.Flows.MaxEntries()/quotaShare, 1))
 	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
@@ -136,13 +134,27 @@ func (d *Datapath) load() error {
 	return nil
 }
 
-// fillSlots hands out every slot but 0, which means none.
+// fillSlots hands out every slot but 0, which means none: once in the life of the maps. What a
+// daemon left that ended on the way is taken back first.
 func (d *Datapath) fillSlots() error {
+	if d.control.slotsReady() {
+		return nil
+	}
+	for slot := uint32(0); ; {
+		err := d.objects.FreeSlots.LookupAndDelete(nil, &slot)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("empty the list of free slots: %w", err)
+		}
+	}
 	for slot := uint32(1); slot < d.objects.Slots.MaxEntries(); slot++ {
 		if err := d.objects.FreeSlots.Put(nil, slot); err != nil {
 			return fmt.Errorf("fill the list of free slots at %d: %w", slot, err)
 		}
 	}
+	d.control.setSlotsReady()
 	return nil
 }
 
