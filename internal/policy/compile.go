@@ -89,6 +89,8 @@ func (p *Policy) emptyPlan(appliance string) *Plan {
 		IntraZone:       p.Defaults.IntraZone,
 		ARPGuard:        p.Defaults.ARPGuard,
 		LinkLocal:       p.Defaults.LinkLocal,
+		Broadcast:       p.Defaults.Broadcast,
+		Multicast:       p.Defaults.Multicast,
 		Identities:      make([]Identity, 1),
 		Conduits:        make([]Conduit, 1),
 	}
@@ -196,6 +198,7 @@ func (c *compiler) addConduits() {
 			Mode:     spec.Mode,
 			OnOutage: spec.OnOutage,
 			OnDeny:   spec.OnDeny,
+			Limit:    spec.Limit,
 			Inspect:  hasDissector(spec.Protocol),
 			Modbus:   spec.Modbus,
 			From:     c.idsOf(c.part.sets[c.part.from[i]]),

@@ -27,8 +27,25 @@ type Header struct {
 	SrcPort, DstPort uint16
 	ICMPType         uint8
 
-	ARP ARPHeader // for ARP only
+	ARP       ARPHeader       // for ARP only
+	Neighbour NeighbourHeader // for neighbour discovery only
 }
+
+// NeighbourHeader is what an ICMPv6 message of neighbour discovery claims (RFC 4861 4). The zero
+// Type is no such message.
+type NeighbourHeader struct {
+	Type   uint8      // 133 to 137
+	Target netip.Addr // of a solicitation or advertisement
+	// Foreign says that a link-layer address option names another than the frame's sender.
+	Foreign bool
+}
+
+// Types of neighbour discovery messages.
+const (
+	neighbourRouterAdvertisement = 134
+	neighbourAdvertisement       = 136
+	neighbourRedirect            = 137
+)
 
 // ARPHeader is the body of an ARP message for Ethernet and IPv4.
 type ARPHeader struct {
@@ -53,7 +70,8 @@ type Decision struct {
 //
 // ARP passes between any two identities of this plan, and from one to broadcast: without it no
 // permitted conversation could begin, it carries nothing but the sender's own addresses, and the
-// guard holds it to those. A probe (sender 0.0.0.0, RFC 5227) claims nothing and passes.
+// guard holds it to those. A probe (sender 0.0.0.0, RFC 5227) claims nothing and passes. Neighbour
+// discovery is treated alike, and may also go to its own groups.
 func (p *Plan) Decide(h *Header) Decision {
 	if isLinkLocal(h.Dst) {
 		if p.LinkLocal == verdict.Allow {
@@ -64,6 +82,13 @@ func (p *Plan) Decide(h *Header) Decision {
 	d := decision{plan: p, h: h, side: h.Side}
 	if reason := d.source(); reason != verdict.ReasonNone {
 		return d.deny(reason)
+	}
+	if d.isNeighbourGroup() {
+		if len(h.Tags) > maxTags {
+			return d.deny(verdict.ReasonEncapsulation)
+		}
+		d.Verdict = verdict.Permitted
+		return d.Decision
 	}
 	if reason := d.destination(); reason != verdict.ReasonNone {
 		return d.deny(reason)
@@ -133,6 +158,8 @@ func (d *decision) source() verdict.Reason {
 	switch {
 	case d.isARP():
 		return d.guardARP(id)
+	case d.h.Neighbour.Type != 0:
+		return d.guardNeighbour(id)
 	case d.isIP():
 		return d.guardAddress(id)
 	}
@@ -169,6 +196,41 @@ func (d *decision) guardARP(id uint32) verdict.Reason {
 		return verdict.ReasonARPSpoofed
 	}
 	return verdict.ReasonNone
+}
+
+// guardNeighbour is for IPv6 what guardARP is for IPv4. Only a router advertises itself as one,
+// and nobody redirects.
+func (d *decision) guardNeighbour(id uint32) verdict.Reason {
+	n := &d.h.Neighbour
+	switch {
+	case !d.plan.ARPGuard:
+		return verdict.ReasonNone
+	case n.Foreign, n.Type == neighbourRedirect,
+		n.Type == neighbourRouterAdvertisement && d.plan.Identities[id].Kind != KindRouter,
+		!isUnspecified(d.h.SrcIP) && !d.plan.mayClaim(id, d.h.SrcIP),
+		n.Type == neighbourAdvertisement && !d.plan.mayClaim(id, n.Target):
+		return verdict.ReasonARPSpoofed
+	}
+	return verdict.ReasonNone
+}
+
+// mayClaim tells whether an address is the identity's own, or a link-local one that is nobody
+// else's: policies do not list those, and every interface has one (RFC 4291 2.5.6).
+func (p *Plan) mayClaim(id uint32, a netip.Addr) bool {
+	if a.Is6() && a.IsLinkLocalUnicast() && p.ownerOf(a) == 0 {
+		return true
+	}
+	return p.meantBy(id, a) == id
+}
+
+// isNeighbourGroup knows the groups that neighbour discovery is sent to: a solicited node, all
+// nodes, all routers (RFC 2464 7).
+func (d *decision) isNeighbourGroup() bool {
+	m := d.h.Dst
+	if d.h.Neighbour.Type == 0 || m[0] != 0x33 || m[1] != 0x33 {
+		return false
+	}
+	return m[2] == 0xff || m[2] == 0 && m[3] == 0 && m[4] == 0 && (m[5] == 1 || m[5] == 2)
 }
 
 // guardAddress finds who sends among those that the MAC address stands for. The unspecified
@@ -209,7 +271,7 @@ func (d *decision) destination() verdict.Reason {
 		d.Destination = id
 		return verdict.ReasonSameSide
 	}
-	if !lent && d.isIP() && (who.Kind == KindDevice || who.Kind == KindRouter) {
+	if !lent && d.isIP() && d.h.Neighbour.Type == 0 && (who.Kind == KindDevice || who.Kind == KindRouter) {
 		if id = d.plan.meantBy(id, d.h.DstIP); id == 0 {
 			return verdict.ReasonUnknownDestination
 		}
@@ -223,7 +285,7 @@ func (d *decision) conduit() Decision {
 	switch {
 	case len(d.h.Tags) > maxTags:
 		return d.deny(verdict.ReasonEncapsulation)
-	case d.isARP():
+	case d.isARP(), d.h.Neighbour.Type != 0:
 		d.Verdict = verdict.Permitted
 		return d.Decision
 	}

@@ -34,6 +34,9 @@ type Defaults struct {
 	IntraZone       verdict.Action // Deny or Allow
 	ARPGuard        bool
 	LinkLocal       verdict.Action // Deny or Allow
+
+	// Broadcast and Multicast bound what floods, for each port by itself; zero is no limit.
+	Broadcast, Multicast Limit
 }
 
 // Reference is the name of something else in the policy.
@@ -126,6 +129,7 @@ type ConduitSpec struct {
 	Mode     Mode // never above the policy's
 	OnOutage OnOutage
 	OnDeny   OnDeny
+	Limit    Limit // zero is no limit
 
 	// Essential marks a conduit that an essential function crosses (IEC 62443-3-3 5.2 RE 3): it
 	// may close in an outage only where SecondPath names how the function goes on.

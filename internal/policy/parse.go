@@ -109,7 +109,7 @@ func builtinDefaults() Defaults {
 
 func (d *decoder) defaults(n *yaml.Node) Defaults {
 	out := builtinDefaults()
-	f, ok := d.mapping(n, "defaults", []string{"on_outage", "on_deny", "unknown_identity", "intra_zone", "arp", "link_local"}, nil)
+	f, ok := d.mapping(n, "defaults", []string{"on_outage", "on_deny", "unknown_identity", "intra_zone", "arp", "link_local", "storm"}, nil)
 	if !ok {
 		return out
 	}
@@ -119,6 +119,7 @@ func (d *decoder) defaults(n *yaml.Node) Defaults {
 	out.IntraZone = choice(f, "intra_zone", permitWords(), out.IntraZone)
 	out.ARPGuard = choice(f, "arp", []word[bool]{{"guard", true}, {"permit", false}}, out.ARPGuard)
 	out.LinkLocal = choice(f, "link_local", permitWords(), out.LinkLocal)
+	d.storm(f.get("storm"), &out)
 	return out
 }
 

@@ -11,7 +11,7 @@ import (
 
 // conduitKeys are the keys that every conduit may have; the protocol adds its own.
 var conduitKeys = []string{"name", "from", "to", "protocol", "ports", "types", "ethertypes", "mode", "on_outage", "on_deny",
-	"rules", "essential", "second_path", "sl_target", "waiver"}
+	"limit", "rules", "essential", "second_path", "sl_target", "waiver"}
 
 func (d *decoder) conduit(n *yaml.Node, p *Policy) ConduitSpec {
 	c := ConduitSpec{at: position(n), Mode: p.Mode, OnOutage: p.Defaults.OnOutage, OnDeny: p.Defaults.OnDeny}
@@ -29,6 +29,7 @@ func (d *decoder) conduit(n *yaml.Node, p *Policy) ConduitSpec {
 	c.Mode = min(choice(f, "mode", modeWords()[1:], p.Mode), p.Mode)
 	c.OnOutage, c.outageAt = choice(f, "on_outage", outageWords(), c.OnOutage), f.at("on_outage")
 	d.onDeny(f, &c)
+	c.Limit = d.limit(f.get("limit"), "limit")
 	d.assurance(f, &c)
 	d.services(f, &c)
 	d.rules(f, &c)

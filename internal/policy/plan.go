@@ -99,6 +99,9 @@ type Plan struct {
 	ARPGuard        bool
 	LinkLocal       verdict.Action
 
+	// Broadcast and Multicast bound what floods, for each port by itself.
+	Broadcast, Multicast Limit
+
 	Identities []Identity
 	Conduits   []Conduit
 
@@ -167,11 +170,23 @@ type Conduit struct {
 
 	Modbus []ModbusRule // for ProtocolModbus
 
+	// Limit bounds what the fast path lets through of all its flows together, both directions.
+	Limit Limit
+
 	// Selectors, resolved: identity ids, in the order of the policy.
 	From, To []uint32
 	// Services lists transport and port ranges that the conduit covers.
 	Services []Service
 }
+
+// Limit is a rate limit. A measure whose rate is 0 is not limited.
+type Limit struct {
+	Frames, FrameBurst uint64 // a second; at once
+	Bytes, ByteBurst   uint64 // of whole frames, a second; at once
+}
+
+// IsZero reports whether nothing is limited.
+func (l Limit) IsZero() bool { return l.Frames == 0 && l.Bytes == 0 }
 
 // Service is one transport and an inclusive range of destination ports (or ICMP types, or
 // EtherTypes) of a conduit.
