@@ -260,6 +260,9 @@ func TestEvasion09_WhatFollowsADenialNeverCompletesIt(t *testing.T) {
 		for n := 1; n < len(write); n++ {
 			w := connected(t, readPlan(t, onDeny))
 			w.client(write[:n])
+			if j := w.client(write[n:]); j.Ended && onDeny != policy.DenyDrop {
+				resetsAreValid(t, w, j) // a head of n bytes is with the device
+			}
 			for range 3 { // the rest, again and again, as one that repeats and as one that goes on
 				w.send(stream.FromInitiator, segment{payload: write[n:], keep: true})
 				w.client(write[n:])
@@ -330,6 +333,22 @@ func TestEvasion10_LimitsReachedOnPurpose(t *testing.T) {
 		w.client(append(b, mbap(9, 1, 0)...))
 		if m := w.last.Messages[63]; w.last.Verdict.Reason != verdict.ReasonMalformed || m.Malformed == "" {
 			t.Error("the denial after many messages is not among the recorded ones")
+		}
+	})
+	t.Run("a denial among many messages keeps its name", func(t *testing.T) {
+		w := newWire(t, readPlan(t, policy.DenyReset))
+		w.observed = true
+		w.handshake()
+		b := []byte{}
+		for i := range uint16(100) {
+			if i == 80 {
+				b = append(b, writeRequest(i)...)
+			}
+			b = append(b, readRequest(i)...)
+		}
+		w.client(b)
+		if m := w.last.Messages[63]; m.Operation() != "write_multiple_registers" || m.Detail() != "unit 1 address 100-101" {
+			t.Errorf("%s %q", m.Operation(), m.Detail())
 		}
 	})
 }

@@ -63,19 +63,25 @@ func (m *Message) Fields() any {
 type messages struct {
 	list       []Message
 	unrecorded int
+	closed     bool // the last place holds a denial that came after the list was full
 }
 
-func (l *messages) reset() { l.list, l.unrecorded = l.list[:0], 0 }
+func (l *messages) reset() { l.list, l.unrecorded, l.closed = l.list[:0], 0, false }
 
-// add records a message. Where the list is full a denial takes the last place, for it is what
-// people look for.
+// takesLast reports whether a message with the verdict would take the last place of a full list:
+// the first denial does, for it is what people look for.
+func (l *messages) takesLast(v verdict.Verdict) bool {
+	return len(l.list) > 0 && len(l.list) == cap(l.list) && !v.Allows() && !l.closed
+}
+
+// add records a message.
 func (l *messages) add(m Message) {
 	if len(l.list) < cap(l.list) {
 		l.list = append(l.list, m)
 		return
 	}
 	l.unrecorded++
-	if !m.Verdict.Allows() && len(l.list) > 0 {
-		l.list[len(l.list)-1] = m
+	if l.takesLast(m.Verdict) {
+		l.list[len(l.list)-1], l.closed = m, true
 	}
 }

@@ -18,6 +18,7 @@ type modbusDissector struct {
 	limits   Limits
 	decoded  []modbusMessage // of the packet under judgement; never grows, so that pointers hold
 	used     int
+	last     modbusMessage // the denial in the last place of a full list
 	requests waitingPool
 }
 
@@ -76,7 +77,7 @@ func (s *modbusSession) readRequest(r *reading, b []byte) step {
 	}
 	s.split = false
 	v := s.evaluate(r, &m.request)
-	r.record(Message{Direction: stream.FromInitiator, Protocol: policy.ProtocolModbus, Verdict: v, body: m})
+	s.record(r, stream.FromInitiator, v, m)
 	return step{size: n, verdict: v}
 }
 
@@ -109,7 +110,7 @@ func (s *modbusSession) readPrefix(r *reading, m *modbusMessage) step {
 	v := r.plan.EvalModbus(r.conduit, &m.request)
 	switch {
 	case !v.Allows():
-		r.record(Message{Direction: stream.FromInitiator, Protocol: policy.ProtocolModbus, Verdict: v, body: m})
+		s.record(r, stream.FromInitiator, v, m)
 		return step{verdict: v}
 	case knowsFunction && !m.request.Function.SelfDelimiting():
 		return s.inPieces(r, nil)
@@ -125,6 +126,15 @@ func (s *modbusSession) inPieces(r *reading, b []byte) step {
 }
 
 var errInPieces = &modbus.MalformedError{Reason: "request in pieces whose function does not say its own length"}
+
+// record notes a message, and keeps what it points to where the place of m is used again.
+func (s *modbusSession) record(r *reading, d stream.Direction, v verdict.Verdict, m *modbusMessage) {
+	if r.messages.takesLast(v) {
+		s.dissector.last = *m
+		m = &s.dissector.last
+	}
+	r.record(Message{Direction: d, Protocol: policy.ProtocolModbus, Verdict: v, body: m})
+}
 
 // malformed refuses bytes that are no lawful message. An observer believes a lawful header about
 // where the next one begins, if all of it is here: servers went on there too.
@@ -179,14 +189,14 @@ func (s *modbusSession) readResponse(r *reading, b []byte) step {
 	case !s.lenient(r.now):
 		return s.unsolicited(r, m, n, why)
 	}
-	r.record(Message{Direction: stream.FromResponder, Protocol: policy.ProtocolModbus, Verdict: verdict.Permitted, body: m})
+	s.record(r, stream.FromResponder, verdict.Permitted, m)
 	return step{size: n, verdict: verdict.Permitted}
 }
 
 // unsolicited refuses a reply that answers nothing.
 func (s *modbusSession) unsolicited(r *reading, m *modbusMessage, size int, why verdict.Reason) step {
 	v := verdict.Denied(why)
-	r.record(Message{Direction: stream.FromResponder, Protocol: policy.ProtocolModbus, Verdict: v, body: m})
+	s.record(r, stream.FromResponder, v, m)
 	return step{size: size, verdict: v}
 }
 

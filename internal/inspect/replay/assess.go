@@ -310,7 +310,7 @@ func protocolOf(f *frame.Frame) string {
 		return "arp"
 	case f.LLC:
 		return "llc"
-	case f.IPVersion == 0:
+	case !f.SrcIP.IsValid(): // not IP, or not so far that it could be read
 		return fmt.Sprintf("ethertype 0x%04x", f.EtherType)
 	}
 	switch f.Protocol {

@@ -118,6 +118,9 @@ func TestDissectAgreesWithTshark(t *testing.T) {
 	if err != nil {
 		t.Skip("tshark is not installed")
 	}
+	if testing.Short() {
+		t.Skip("tshark takes ten seconds to read the captures, and -short is set")
+	}
 	for _, path := range modbusCaptures(t) {
 		if strings.Contains(path, "fuzz-72") {
 			continue // its sequence numbers are fuzzed, and everybody orders it in another way
