@@ -64,6 +64,42 @@ static __always_inline int allow_untracked(struct decision *d)
 	return 0;
 }
 
+/* Formats that carry another conversation inside, which no identity and no port here speaks for:
+ * IP in IP, 6in4, GRE, EtherIP, L2TPv3, MPLS in IP; PPPoE, MPLS, provider backbone bridges. */
+static __always_inline int is_tunnel(struct frame *f)
+{
+	if (f->is_ip) {
+		switch (f->key.protocol) {
+		case 4:
+		case 41:
+		case 47:
+		case 97:
+		case 115:
+		case 137:
+			return 1;
+		}
+		return 0;
+	}
+	switch (f->ethertype) {
+	case 0x8863:
+	case 0x8864:
+	case 0x8847:
+	case 0x8848:
+	case 0x88e7:
+		return 1;
+	}
+	return 0;
+}
+
+/* The same over UDP: VXLAN (and as Linux first had it), Geneve, L2TP, Teredo, GTP-U. A conduit
+ * for every port does not mean these; one that names the port does. */
+static __always_inline int is_udp_tunnel(struct frame *f, __u16 port)
+{
+	if (f->key.protocol != IPPROTO_UDP || f->fragment)
+		return 0;
+	return port == 4789 || port == 8472 || port == 6081 || port == 1701 || port == 3544 || port == 2152;
+}
+
 /* Permits d if a conduit covers the frame, read forwards or in reverse. Only a whole-range
  * conduit covers a fragment, which has no ports to show. Where none does, two identities of
  * one zone may be let through all the same. */
@@ -89,7 +125,9 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	if (!found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to))
 		return allow_untracked(d);
 	if (!found.conduit)
-		return deny(d, REASON_NO_CONDUIT);
+		return deny(d, is_tunnel(f) ? REASON_ENCAPSULATION : REASON_NO_CONDUIT);
+	if (found.whole && is_udp_tunnel(f, service_of(f, reverse)))
+		return deny(d, REASON_ENCAPSULATION);
 	c = conduit(d->index, found.conduit);
 	if (!c)
 		return deny(d, REASON_NO_CONDUIT);

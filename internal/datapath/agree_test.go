@@ -169,7 +169,7 @@ func (g *generator) ip6() netip.Addr {
 }
 
 func (g *generator) port() uint16 {
-	return pick(g, uint16(502), 502, 20000, 4840, 5000, 5100, 5101, 4999, 22, 123, 67, 2222, 44818, 2000, uint16(g.Uint32()))
+	return pick(g, uint16(502), 502, 20000, 4840, 5000, 5100, 5101, 4999, 22, 123, 67, 2222, 44818, 2000, 4789, 1701, uint16(g.Uint32()))
 }
 
 func (g *generator) tags() []uint32 {
@@ -191,7 +191,7 @@ func (g *generator) transport() (uint8, []byte) {
 	case 2:
 		return pick(g, uint8(1), 58), icmpEcho(pick(g, byte(8), 0, 5, 3, 128), uint16(g.Uint32()))
 	case 3:
-		return uint8(g.Uint32()), make([]byte, 24)
+		return pick(g, uint8(g.Uint32()), 4, 41, 47), make([]byte, 24)
 	}
 	return 6, tcpSegment(g.port(), g.port(), pick(g, byte(flagSYN), flagSYN, flagSYN|flagACK, flagACK, flagRST, flagFIN|flagACK, 0))
 }
@@ -257,7 +257,7 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 		}
 		fallthrough
 	case 1:
-		p.ethertype = pick(g, uint16(0x8892), 0x88b8, 0x8100, 0x0842, 100)
+		p.ethertype = pick(g, uint16(0x8892), 0x88b8, 0x8100, 0x0842, 0x8864, 0x8847, 100)
 		return
 	}
 	protocol, body := g.transport()
@@ -272,8 +272,19 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 	}
 }
 
+// neighbour is a neighbour discovery message, mostly of somebody known.
+func (g *generator) neighbour(p *packet) {
+	local := netip.MustParseAddr("fe80::1")
+	d := discovery(byte(133+g.IntN(5)), pick(g, byte(255), 255, 255, 64), p.src,
+		pick(g, p.dst, [6]byte{0x33, 0x33, 0xff, 0, 0, 1}, [6]byte{0x33, 0x33, 0, 0, 0, 1}, [6]byte{0x33, 0x33, 0, 0, 0, 9}),
+		pick(g, g.ip6(), local, netip.IPv6Unspecified()), pick(g, g.ip6(), local), pick(g, byte(0), 1, 2, 5), pick(g, p.src, p.src, g.mac()))
+	p.dst, p.ethertype, p.body = d.dst, d.ethertype, d.body
+}
+
 func (g *generator) unmatched(p *packet) {
-	switch g.IntN(6) {
+	switch g.IntN(7) {
+	case 6:
+		g.neighbour(p)
 	case 0:
 		*p = arp(p.src, p.dst, pick(g, p.src, g.mac()), g.ip4(), g.ip4()).tagged(p.tags...)
 	case 1:

@@ -100,7 +100,44 @@ func plainIPv6(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 		next, rest = rest[0], rest[8+int(rest[1])*8:]
 	}
 	h.Protocol = next
-	return plainPorts(h, rest)
+	if tcpFlags, ok = plainPorts(h, rest); ok && next == 58 {
+		ok = plainNeighbour(h, b[7], rest)
+	}
+	return tcpFlags, ok
+}
+
+// plainNeighbour reads neighbour discovery (RFC 4861 4).
+func plainNeighbour(h *policy.Header, hopLimit byte, b []byte) bool {
+	kind := b[0]
+	if kind < 133 || kind > 137 {
+		return true
+	}
+	if hopLimit != 255 || b[1] != 0 {
+		return false
+	}
+	fixed := map[byte]int{133: 8, 134: 16, 135: 24, 136: 24, 137: 40}[kind]
+	if len(b) < fixed {
+		return false
+	}
+	h.Neighbour.Type = kind
+	if fixed == 24 {
+		h.Neighbour.Target = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
+	}
+	options := b[fixed:]
+	for i := 0; i < 4 && len(options) >= 8; i++ {
+		length := int(options[1]) * 8
+		if length == 0 {
+			return i > 0
+		}
+		if (options[0] == 1 || options[0] == 2) && [6]byte(options[2:8]) != h.Src {
+			h.Neighbour.Foreign = true
+		}
+		if length > len(options) {
+			return false
+		}
+		options = options[length:]
+	}
+	return true
 }
 
 func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {

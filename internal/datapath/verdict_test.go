@@ -121,7 +121,12 @@ func rows() []row {
 		{"IP header cut short", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x0800, body: []byte{0x46}}), xdpDrop, verdict.ReasonMalformed},
 		{"IP length beyond the frame", nil, b(ether(macHMI, macPLC, longer(ipPacket(ipHMI, ipPLC, 6, 0, tcpSegment(1, 102, flagSYN))))), xdpDrop, verdict.ReasonMalformed},
 		{"IPv6 without addresses of its own", nil, b(ether(macHMI, macPLC, ipPacket(netip6(1), netip6(2), 6, 0, tcpSegment(1, 102, flagSYN)))), xdpDrop, verdict.ReasonAddressSpoofed},
-		{"GRE", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 47, 0, make([]byte, 8)))), xdpDrop, verdict.ReasonNoConduit},
+		{"GRE", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 47, 0, make([]byte, 8)))), xdpDrop, verdict.ReasonEncapsulation},
+		{"IP in IP", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 4, 0, make([]byte, 20)))), xdpDrop, verdict.ReasonEncapsulation},
+		{"6in4", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 41, 0, make([]byte, 40)))), xdpDrop, verdict.ReasonEncapsulation},
+		{"PPPoE", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x8864}), xdpDrop, verdict.ReasonEncapsulation},
+		{"MPLS", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x8847}), xdpDrop, verdict.ReasonEncapsulation},
+		{"VXLAN under a conduit for every port", nil, b(ether(macHMI, macRTU, ipPacket(ipHMI, ipRTU, 17, 0, udpDatagram(5000, 4789)))), xdpDrop, verdict.ReasonEncapsulation},
 	}
 }
 

@@ -290,7 +290,7 @@ func (d *decision) conduit() Decision {
 		return d.Decision
 	}
 	id, reason := d.plan.covering(d.Source, d.Destination, d.h)
-	if reason == verdict.ReasonNoConduit && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
+	if id == 0 && reason != verdict.ReasonFragment && !isUDPTunnel(d.h) && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
 		d.Verdict = verdict.Permitted
 		return d.Decision
 	}
@@ -322,7 +322,7 @@ func inspectable(tags []Tag) bool {
 // fragment shows no ports, so only a conduit for every port covers it.
 func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.Reason) {
 	transport, port := service(h)
-	best, paired := uint32(0), false
+	best, paired, wide := uint32(0), false, false
 	for id := 1; id < len(p.Conduits); id++ {
 		c := &p.Conduits[id]
 		if !contains(c.From, source) || !contains(c.To, destination) {
@@ -338,15 +338,19 @@ func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.
 				continue
 			}
 			if best == 0 || c.Inspect && !p.Conduits[best].Inspect {
-				best = uint32(id)
+				best, wide = uint32(id), whole
 			}
 		}
 	}
 	switch {
+	case best != 0 && wide && isUDPTunnel(h):
+		return 0, verdict.ReasonEncapsulation
 	case best != 0:
 		return best, verdict.ReasonNone
 	case paired && h.Fragment:
 		return 0, verdict.ReasonFragment
+	case isTunnel(h):
+		return 0, verdict.ReasonEncapsulation
 	}
 	return 0, verdict.ReasonNoConduit
 }

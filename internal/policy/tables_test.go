@@ -97,7 +97,7 @@ func (t tables) destination(h *Header) (uint32, verdict.Reason) {
 }
 
 // conduit finds the range by halving, as the fast path does.
-func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paired bool) {
+func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paired, whole bool) {
 	transport, port := service(h)
 	for _, p := range t.Pairs {
 		if p.From != t.Identities[source].Class || p.To != t.Identities[destination].Class || p.Transport != transport {
@@ -112,14 +112,14 @@ func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paire
 			case port > r.High:
 				low = middle + 1
 			case h.Fragment && (r.Low != 0 || r.High != 0xffff):
-				return 0, true
+				return 0, true, false
 			default:
-				return r.Conduit, true
+				return r.Conduit, true, r.Low == 0 && r.High == 0xffff
 			}
 		}
-		return 0, true
+		return 0, true, false
 	}
-	return 0, false
+	return 0, false, false
 }
 
 func (t tables) decide(h *Header) Decision {
@@ -140,10 +140,13 @@ func (t tables) decide(h *Header) Decision {
 		d.Verdict = verdict.Permitted
 		return d
 	}
-	id, paired := t.conduit(d.Source, d.Destination, h)
+	id, paired, whole := t.conduit(d.Source, d.Destination, h)
 	switch {
 	case id == 0 && h.Fragment && paired:
 		d.Verdict = verdict.Denied(verdict.ReasonFragment)
+		return d
+	case id == 0 && isTunnel(h), whole && isUDPTunnel(h):
+		d.Verdict = verdict.Denied(verdict.ReasonEncapsulation)
 		return d
 	case id == 0:
 		d.Verdict = verdict.Denied(verdict.ReasonNoConduit)

@@ -1,0 +1,21 @@
+package policy
+
+import "slices"
+
+// isTunnel knows formats that carry another conversation inside, which no identity and no port
+// here speaks for: IP in IP, 6in4, GRE, EtherIP, L2TPv3, MPLS in IP by their IP protocol; PPPoE,
+// MPLS and provider backbone bridges by their EtherType.
+func isTunnel(h *Header) bool {
+	if h.EtherType == etherTypeIPv4 || h.EtherType == etherTypeIPv6 {
+		return slices.Contains([]uint8{4, 41, 47, 97, 115, 137}, h.Protocol)
+	}
+	return slices.Contains([]uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e7}, h.EtherType)
+}
+
+// isUDPTunnel knows the same over UDP: VXLAN (RFC 7348, and as Linux first had it), Geneve
+// (RFC 8926), L2TP (RFC 2661), Teredo (RFC 4380), GTP-U. A conduit for every port does not mean
+// these; one that names the port does.
+func isUDPTunnel(h *Header) bool {
+	return Transport(h.Protocol) == TransportUDP && !h.Fragment &&
+		slices.Contains([]uint16{4789, 8472, 6081, 1701, 3544, 2152}, h.DstPort)
+}
