@@ -65,8 +65,8 @@ zones:
   - {name: cell, sl_target: 2}
   - {name: room, sl_target: 2}
 identities:
-  - {name: hmi-1, zone: room, mac: %q, ip: [%s], vlan: %s}
-  - {name: filler-plc, zone: cell, mac: %q, ip: [%s], vlan: %s}
+  - {name: hmi-1, zone: room, mac: %q, ip: [%s, "2001:2::20"], vlan: %s}
+  - {name: filler-plc, zone: cell, mac: %q, ip: [%s, "2001:2::10"], vlan: %s}
   - {name: engineering, zone: room, mac: "02:00:00:00:00:21", ip: [198.18.0.21]}
   - {name: pump-rtu, zone: cell, mac: "02:00:00:00:00:11", ip: [198.18.0.11]}
 conduits:
@@ -162,6 +162,20 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// runIn runs a program to its end and returns what it wrote.
+func runIn(t *testing.T, p *plant.Plant, at testnet.Place, name string, args ...string) string {
+	t.Helper()
+	testnet.RequireProgram(t, name)
+	proc, err := p.Lab.Start(at, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proc.Wait(10 * time.Second); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, proc.Output())
+	}
+	return proc.Output()
 }
 
 // pinsOf returns what is pinned of a plant's appliance.
