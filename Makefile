@@ -58,8 +58,9 @@ soak: ## what takes minutes: long agreement, adversaries and fuzzing, then tests
 bench: ## measure the appliance beside a bare bridge, and print the figures; needs root
 	$(GO) run ./internal/bench
 
-demo: ## lay a plant, put the appliance in it, and try what its policy permits and denies; needs root
-	$(GO) run ./internal/demo
+demo: build ## lay a plant, put the appliance in it, and try what its policy permits and denies; needs root
+	$(GO) build -o $(BUILD)/demo ./internal/demo
+	$(BUILD)/demo -programs $(BUILD)
 
 clean: ## remove what was built
 	rm -rf $(BUILD)
