@@ -250,6 +250,7 @@ func TestGroups(t *testing.T) {
 		{"behind the block", `"group:goose"`, [6]byte{1, 0x0c, 0xcd, 1, 2, 0}, "", 512},
 		{"by address", `"group:01:0c:cd:01:00:07"`, [6]byte{1, 0x0c, 0xcd, 1, 0, 7}, "group:01:0c:cd:01:00:07", 1},
 		{"one inside another", `"group:goose", "group:01:0c:cd:01:00:07"`, [6]byte{1, 0x0c, 0xcd, 1, 0, 7}, "group:01:0c:cd:01:00:07", 512},
+		{"the last address", `"group:33:32:ff:ff:ff:ff"`, [6]byte{0x33, 0x32, 0xff, 0xff, 0xff, 0xff}, "group:33:32:ff:ff:ff:ff", 1},
 		{"two names of one", `"group:profinet_dcp", "group:01:0e:cf:00:00:00"`, [6]byte{1, 0x0e, 0xcf, 0, 0, 0}, "group:profinet_dcp", 1},
 	}
 	for _, row := range rows {

@@ -30,16 +30,12 @@ func (g group) macs() [][6]byte {
 		return nil
 	}
 	var out [][6]byte
-	for mac := g.first; bytes.Compare(mac[:], g.last[:]) <= 0; mac = nextMAC(mac) {
-		out = append(out, mac)
+	for n := macNumber(g.first); n <= macNumber(g.last); n++ {
+		var wide [8]byte
+		binary.BigEndian.PutUint64(wide[:], n)
+		out = append(out, [6]byte(wide[2:]))
 	}
 	return out
-}
-
-func nextMAC(mac [6]byte) [6]byte {
-	low := binary.BigEndian.Uint32(mac[2:]) + 1
-	binary.BigEndian.PutUint32(mac[2:], low)
-	return mac
 }
 
 // groupRange is a well-known group of MAC addresses: one block's first address and the last one.
