@@ -72,6 +72,9 @@ func (c *checker) eachOverlap(place placement, found func(outer, inner ownedPref
 	slices.SortStableFunc(all, func(a, b ownedPrefix) int { return comparePrefix(a.prefix, b.prefix) })
 	var enclosing []ownedPrefix
 	for _, one := range all {
+		if len(c.errors) > maxErrors {
+			return // thousands of equal addresses enclose one another
+		}
 		for len(enclosing) > 0 && !enclosing[len(enclosing)-1].prefix.Contains(one.prefix.Addr()) {
 			enclosing = enclosing[:len(enclosing)-1]
 		}

@@ -145,6 +145,7 @@ func TestBoundsOfAFile(t *testing.T) {
 		{"too many zones", "zones: [" + strings.Repeat("{}, ", maxZones+1) + "]", "zones has 4097 elements, and the limit is 4096"},
 		{"a bomb of aliases", long + bomb(), "aliases are not used in a policy"},
 		{"nesting without end", strings.Repeat("[", 100000), "not YAML: exceeded max depth"},
+		{"one address for all", long + "identities: [" + everyoneAt("10.0.0.1", 16000) + "]", "more than 1000 errors: mend those before this one first"},
 		{"errors without end", long + "identities: [" + strings.Repeat("7, ", 5000) + "]", "more than 1000 errors: mend those before this one first"},
 	}
 	for _, row := range rows {
@@ -155,6 +156,15 @@ func TestBoundsOfAFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// everyoneAt lists identities that all own one address.
+func everyoneAt(address string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{name: i%d, zone: x, mac: \"02:00:00:00:%02x:%02x\", ip: [%s]}, ", i, i>>8, i&255, address)
+	}
+	return b.String()
 }
 
 // bomb would be a billion elements if anybody expanded it.
