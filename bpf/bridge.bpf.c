@@ -93,6 +93,20 @@ static __always_inline int opens_in_outage(struct decision *d)
 	return c && c->opens;
 }
 
+#define PRP_TRAILER 6
+#define PRP_SUFFIX  0x88fb
+
+/* A redundancy control trailer (IEC 62439-3 4.2.7): the kernel's bridge hook would cut it off,
+ * and the device's two networks would no longer recognise the frame as one. */
+static __always_inline int has_prp_trailer(struct xdp_md *ctx, struct frame *f)
+{
+	__be16 suffix;
+
+	if (f->trailer < PRP_TRAILER || bpf_xdp_load_bytes(ctx, f->length - sizeof(suffix), &suffix, sizeof(suffix)))
+		return 0;
+	return suffix == bpf_htons(PRP_SUFFIX);
+}
+
 int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decision *d,
 			     struct control_block *control)
 {
@@ -111,6 +125,10 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		return forward(f);
 	}
 	w = bpf_map_lookup_elem(&flows, &f->key);
+	if (has_prp_trailer(ctx, f)) {
+		deny(d, REASON_ENCAPSULATION);
+		return refuse(f, d);
+	}
 	if (!inspecting(f, control, opens)) {
 		if (!opens) {
 			deny(d, REASON_OUTAGE_CLOSED);

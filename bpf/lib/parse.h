@@ -27,6 +27,7 @@ struct frame {
 	struct flow_key about; /* of an ICMP error: the conversation that it is about; of neighbour
 				* discovery: the target, as ip_a */
 	__u16 length;
+	__u16 trailer; /* bytes behind the IP packet: padding, or a trailer of the link */
 	__u16 network; /* offset of what follows the Ethernet header and its tags */
 	__u16 ethertype; /* host byte order; 0 for 802.3 with LLC */
 	__u8 side;
@@ -389,6 +390,7 @@ static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
 	options = (ip->ihl - 5) * 4;
 	if (total < sizeof(*ip) + options || total > f->length - f->network)
 		return -1;
+	f->trailer = f->length - f->network - total;
 	map_ipv4(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr);
 	map_ipv4(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr);
 	f->key.protocol = ip->protocol;
@@ -410,6 +412,7 @@ static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
 		return -1;
 	if (bpf_ntohs(ip->payload_len) + sizeof(*ip) > f->length - f->network)
 		return -1;
+	f->trailer = f->length - f->network - sizeof(*ip) - bpf_ntohs(ip->payload_len);
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr, 16);
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr, 16);
 	f->is_ip = 1;

@@ -7,9 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf/ringbuf"
 
+	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -35,8 +37,8 @@ type Event struct {
 	ICMPType                    uint8
 }
 
-// eventSize is sizeof(struct event); the test of the layout holds it.
-const eventSize = 100
+// eventSize is sizeof(struct event).
+const eventSize = int(unsafe.Sizeof(bpf.BridgeEvent{}))
 
 // EventReader reads the fast path's events. One goroutine at a time.
 type EventReader struct {
@@ -126,10 +128,4 @@ func hostToNetwork(v uint32) uint32 {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], v)
 	return binary.NativeEndian.Uint32(b[:])
-}
-
-func hostToNetwork16(v uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], v)
-	return binary.NativeEndian.Uint16(b[:])
 }

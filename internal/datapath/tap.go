@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf/ringbuf"
 
+	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
 )
 
@@ -22,7 +24,8 @@ type Copy struct {
 	IP    []byte // from the IP header on
 }
 
-const tapHeaderSize = 24 // sizeof(struct tap_header)
+// tapHeaderSize is sizeof(struct tap_header).
+const tapHeaderSize = int(unsafe.Sizeof(bpf.BridgeTapHeader{}))
 
 // TapReader reads the copies of observed frames, in the order of the wire. One goroutine.
 type TapReader struct {

@@ -1,0 +1,105 @@
+package datapath
+
+import (
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+func objectTypes(t *testing.T) *btf.Spec {
+	t.Helper()
+	spec, err := bpf.LoadBridge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec.Types
+}
+
+// TestReasonsAreOneList holds the C enumeration to the names and numbers of package verdict.
+func TestReasonsAreOneList(t *testing.T) {
+	var reasons *btf.Enum
+	if err := objectTypes(t).TypeByName("penstock_reason", &reasons); err != nil {
+		t.Fatal(err)
+	}
+	if len(reasons.Values) != verdict.ReasonCount+1 {
+		t.Errorf("C has %d reasons, Go %d", len(reasons.Values)-1, verdict.ReasonCount)
+	}
+	for _, v := range reasons.Values {
+		name := strings.ToLower(strings.TrimPrefix(v.Name, "REASON_"))
+		if want := verdict.Reason(v.Value).String(); name != want && name != "count" {
+			t.Errorf("reason %d is %s in C and %s in Go", v.Value, name, want)
+		}
+	}
+}
+
+// TestActionsAreOneList holds the same for actions.
+func TestActionsAreOneList(t *testing.T) {
+	var actions *btf.Enum
+	if err := objectTypes(t).TypeByName("penstock_action", &actions); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range actions.Values {
+		name := strings.ToLower(strings.TrimPrefix(v.Name, "ACTION_"))
+		if want := verdict.Action(v.Value).String(); name != want {
+			t.Errorf("action %d is %s in C and %s in Go", v.Value, name, want)
+		}
+	}
+}
+
+// TestSizesAgree holds that Go's view of each structure is as long as C's.
+func TestSizesAgree(t *testing.T) {
+	types := objectTypes(t)
+	for name, size := range map[string]uintptr{
+		"event": unsafe.Sizeof(bpf.BridgeEvent{}), "tap_header": unsafe.Sizeof(bpf.BridgeTapHeader{}),
+		"flow": unsafe.Sizeof(bpf.BridgeFlow{}), "flow_key": unsafe.Sizeof(bpf.BridgeFlowKey{}),
+		"slot": unsafe.Sizeof(bpf.BridgeSlot{}), "identity": unsafe.Sizeof(bpf.BridgeIdentity{}),
+		"conduit": unsafe.Sizeof(bpf.BridgeConduit{}), "address_key": unsafe.Sizeof(bpf.BridgeAddressKey{}),
+		"control_block": unsafe.Sizeof(bpf.BridgeControlBlock{}), "policy_defaults": unsafe.Sizeof(bpf.BridgePolicyDefaults{}),
+	} {
+		var s *btf.Struct
+		if err := types.TypeByName(name, &s); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if uintptr(s.Size) != size {
+			t.Errorf("struct %s has %d bytes in C and %d in Go", name, s.Size, size)
+		}
+	}
+}
+
+// TestNumbersAgree holds the numbers that C defines by #define and Go by const.
+func TestNumbersAgree(t *testing.T) {
+	defined := map[string]uint64{}
+	for _, file := range []string{"../../bpf/types.h", "../../bpf/maps.h"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^#define (\w+)\s+(0x[0-9a-f]+|\d+)u?\b`).FindAllStringSubmatch(string(raw), -1) {
+			if defined[m[1]], err = strconv.ParseUint(m[2], 0, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, want := range map[string]uint64{
+		"LAYOUT_VERSION": LayoutVersion, "MAX_CONDUITS": maxConduits, "MAX_IDENTITIES": maxIdentities,
+		"MARK_KIND_MASK": mark.KindMask, "MARK_INSPECT": mark.Inspect, "MARK_PERMITTED": mark.Permitted, "MARK_OWN": mark.Own,
+		"MARK_SIDE_B": mark.SideB, "MARK_QUEUE_OPENS": mark.QueueOpens, "MARK_KEY_MASK": mark.KeyMask, "MARK_SLOT_MASK": mark.SlotMask,
+		"FLOW_FIN_A": flowFinA, "FLOW_FIN_B": flowFinB, "FLOW_RST": flowReset, "FLOW_ANSWERED": flowAnswered, "FLOW_ADOPTED": flowAdopted,
+		"FLOW_OBSERVED": flowObserved, "TRANSPORT_ETHERTYPE": uint64(policy.TransportEtherType),
+	} {
+		if got, ok := defined[name]; !ok || got != want {
+			t.Errorf("%s is %#x in C (defined: %v) and %#x in Go", name, got, ok, want)
+		}
+	}
+}
