@@ -21,6 +21,13 @@
 #define HARD_TCP   (86400ull * 1000000000)
 #define HARD_OTHER (3600ull * 1000000000)
 
+/* Whether more time than limit lies between then and now. The clocks of two CPUs may be read a
+ * tick apart, so that then can be the later one: that is no time, not half an eternity. */
+static __always_inline int longer_ago(__u64 now, __u64 then, __u64 limit)
+{
+	return (__s64)(now - then) > (__s64)limit;
+}
+
 static __always_inline int flow_closed(struct flow *w)
 {
 	return (w->state & FLOW_RST) ||
@@ -62,7 +69,7 @@ static __always_inline struct flow *live_flow(struct frame *f)
 	if (!f->is_ip || f->deep_tags)
 		return NULL;
 	w = bpf_map_lookup_elem(&flows, &f->key);
-	if (!w || f->now - w->seen > idle_limit(f->key.protocol, w) || !icmp_belongs(f, w))
+	if (!w || longer_ago(f->now, w->seen, idle_limit(f->key.protocol, w)) || !icmp_belongs(f, w))
 		return NULL;
 	return w;
 }
@@ -127,6 +134,21 @@ static __always_inline void adopt_decision(struct flow *w, struct frame *f, stru
 	w->destination = d->reverse ? d->source : d->destination;
 }
 
+/* Ends a conversation: what the policy no longer permits, or what has been over for long. */
+static __always_inline void end_flow(struct frame *f, struct flow *w)
+{
+	__u32 source = w->source, slot = w->slot;
+	__u32 *count = bpf_map_lookup_elem(&flow_counts, &source);
+
+	if (count && *count)
+		__sync_fetch_and_add(count, -1);
+	bpf_map_delete_elem(&flows, &f->key);
+	if (slot) {
+		slot = bump_slot(slot);
+		bpf_map_push_elem(&free_slots, &slot, 0);
+	}
+}
+
 /* Counts a flow to the identity that begins it. Fails when it has as many as one may have. */
 static __always_inline int count_to(__u32 identity)
 {
@@ -155,10 +177,13 @@ static __always_inline void begin_fragments(struct frame *f, struct flow *w)
 /* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
 int __noinline begin_flow(struct frame *f, struct decision *d)
 {
-	struct flow w = {};
+	struct flow w = {}, *old;
 
 	if (!f || !d)
 		return -1;
+	old = bpf_map_lookup_elem(&flows, &f->key);
+	if (old)
+		end_flow(f, old);
 	w.created = f->now;
 	if (count_to(d->reverse ? d->destination : d->source))
 		return deny(d, REASON_TABLE_FULL);
@@ -221,21 +246,6 @@ static __always_inline void answer_from_flow(struct frame *f, struct decision *d
 	count_frame(f, w);
 }
 
-/* Ends what the policy in force no longer permits. */
-static __always_inline void end_flow(struct frame *f, struct flow *w)
-{
-	__u32 source = w->source, slot = w->slot;
-	__u32 *count = bpf_map_lookup_elem(&flow_counts, &source);
-
-	if (count && *count)
-		__sync_fetch_and_add(count, -1);
-	bpf_map_delete_elem(&flows, &f->key);
-	if (slot) {
-		slot = bump_slot(slot);
-		bpf_map_push_elem(&free_slots, &slot, 0);
-	}
-}
-
 static __always_inline int decide_syn(struct frame *f, struct decision *d, struct flow *w)
 {
 	int other_way = w && w->initiator != f->side && !flow_closed(w);
@@ -284,7 +294,7 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 static __always_inline int up_to_date(struct frame *f, struct decision *d, struct flow *w)
 {
 	return w->generation == d->generation &&
-	       f->now - w->decided < (f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER);
+	       !longer_ago(f->now, w->decided, f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER);
 }
 
 /* An ICMP error belongs to the conversation that it quotes, if that goes through here between
@@ -293,7 +303,7 @@ static __always_inline int error_of_live_flow(struct frame *f, struct decision *
 {
 	struct flow *w = bpf_map_lookup_elem(&flows, &f->about);
 
-	if (!w || w->generation != d->generation || f->now - w->seen > idle_limit(f->about.protocol, w))
+	if (!w || w->generation != d->generation || longer_ago(f->now, w->seen, idle_limit(f->about.protocol, w)))
 		return 0;
 	allow_untracked(d);
 	d->conduit = w->conduit;

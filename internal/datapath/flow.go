@@ -109,7 +109,7 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 			}
 			return true
 		}
-		if d.objects.Flows.Delete(k) == nil {
+		if d.stillIdle(k) && d.objects.Flows.Delete(k) == nil {
 			expired++
 			d.freeSlot(w.Slot)
 		}
@@ -119,6 +119,16 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		return expired, live, err
 	}
 	return expired, live, d.correctCounts(counts)
+}
+
+// stillIdle looks once more, because a frame may have come since the batch was read.
+func (d *Datapath) stillIdle(k *bpf.BridgeFlowKey) bool {
+	var w bpf.BridgeFlow
+	if d.objects.Flows.Lookup(k, &w) != nil {
+		return false
+	}
+	now := monotonic()
+	return now > w.Seen && time.Duration(now-w.Seen) > idleLimit(k.Protocol, w.State)
 }
 
 // correctCounts writes the counts that a walk over the table found, and clears those of the

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -137,4 +138,73 @@ func TestFragmentsOfAnswers(t *testing.T) {
 	if d.passes(t, policy.SideA, answer, 1) != 1 {
 		t.Error("a fragment of the answer was denied")
 	}
+}
+
+// age makes every flow look as if its last frame were long ago.
+func (d *Datapath) age(t *testing.T) {
+	t.Helper()
+	flows := map[bpf.BridgeFlowKey]bpf.BridgeFlow{}
+	err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
+		flows[*k] = *w
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, w := range flows {
+		w.Seen = 1
+		if err := d.objects.Flows.Put(&k, &w); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// freeSlotCount takes every free slot off the list and counts them.
+func (d *Datapath) freeSlotCount(t *testing.T) int {
+	t.Helper()
+	n, slot := 0, uint32(0)
+	for d.objects.FreeSlots.LookupAndDelete(nil, &slot) == nil {
+		n++
+	}
+	return n
+}
+
+// TestSlotsComeBack holds that a slot is free again when its flow has expired, whether the sweep
+// finds it or a new conversation of the same ends comes first.
+func TestSlotsComeBack(t *testing.T) {
+	all := 0
+	for name, end := range map[string]func(*Datapath){
+		"swept": func(d *Datapath) {
+			if expired, live, err := d.Sweep(); err != nil || expired != 1 || live != 0 {
+				t.Errorf("Sweep: %d expired, %d live, %v", expired, live, err)
+			}
+		},
+		"begun again": func(d *Datapath) { d.passes(t, policy.SideB, hmiTCP(40000, 502, flagSYN), 1) },
+	} {
+		d := open(t, plan())
+		all = int(d.objects.Slots.MaxEntries()) - 1
+		d.passes(t, policy.SideB, hmiTCP(40000, 502, flagSYN), 1)
+		key := d.keyOf(t, 40000)
+		d.age(t)
+		end(d)
+		if _, ok := d.FlowByKey(key); ok {
+			t.Errorf("%s: the expired flow still has its key", name)
+		}
+		want := all
+		if name == "begun again" {
+			want--
+		}
+		if got := d.freeSlotCount(t); got != want {
+			t.Errorf("%s: %d slots are free, want %d", name, got, want)
+		}
+	}
+}
+
+// TestExpiredFlowAnswersNothing holds that an entry which nobody swept does not carry replies.
+func TestExpiredFlowAnswersNothing(t *testing.T) {
+	d := open(t, plan())
+	d.control.setAdoptUntil(0)
+	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+	d.age(t)
+	d.denied(t, "a reply to an expired flow", policy.SideA, plcTCP(102, 40000, flagACK), verdict.ReasonNoConduit)
 }
