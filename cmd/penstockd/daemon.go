@@ -206,10 +206,9 @@ func (d *daemon) openPath(context.Context) error {
 	}
 	d.path = path
 	d.onClose(path.Close)
-	d.watch = &watch{path: path, timeout: d.settings.HeartbeatTimeout}
+	d.watch = newWatch(path, d.settings.HeartbeatTimeout)
 	if path.Adopted() {
 		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
-		d.watch.before()
 	} else {
 		d.undos = append(d.undos, func() error { return datapath.Remove(pinDir(d.settings)) })
 	}

@@ -24,6 +24,7 @@ type inspection struct {
 	queue    *queue.Queue
 	pipeline *inspect.Pipeline
 	path     *datapath.Datapath
+	watch    *watch
 	injector *bridge.Injector
 	flows    *flows
 	records  *recorder
@@ -47,7 +48,11 @@ func (i *inspection) run(ctx context.Context) error {
 
 // beat is called by the loop after each batch and when it is idle.
 func (i *inspection) beat() {
-	i.path.Beat(i.number)
+	if i.number == datapath.QueueOpens {
+		i.watch.beat()
+	} else {
+		i.path.Beat(i.number)
+	}
 	now := time.Now()
 	generation := i.path.Generation()
 	if generation == i.generation && now.Sub(i.swept) < sweepInterval {

@@ -47,7 +47,7 @@ func (i *inspection) netfilterNumber() uint16 { return netfilterNumber(i.number)
 func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	source := newFlows(d.path)
 	i := &inspection{
-		number: number, path: d.path, injector: d.injector, records: d.records, log: d.log,
+		number: number, path: d.path, watch: d.watch, injector: d.injector, records: d.records, log: d.log,
 		flows: source, adoption: d.settings.AdoptionWindow,
 		pipeline: inspect.New(inspect.Config{Flows: source, Counters: d.counters}),
 	}
@@ -92,7 +92,7 @@ func (d *daemon) awaitInspection(ctx context.Context) error {
 }
 
 // observe starts what watches: the copies of observed frames, the fast path's events, the sweep
-// of idle flows, the time without inspection.
+// of idle flows.
 func (d *daemon) observe(context.Context) error {
 	tap, err := d.path.Tap()
 	if err != nil {
@@ -111,7 +111,6 @@ func (d *daemon) observe(context.Context) error {
 	d.onClose(d.events.Close)
 	d.background(d.readEvents)
 	d.background(d.sweepFlows)
-	d.background(func() error { d.watch.run(d.done); return nil })
 	return nil
 }
 

@@ -144,7 +144,7 @@ func (p *policies) compile(name string, raw []byte) (candidate, error) {
 	}
 	plan, err := parsed.Compile(p.appliance)
 	if err != nil {
-		return candidate{}, err
+		return candidate{}, api.Refuse(api.CodePolicyWrong, err) // not for this appliance
 	}
 	return candidate{name: name, raw: raw, plan: plan}, nil
 }

@@ -1,46 +1,48 @@
 package main
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/datapath"
 )
 
-// watchInterval is how finely the time without inspection is counted.
-const watchInterval = 50 * time.Millisecond
-
-// watch counts for how long conduits that open were open: from the heartbeat in the fast
-// path, which tells of the time before this daemon, too.
+// watch counts for how long conduits that open were open: by the silence between two heartbeats
+// of their queue's verdict loop. The older one may be of the daemon before, which ended, or of
+// this one, which hung; no goroutine of this one could have counted then.
 type watch struct {
 	path    *datapath.Datapath
 	timeout time.Duration
-	open    atomic.Int64 // ns
+
+	mu    sync.Mutex // the loop holds it for two stores, everybody else for two loads
+	known bool       // there is a heartbeat to count from
+	open  time.Duration
 }
 
-// before counts the outage that ends with this start.
-func (w *watch) before() {
-	if age := w.path.BeatAge(datapath.QueueOpens) - w.timeout; age > 0 {
-		w.open.Add(int64(age))
+// newWatch counts from the last heartbeat of a daemon before, if there was one.
+func newWatch(path *datapath.Datapath, timeout time.Duration) *watch {
+	return &watch{path: path, timeout: timeout, known: path.Adopted()}
+}
+
+// beat is the heartbeat of the loop whose conduits open.
+func (w *watch) beat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open += w.silence()
+	w.known = true
+	w.path.Beat(datapath.QueueOpens)
+}
+
+// silence is how long the conduits have been open by now.
+func (w *watch) silence() time.Duration {
+	if !w.known {
+		return 0
 	}
+	return max(0, w.path.BeatAge(datapath.QueueOpens)-w.timeout)
 }
 
-// run counts until done is closed.
-func (w *watch) run(done <-chan struct{}) {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-done:
-			return
-		case now := <-tick.C:
-			if w.path.BeatAge(datapath.QueueOpens) > w.timeout {
-				w.open.Add(int64(now.Sub(last)))
-			}
-			last = now
-		}
-	}
+func (w *watch) uninspected() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.open + w.silence()
 }
-
-func (w *watch) uninspected() time.Duration { return time.Duration(w.open.Load()) }
