@@ -55,6 +55,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"forwarding", (*bench).forwarding},
+		{"scale", (*bench).scale},
 		{"trips", (*bench).roundTrips},
 	}
 }

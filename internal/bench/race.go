@@ -23,8 +23,8 @@ type contender struct {
 	received  uint64
 }
 
-// enter adds traffic to a line. The counter is put on the cell's interface, or is that of another
-// contender on the same line.
+// enter adds traffic to a line. The counter is put on the cell's interface, unless one is given
+// that another contender put there.
 func (b *bench) enter(l *line, label string, t pktgen.Traffic, counter *pktgen.Counter) (*contender, error) {
 	c := &contender{line: l, label: label, counter: counter}
 	var err error

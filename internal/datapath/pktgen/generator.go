@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
 )
 
 // Traffic says what a Generator sends: one frame of each flow in turn, in an order that scatters
@@ -31,6 +32,7 @@ type Generator struct {
 	devices   *ebpf.Map
 	templates *ebpf.Map
 	sent      *ebpf.Map
+	residence *residence
 }
 
 // NewGenerator prepares traffic out of the interface with the index given.
@@ -69,7 +71,10 @@ func (g *Generator) prepare(port int, t Traffic) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the map of frames sent: %w", err)
 	}
-	g.program, err = load("generate", g.instructions(t))
+	if g.program, err = load("generate", g.instructions(t)); err != nil {
+		return err
+	}
+	g.residence, err = reside(g.program)
 	return err
 }
 
@@ -130,12 +135,19 @@ func gcd(a, b int) int {
 	return a
 }
 
-// Send sends that many frames as fast as they go and returns how long a frame took: its making,
+// Send sends that many frames, or more where it was interrupted, as fast as they go, and returns how long a frame took: its making,
 // and its whole way, if that is by virtual ports, on the core that runs this. The time is the
 // kernel's own; setting up and clearing away, which take milliseconds, are not in it. It has to
 // be called in the port's network namespace.
 func (g *Generator) Send(frames int) (each time.Duration, err error) {
-	each, err = runLive(g.program, make([]byte, FrameLength), frames)
+	data := make([]byte, FrameLength)
+	for {
+		// A signal, such as the runtime sends its threads, ends a run.
+		each, err = runLive(g.program, data, frames)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("send %d frames: %w", frames, err)
 	}
@@ -152,5 +164,5 @@ func (g *Generator) Sent() (n uint64, err error) {
 
 // Close releases the Generator. A second Close is harmless.
 func (g *Generator) Close() error {
-	return errors.Join(g.program.Close(), g.devices.Close(), g.templates.Close(), g.sent.Close())
+	return errors.Join(g.residence.close(), g.program.Close(), g.devices.Close(), g.templates.Close(), g.sent.Close())
 }
