@@ -25,7 +25,6 @@ var (
 	errFunctionLength = &MalformedError{"length is not the length of this function"}
 	errByteCount      = &MalformedError{"byte count does not match the length"}
 	errQuantity       = &MalformedError{"quantity is outside the range of this function"}
-	errCount          = &MalformedError{"byte count does not match the quantity"}
 	errAddress        = &MalformedError{"address plus quantity is more than 65536"}
 	errCoil           = &MalformedError{"coil value is neither 0x0000 nor 0xff00"}
 	errDiagnosticData = &MalformedError{"data is not what this diagnostic sub-function carries"}

@@ -145,9 +145,9 @@ type ConduitSpec struct {
 	DNP3   []DNP3Rule
 	ENIP   []ENIPRule
 
-	at, outageAt, denyAt pos
-	hasSLTarget          bool
-	fromBad, toBad       bool // an element could not be read, so the rest proves nothing
+	at, outageAt   pos
+	hasSLTarget    bool
+	fromBad, toBad bool // an element could not be read, so the rest proves nothing
 }
 
 // Waiver is an owner's acceptance of a conduit that opens in an outage although its target is 3 or

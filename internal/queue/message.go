@@ -16,7 +16,7 @@ const (
 	netlinkError = 2
 
 	subsystemQueue      = 3 << 8
-	messagePacket       = subsystemQueue | 0
+	messagePacket       = subsystemQueue
 	messageVerdict      = subsystemQueue | 1
 	messageConfig       = subsystemQueue | 2
 	messageVerdictBatch = subsystemQueue | 3
