@@ -30,6 +30,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "penstockd:", err)
 		os.Exit(exitFailed)
 	}
+	// Started again among other mounts the program has the name of a descriptor; people look
+	// for its own. Nothing depends on it.
+	_ = os.WriteFile("/proc/self/comm", []byte("penstockd"), 0)
 	leaveProcessors()
 	os.Exit(execute(os.Args[1:]))
 }
