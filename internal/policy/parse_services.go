@@ -207,13 +207,15 @@ const (
 	minEtherType = 0x0600
 )
 
-// etherTypes are the EtherTypes by name.
+// etherTypes are the EtherTypes by name. llc stands for IEEE 802.3 frames, which have a length
+// instead of a type: whoever permits them permits what they carry, IP in SNAP included.
 func etherTypes() []word[uint16] {
 	return []word[uint16]{
 		{"profinet", 0x8892}, {"goose", 0x88b8}, {"gse_management", 0x88b9}, {"sv", 0x88ba},
 		{"ethercat", 0x88a4}, {"powerlink", 0x88ab}, {"sercos", 0x88cd}, {"cc_link_ie", 0x890f},
 		{"lldp", 0x88cc}, {"mrp", 0x88e3}, {"ptp", 0x88f7}, {"prp", 0x88fb}, {"hsr", 0x892f},
 		{"macsec", 0x88e5}, {"eapol", 0x888e}, {"wake_on_lan", 0x0842}, {"dlr", 0x80e1},
+		{"llc", 0},
 	}
 }
 
