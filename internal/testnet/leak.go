@@ -21,7 +21,7 @@ import (
 type Inventory struct {
 	Namespaces []string // by name; those of other live processes' labs are left out
 	Links      []string // in the caller's namespace
-	Pins       []string // below /sys/fs/bpf, where the path holds "penstock"
+	Pins       []string // below /sys/fs/bpf, where the path holds "penstock"; others' labs' left out
 	Processes  []string // children of this process, theirs included
 }
 
@@ -94,7 +94,7 @@ func pins() ([]string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err == nil && strings.Contains(path, "penstock") {
+		if err == nil && strings.Contains(path, "penstock") && !pinOfAnother(path) {
 			found = append(found, "pin "+path)
 		}
 		return err
@@ -103,6 +103,24 @@ func pins() ([]string, error) {
 		return nil, fmt.Errorf("list pinned BPF objects: %w", err)
 	}
 	return found, nil
+}
+
+// pinOfAnother tells what another process's lab has pinned: an appliance's directory is called
+// after its namespace. A directory that holds nothing but such is the others' too.
+func pinOfAnother(path string) bool {
+	for _, part := range strings.Split(path, "/") {
+		_, name, _ := strings.Cut(part, "@")
+		if pid, ok := ownerOf(name); ok {
+			return pid != os.Getpid()
+		}
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil || len(entries) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return !pinOfAnother(filepath.Join(path, e.Name()))
+	})
 }
 
 // descendants lists the living processes below pid.
