@@ -186,6 +186,9 @@ func (l *Line) putBack(was portState) error {
 	if err != nil {
 		return fmt.Errorf("put port back: %w", err)
 	}
+	if err := place.Do(func() error { return was.answerARP() }); err != nil {
+		return fmt.Errorf("put port %s back: %w", was.name, err)
+	}
 	if err := movePort(was.name, place, was.place); err != nil {
 		return fmt.Errorf("put port back: %w", err)
 	}
@@ -193,6 +196,19 @@ func (l *Line) putBack(was portState) error {
 		return fmt.Errorf("put port %s back: %w", was.name, err)
 	}
 	return nil
+}
+
+// answerARP takes the port down and gives ARP back to it, if it had that. It comes before the port
+// moves: for a port without ARP the kernel begins, in its new namespace, with other settings.
+func (s *portState) answerARP() error {
+	if err := lower(s.name); err != nil || !s.answeringARP {
+		return err
+	}
+	link, err := netlink.LinkByName(s.name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetARPOn(link)
 }
 
 func (s *portState) restore() error {
@@ -203,9 +219,6 @@ func (s *portState) restore() error {
 	errs := []error{switchBack(s.name, s.offloads)}
 	if !s.promiscuous {
 		errs = append(errs, netlink.SetPromiscOff(link))
-	}
-	if s.answeringARP {
-		errs = append(errs, netlink.LinkSetARPOn(link))
 	}
 	errs = append(errs, writeSettings(s.name, s.settings))
 	if s.up {
