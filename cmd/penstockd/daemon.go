@@ -36,6 +36,14 @@ func pinDir(s *settings.Settings) string {
 	return filepath.Join(pinRoot, s.Name+"@"+s.Netns)
 }
 
+func removePins(s *settings.Settings) error {
+	if err := datapath.Remove(pinDir(s)); err != nil {
+		return err
+	}
+	_ = os.Remove(pinRoot) // only if no other appliance has its pins there
+	return nil
+}
+
 // flowSweepInterval is how often idle flows leave the fast path's table.
 const flowSweepInterval = 2 * time.Second
 
@@ -130,7 +138,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 // entry programs with a policy, exit gate, bridge, queues and their readers, rule, ports up.
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.openStore, d.choosePolicy, d.openLine, d.openPath, d.takePorts, d.attach, d.makeBridge,
+		d.openLine, d.openStore, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
 		d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.openSocket,
 	} {
 		if err := step(ctx); err != nil {
@@ -187,6 +195,9 @@ func (d *daemon) openLine(context.Context) error {
 	}
 	d.line = line
 	d.onClose(line.Close)
+	if err := claim(line); err != nil {
+		return err
+	}
 	return line.Check()
 }
 
@@ -210,7 +221,7 @@ func (d *daemon) openPath(context.Context) error {
 	if path.Adopted() {
 		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
 	} else {
-		d.undos = append(d.undos, func() error { return datapath.Remove(pinDir(d.settings)) })
+		d.undos = append(d.undos, func() error { return removePins(d.settings) })
 	}
 	return d.policies.first(path, d.chosen.candidate, d.chosen.version)
 }
@@ -232,7 +243,7 @@ func (d *daemon) takePorts(context.Context) error {
 	for _, r := range report.Remarks {
 		d.warn("%s", r)
 	}
-	return nil
+	return claim(d.line) // the namespace may be new
 }
 
 // attach puts the programs on the ports. They stand there before the bridge is, and before the
@@ -343,14 +354,16 @@ func down(_ context.Context, s *settings.Settings, log *slog.Logger) error {
 		return err
 	}
 	defer line.Close()
+	if err := claim(line); err != nil {
+		return err
+	}
 	// The programs go last: as long as there is a bridge, nothing crosses it undecided.
 	if err := line.Down(); err != nil {
 		return err
 	}
-	if err := datapath.Remove(pinDir(s)); err != nil {
+	if err := removePins(s); err != nil {
 		return err
 	}
-	_ = os.Remove(pinRoot) // only if no other appliance has its pins there
 	log.Info("down: the ports are given back")
 	return nil
 }

@@ -54,10 +54,14 @@ func (p *policies) start() (candidate, store.Version, error) {
 	}
 	c, err := p.read(p.file)
 	if err != nil {
-		return candidate{}, store.Version{}, fmt.Errorf("%w\nno policy is cached to run on instead: correct the file and start again", err)
+		p.log.Warn("no policy is cached to run on instead of the file")
+		return candidate{}, store.Version{}, err
 	}
 	v, err := p.put(c, "start")
-	return c, v, err
+	if err != nil {
+		p.note("the policy in force is not cached: %v", err)
+	}
+	return c, v, nil
 }
 
 // cached reads the policy that the store says is in force. A change that was waiting to be
@@ -149,18 +153,15 @@ func (p *policies) compile(name string, raw []byte) (candidate, error) {
 	return candidate{name: name, raw: raw, plan: plan}, nil
 }
 
-// put stores a version without putting it in force.
+// put stores a version without putting it in force. With an error the version has no number.
 func (p *policies) put(c candidate, who string) (store.Version, error) {
+	unnumbered := store.Version{Hash: c.plan.Hash, Site: c.plan.Site, Name: c.name}
 	if p.store == nil {
-		return store.Version{Hash: c.plan.Hash, Site: c.plan.Site, Name: c.name}, nil
+		return unnumbered, nil
 	}
 	v, err := p.store.PutPolicy(store.Version{Site: c.plan.Site, Name: c.name, Who: who}, c.raw)
-	if errors.Is(err, store.ErrReadOnly) {
-		p.note("the policy in force is not cached: %v", err)
-		return store.Version{Hash: c.plan.Hash, Site: c.plan.Site, Name: c.name}, nil
-	}
 	if err != nil {
-		return v, fmt.Errorf("cache the policy: %w", err)
+		return unnumbered, fmt.Errorf("cache the policy: %w", err)
 	}
 	return v, nil
 }
@@ -168,9 +169,9 @@ func (p *policies) put(c candidate, who string) (store.Version, error) {
 // apply puts a candidate in force and records it. Callers hold the lock.
 func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (api.Applied, error) {
 	previous := p.version.Number
-	v, err := p.put(c, who)
-	if err != nil {
-		return api.Applied{}, err
+	v, notCached := p.put(c, who)
+	if notCached != nil && !errors.Is(notCached, store.ErrReadOnly) {
+		return api.Applied{}, notCached
 	}
 	if confirmWithin > 0 && v.Number == 0 {
 		return api.Applied{}, api.Refuse(api.CodeConflict, errors.New("the policy cannot be applied on trial: the store takes no versions, so there would be nothing to go back to"))
@@ -193,6 +194,10 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 	}
 	// Also for what is in force already: applied again it may begin, or end, to wait for
 	// confirmation.
+	if notCached != nil {
+		p.note("the policy in force is not cached, a restart goes back to the one before: %v", notCached)
+		out.Warnings = append(out.Warnings, p.notes...)
+	}
 	if p.store == nil || v.Number == 0 {
 		return out, nil
 	}

@@ -108,7 +108,7 @@ func (s *Store) openOrCreate(path string) error {
 	if notWritable(err) {
 		if db, err = openFile(path, true); err == nil {
 			s.readOnly = true
-			s.notes = append(s.notes, fmt.Sprintf("the store %s can be read but not written: policy changes are refused until it can", path))
+			s.notes = append(s.notes, fmt.Sprintf("the store %s can be read but not written: it forgets every change of policy until it can", path))
 		}
 	}
 	if err != nil {
