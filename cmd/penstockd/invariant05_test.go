@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +149,29 @@ func TestInvariant05LiveConnections(t *testing.T) {
 	}
 	if err := ask(conns[502], mbap(3, 1, writeRegister(40, 1)), 3*time.Second); !wasReset(err) {
 		t.Errorf("a write that the new rules forbid, on a connection from before: %v, want a reset", err)
+	}
+}
+
+// TestInvariant05TrialThatNobodyConfirmsIsRolledBack: by itself, and live connections are judged
+// by the policy that came back.
+func TestInvariant05TrialThatNobodyConfirmsIsRolledBack(t *testing.T) {
+	p := lay(t, plant.Options{Policy: modbusSite()})
+	startStation(t, p.Filler, resetPort)
+	conn := socketTo(t, p.HMI, p.Filler, resetPort)
+	write100 := mbap(1, 1, writeRegister(100, 1))
+	file := filepath.Join(p.Directory, "trial.yaml")
+	write(t, file, strings.ReplaceAll(modbusSite(), "addresses: [40-49], values", "addresses: [40-49, 100], values"))
+	if status, _, stderr := penstock(t, p, "policy", "apply", file, "--confirm-within", "1s"); status != 0 {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	if err := ask(conn, write100, 3*time.Second); err != nil {
+		t.Errorf("a write that the trial permits: %v", err)
+	}
+	eventually(t, "the policy before to come back", func() bool {
+		status, err := p.Status()
+		return err == nil && status.Policy.Version == 1
+	})
+	if err := ask(conn, write100, 3*time.Second); !wasReset(err) {
+		t.Errorf("a write after the trial: %v, want a reset", err)
 	}
 }

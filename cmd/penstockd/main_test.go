@@ -12,8 +12,9 @@ import (
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
-// daemonBinary is the penstockd under test, built once for all tests of the package.
-var daemonBinary string
+// daemonBinary is the penstockd under test and commandBinary the penstock that asks it, built once
+// for all tests of the package.
+var daemonBinary, commandBinary string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -24,10 +25,11 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	daemonBinary, err = plant.Build(dir, "github.com/penstock-ot/penstock/cmd/penstockd", buildFlags()...)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	for name, binary := range map[string]*string{"penstockd": &daemonBinary, "penstock": &commandBinary} {
+		if *binary, err = plant.Build(dir, "github.com/penstock-ot/penstock/cmd/"+name, buildFlags()...); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	return m.Run()
 }
@@ -58,17 +60,18 @@ site: test
 mode: %s
 appliances:
   - name: %s
-    sides: {a: [cell], b: [room]}
+    sides: {a: [cell, annexe], b: [room]}
 defaults:
   unknown_identity: %s
 zones:
   - {name: cell, sl_target: 2}
   - {name: room, sl_target: 2}
+  - {name: annexe, sl_target: 2}
 identities:
   - {name: hmi-1, zone: room, mac: %q, ip: [%s, "2001:2::20"], vlan: %s}
   - {name: filler-plc, zone: cell, mac: %q, ip: [%s, "2001:2::10"], vlan: %s}
   - {name: engineering, zone: room, mac: "02:00:00:00:00:21", ip: [198.18.0.21]}
-  - {name: pump-rtu, zone: cell, mac: "02:00:00:00:00:11", ip: [198.18.0.11]}
+  - {name: pump-rtu, zone: annexe, mac: "02:00:00:00:00:11", ip: [198.18.0.11]}
 conduits:
 `, or(s.mode, "enforce"), plant.Appliance, or(s.unknown, "deny"),
 		testnet.PlantMAC, testnet.PlantAddress, or(s.vlan, "untagged"),
