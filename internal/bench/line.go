@@ -64,7 +64,7 @@ func (b *bench) layBurstBridge(name string) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, b.program(l, pktgen.NewPass)
+	return l, b.attach(l, pktgen.NewPass)
 }
 
 // layRedirect lays a line through the least XDP program that forwards.
@@ -74,7 +74,7 @@ func (b *bench) layRedirect(name string) (*line, error) {
 		return nil, err
 	}
 	l := &line{Lab: lab, name: name}
-	if err := b.program(l, pktgen.NewWire); err != nil {
+	if err := b.attach(l, pktgen.NewWire); err != nil {
 		return nil, err
 	}
 	if err := lab.Box.Do(func() error { return raise(testnet.PortA, testnet.PortB) }); err != nil {
@@ -83,8 +83,8 @@ func (b *bench) layRedirect(name string) (*line, error) {
 	return b.finish(l)
 }
 
-// program puts a pair of programs on the box's ports.
-func (b *bench) program(l *line, attach func(a, b int) (*pktgen.Wire, error)) error {
+// attach puts a pair of programs on the box's ports.
+func (b *bench) attach(l *line, programs func(a, b int) (*pktgen.Wire, error)) error {
 	return l.Box.Do(func() error {
 		a, err := netlink.LinkByName(testnet.PortA)
 		if err != nil {
@@ -94,7 +94,7 @@ func (b *bench) program(l *line, attach func(a, b int) (*pktgen.Wire, error)) er
 		if err != nil {
 			return fmt.Errorf("find port %s: %w", testnet.PortB, err)
 		}
-		w, err := attach(a.Attrs().Index, z.Attrs().Index)
+		w, err := programs(a.Attrs().Index, z.Attrs().Index)
 		if err != nil {
 			return err
 		}

@@ -57,6 +57,8 @@ func parts() []part {
 		{"forwarding", (*bench).forwarding},
 		{"scale", (*bench).scale},
 		{"trips", (*bench).roundTrips},
+		{"flood", (*bench).flood},
+		{"program", (*bench).program},
 	}
 }
 

@@ -136,6 +136,20 @@ func (r *report) trips(title string, all []*traveller, base *traveller) {
 	}
 }
 
+// flood adds a table of conversations under a flood.
+func (r *report) flood(all []*flooded) {
+	s := r.section(fmt.Sprintf("Under a flood of %s denied frames/s", thousands(floodRate)),
+		"Spoofed MAC addresses, connections that no conduit permits and tiny fragments, at the port that the client is behind. "+
+			fmt.Sprintf("A Modbus read and its reply, %d turns of %d with %v between them, medians of the turns.",
+				len(all[0].turns), all[0].turns[0].count, floodPause),
+		"through", "p50 µs", "p99 µs", "segments sent again", "flood, frames/s")
+	for _, f := range all {
+		p50us, p99us, _ := f.overall()
+		s.row(f.label, fmt.Sprintf("%.1f", p50us), fmt.Sprintf("%.1f", p99us), thousands(float64(f.resent())),
+			thousands(float64(f.sent)/f.lasted.Seconds()))
+	}
+}
+
 func number(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
 
 func percent(v float64) string {
