@@ -44,6 +44,9 @@ func removePins(s *settings.Settings) error {
 	return nil
 }
 
+// loopsTimeout is how long an end waits for what runs in the background to notice.
+const loopsTimeout = 5 * time.Second
+
 // flowSweepInterval is how often idle flows leave the fast path's table.
 const flowSweepInterval = 2 * time.Second
 
@@ -181,7 +184,6 @@ func (d *daemon) choosePolicy(context.Context) error {
 		return err
 	}
 	d.chosen.candidate, d.chosen.version = c, v
-	d.onClose(func() error { d.policies.close(); return nil })
 	return nil
 }
 
@@ -216,14 +218,41 @@ func (d *daemon) openPath(context.Context) error {
 		return err
 	}
 	d.path = path
-	d.onClose(path.Close)
+	d.onClose(d.closePath)
+	d.onClose(func() error { d.policies.close(); return nil })
 	d.watch = newWatch(path, d.settings.HeartbeatTimeout)
 	if path.Adopted() {
 		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
 	} else {
-		d.undos = append(d.undos, func() error { return removePins(d.settings) })
+		d.undos = append(d.undos, d.removePath)
 	}
 	return d.policies.first(path, d.chosen.candidate, d.chosen.version)
+}
+
+// removePath undoes openPath. Over a line that was up before, under programs of another layout or
+// under none any more, ours stay: without them the bridge would forward whatever comes.
+func (d *daemon) removePath() error {
+	state, err := d.line.State()
+	if err != nil || state == bridge.Up {
+		return err
+	}
+	return removePins(d.settings)
+}
+
+// closePath lets go of the fast path when nobody works with it any more: whoever touched its
+// memory afterwards would take the process down, and with it the verdicts of its last moments.
+func (d *daemon) closePath() error {
+	ended := make(chan struct{})
+	go func() {
+		d.group.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return d.path.Close()
+	case <-time.After(loopsTimeout):
+		return fmt.Errorf("close the fast path: something still works with it after %v", loopsTimeout)
+	}
 }
 
 func (d *daemon) takePorts(context.Context) error {
@@ -334,7 +363,6 @@ func (d *daemon) close() error {
 		errs = append(errs, d.closes[i]())
 	}
 	d.closes = nil
-	d.group.Wait()
 	return errors.Join(errs...)
 }
 

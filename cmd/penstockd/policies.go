@@ -279,6 +279,7 @@ func (p *policies) revert(number uint64, who string) (api.Applied, error) {
 func (p *policies) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.confirm = time.Time{} // for a timer that has fired already and waits for the lock
 	if p.rollback != nil {
 		p.rollback.Stop()
 	}
