@@ -42,6 +42,7 @@ type policies struct {
 	since    time.Time
 	confirm  time.Time
 	rollback *time.Timer
+	closed   bool
 	notes    []string // why things are not as the file says
 }
 
@@ -168,7 +169,7 @@ func (p *policies) put(c candidate, who string) (store.Version, error) {
 
 // apply puts a candidate in force and records it. Callers hold the lock.
 func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (api.Applied, error) {
-	previous := p.version.Number
+	before, previous := p.plan, p.version
 	v, notCached := p.put(c, who)
 	if notCached != nil && !errors.Is(notCached, store.ErrReadOnly) {
 		return api.Applied{}, notCached
@@ -180,11 +181,11 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 	if confirmWithin > 0 {
 		confirmBy = time.Now().Add(confirmWithin)
 	}
-	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
-	if confirmWithin > 0 && previous == 0 {
+	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous.Number}
+	if confirmWithin > 0 && previous.Number == 0 {
 		return api.Applied{}, api.Refuse(api.CodeConflict, store.ErrNoEarlier)
 	}
-	out.Unchanged = v.Number != 0 && v.Number == previous
+	out.Unchanged = v.Number == previous.Number && v.Hash == previous.Hash
 	if !out.Unchanged {
 		if _, err := p.path.Apply(c.plan, v.Number); err != nil {
 			return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
@@ -202,6 +203,9 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 		return out, nil
 	}
 	a, err := p.store.Activate(v.Number, who, confirmBy)
+	if err != nil && confirmWithin > 0 {
+		return api.Applied{}, p.giveUpTrial(before, previous, err)
+	}
 	if err != nil {
 		p.note("the policy is in force, and the store could not record that: %v", err)
 		out.Warnings = append(out.Warnings, p.notes...)
@@ -211,6 +215,25 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 	out.ConfirmBy, out.Previous = a.ConfirmBy, a.Previous
 	return out, nil
 }
+
+// giveUpTrial puts the policy before in force again, because the store could not record the trial
+// of another and so nobody would ever roll that one back. It returns what to tell the caller.
+func (p *policies) giveUpTrial(plan *policy.Plan, version store.Version, cause error) error {
+	err := fmt.Errorf("the policy cannot be applied on trial: %w", cause)
+	if p.version.Number == version.Number {
+		return err // it was in force before
+	}
+	if _, back := p.path.Apply(plan, version.Number); back != nil {
+		p.note("a policy meant for a trial is in force for good: %v; and the one before could not be put back: %v", cause, back)
+		return errors.Join(err, back)
+	}
+	p.plan, p.version, p.since = plan, version, time.Now()
+	p.log.Info("policy in force", "version", version.Number, "hash", version.Hash, "who", "a trial that was given up")
+	return err
+}
+
+// rollbackRetry is when a rollback that failed is tried again.
+const rollbackRetry = 10 * time.Second
 
 // await rolls the policy back when its time to be confirmed is over. Callers hold the lock.
 func (p *policies) await(confirmBy time.Time) {
@@ -222,15 +245,22 @@ func (p *policies) await(confirmBy time.Time) {
 	if confirmBy.IsZero() {
 		return
 	}
+	told := false
 	p.rollback = time.AfterFunc(time.Until(confirmBy), func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if !p.confirm.Equal(confirmBy) {
+		if p.closed || !p.confirm.Equal(confirmBy) {
 			return
 		}
-		if _, err := p.revert(0, "not confirmed in time"); err != nil {
-			p.note("the policy was not confirmed in time, and could not be rolled back: %v", err)
+		_, err := p.revert(0, "not confirmed in time")
+		if err == nil {
+			return
 		}
+		if !told {
+			told = true
+			p.note("the policy was not confirmed in time, and could not be rolled back; it is tried again every %v: %v", rollbackRetry, err)
+		}
+		p.rollback.Reset(rollbackRetry)
 	})
 }
 
@@ -296,13 +326,20 @@ func (p *policies) ApplyPolicy(_ context.Context, s api.Submission) (api.Applied
 	return p.apply(c, s.Who, s.ConfirmWithin)
 }
 
-// Reload implements api.Backend.
+// Reload implements api.Backend. Where the file holds the policy that is on trial the trial goes on:
+// who rotates logs or restarts services does not mean to confirm it.
 func (p *policies) Reload(_ context.Context, who string) (api.Applied, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c, err := p.read(p.file)
 	if err != nil {
 		return api.Applied{}, err
+	}
+	if !p.confirm.IsZero() && c.plan.Hash == p.version.Hash {
+		return api.Applied{
+			Version: p.version.Number, Hash: p.version.Hash, Site: p.version.Site,
+			Unchanged: true, ConfirmBy: p.confirm,
+		}, nil
 	}
 	return p.apply(c, who, 0)
 }
