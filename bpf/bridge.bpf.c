@@ -144,7 +144,7 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 	}
 	if (w && (w->state & FLOW_PASSED)) {
 		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
-		w->slot = d->slot = bump_slot(w->slot);
+		d->slot = bump_slot(w);
 	}
 	if (counter)
 		counter->inspected++;

@@ -66,6 +66,9 @@ static __always_inline struct flow *live_flow(struct frame *f)
 {
 	struct flow *w;
 
+	/* Flows lead to groups, never back from one: a group is no sender (IEEE 802.3 3.2.3). */
+	if (is_multicast_mac(source_mac(f)))
+		return NULL;
 	if (!f->is_ip || f->deep_tags)
 		return NULL;
 	w = bpf_map_lookup_elem(&flows, &f->key);
@@ -109,22 +112,41 @@ static __always_inline __u32 take_slot(struct flow_key *key)
 	return slot;
 }
 
-/* The same flow under a new slot generation: the slow path begins its stream anew. For what
- * it did not see, in an outage, or what belongs to a connection that is over. */
-static __always_inline __u32 bump_slot(__u32 slot)
+/* The same slot for its next flow. */
+static __always_inline __u32 next_slot(__u32 slot)
 {
-	__u32 number = slot & MARK_SLOT_MASK;
-	struct slot *s = bpf_map_lookup_elem(&slots, &number);
-
-	slot = number | ((slot + MARK_SLOT_GEN_ONE) & MARK_SLOT_GEN_MASK);
-	if (s)
-		s->slot = slot;
-	return slot;
+	return (slot & MARK_SLOT_MASK) | ((slot + MARK_SLOT_GEN_ONE) & MARK_SLOT_GEN_MASK);
 }
 
+/* Makes a slot's present generation name nothing more. Of several CPUs that try at once one
+ * succeeds, and gets the next generation; the others get 0. */
+static __always_inline __u32 retire_slot(__u32 slot)
+{
+	__u32 number = slot & MARK_SLOT_MASK, next = next_slot(slot);
+	struct slot *s = bpf_map_lookup_elem(&slots, &number);
+
+	if (!s || __sync_val_compare_and_swap(&s->slot, slot, next) != slot)
+		return 0;
+	return next;
+}
+
+/* The same flow under a new slot generation: the slow path begins its stream anew. For what
+ * it did not see, in an outage. Where another CPU is at it, the frame carries a generation that
+ * is over, and is dropped in the queue. */
+static __always_inline __u32 bump_slot(struct flow *w)
+{
+	__u32 old = w->slot, next = retire_slot(old);
+
+	if (!next)
+		return old;
+	w->slot = next;
+	return next;
+}
+
+/* Writes the verdict into an entry that other CPUs and user space read meanwhile. The generation
+ * comes last, behind a barrier: whoever sees it sees the verdict that belongs to it. */
 static __always_inline void adopt_decision(struct flow *w, struct frame *f, struct decision *d)
 {
-	w->generation = d->generation;
 	w->decided = f->now;
 	w->conduit = d->conduit;
 	w->action = d->action;
@@ -132,21 +154,30 @@ static __always_inline void adopt_decision(struct flow *w, struct frame *f, stru
 	w->initiator = d->reverse ? 3 - f->side : f->side;
 	w->source = d->reverse ? d->destination : d->source;
 	w->destination = d->reverse ? d->source : d->destination;
+	__sync_lock_test_and_set(&w->generation, d->generation);
 }
 
-/* Ends a conversation: what the policy no longer permits, or what has been over for long. */
-static __always_inline void end_flow(struct frame *f, struct flow *w)
+static __always_inline void discount(__u32 identity)
 {
-	__u32 source = w->source, slot = w->slot;
-	__u32 *count = bpf_map_lookup_elem(&flow_counts, &source);
+	__u32 *count = bpf_map_lookup_elem(&flow_counts, &identity);
 
 	if (count && *count)
 		__sync_fetch_and_add(count, -1);
-	bpf_map_delete_elem(&flows, &f->key);
-	if (slot) {
-		slot = bump_slot(slot);
+}
+
+/* Ends a conversation: what the policy no longer permits, or what has been over for long. Two
+ * CPUs, or one and user space, may be at it at once: who deletes the entry gives the slot back. */
+static __always_inline void end_flow(struct frame *f, struct flow *w)
+{
+	__u32 source = w->source, slot = w->slot;
+
+	if (bpf_map_delete_elem(&flows, &f->key))
+		return;
+	discount(source);
+	if (slot)
+		slot = retire_slot(slot);
+	if (slot)
 		bpf_map_push_elem(&free_slots, &slot, 0);
-	}
 }
 
 /* Counts a flow to the identity that begins it. Fails when it has as many as one may have. */
@@ -178,6 +209,7 @@ static __always_inline void begin_fragments(struct frame *f, struct flow *w)
 int __noinline begin_flow(struct frame *f, struct decision *d)
 {
 	struct flow w = {}, *old;
+	__u32 slot;
 
 	if (!f || !d)
 		return -1;
@@ -190,15 +222,20 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
 	adopt_decision(&w, f, d);
 	if (d->action == ACTION_INSPECT) {
 		w.slot = take_slot(&f->key);
-		if (!w.slot)
+		if (!w.slot) {
+			discount(w.source);
 			return deny(d, REASON_TABLE_FULL);
+		}
 	}
 	if (f->key.protocol == IPPROTO_TCP && !(f->tcp_flags & TCP_SYN))
 		w.state = FLOW_ADOPTED;
 	count_frame(f, &w);
-	if (bpf_map_update_elem(&flows, &f->key, &w, BPF_ANY)) {
-		if (w.slot)
-			bpf_map_push_elem(&free_slots, &w.slot, 0);
+	if (bpf_map_update_elem(&flows, &f->key, &w, BPF_NOEXIST)) {
+		/* No room, or another CPU was faster: TCP comes again. */
+		discount(w.source);
+		slot = w.slot ? retire_slot(w.slot) : 0;
+		if (slot)
+			bpf_map_push_elem(&free_slots, &slot, 0);
 		return deny(d, REASON_TABLE_FULL);
 	}
 	if (d->whole && !f->fragment && d->action == ACTION_ALLOW)
@@ -212,17 +249,24 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
  * because a SYN begins it anew. The entry stays where it is, its slot with it. */
 int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
 {
+	__u32 slot;
+
 	if (!f || !d || !w)
 		return -1;
+	if (d->action == ACTION_INSPECT && !w->slot) {
+		slot = take_slot(&f->key);
+		if (!slot)
+			return deny(d, REASON_TABLE_FULL);
+		if (__sync_val_compare_and_swap(&w->slot, 0, slot)) {
+			slot = retire_slot(slot); /* another CPU was faster */
+			if (slot)
+				bpf_map_push_elem(&free_slots, &slot, 0);
+		}
+	}
 	/* What was not held until now is met by the slow path in mid-stream. */
 	if (w->action != d->action || ((w->treatment & FLOW_OBSERVED) != 0) != (d->observed != 0))
 		w->state |= FLOW_ADOPTED;
 	adopt_decision(w, f, d);
-	if (d->action == ACTION_INSPECT && !w->slot) {
-		w->slot = take_slot(&f->key);
-		if (!w->slot)
-			return deny(d, REASON_TABLE_FULL);
-	}
 	if (is_opening_syn(f)) {
 		d->announce = flow_closed(w);
 		w->state = 0;

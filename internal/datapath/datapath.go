@@ -54,8 +54,6 @@ type Datapath struct {
 	attachMu sync.Mutex
 	links    []*portLink
 
-	counted map[uint32]uint32 // identities with a flow count, as Sweep left them
-
 	applyMu sync.Mutex
 	plans   atomic.Pointer[generations]
 	faults  faults

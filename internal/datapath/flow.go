@@ -109,9 +109,12 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 			}
 			return true
 		}
-		if d.stillIdle(k) && d.objects.Flows.Delete(k) == nil {
+		// What was there when it was deleted counts, not what was read before: a frame may have
+		// ended the flow and begun another one meanwhile, and given the old slot back itself.
+		var deleted bpf.BridgeFlow
+		if d.stillIdle(k) && d.objects.Flows.LookupAndDelete(k, &deleted) == nil {
 			expired++
-			d.freeSlot(w.Slot)
+			d.freeSlot(deleted.Slot)
 		}
 		return true
 	})
@@ -131,23 +134,29 @@ func (d *Datapath) stillIdle(k *bpf.BridgeFlowKey) bool {
 	return now > w.Seen && time.Duration(now-w.Seen) > idleLimit(k.Protocol, w.State)
 }
 
-// correctCounts writes the counts that a walk over the table found, and clears those of the
-// identities that have no flow left. Flows that began during the walk are in the next one.
+// correctCounts writes the counts that a walk over the table found wherever the fast path has
+// others. It looks at all of them: what a daemon before left, or what was counted for a flow that
+// did not come about, would else stay and in the end lock an identity out. Flows that began during
+// the walk are in the next one.
 func (d *Datapath) correctCounts(counts map[uint32]uint32) error {
-	for identity := range d.counted {
-		if counts[identity] == 0 {
-			if err := d.objects.FlowCounts.Put(identity, uint32(0)); err != nil {
-				return fmt.Errorf("clear the flow count of identity %d: %w", identity, err)
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]uint32, sweepBatch), make([]uint32, sweepBatch)
+	for {
+		n, err := d.objects.FlowCounts.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			if want := counts[keys[i]]; values[i] != want {
+				if err := d.objects.FlowCounts.Put(keys[i], want); err != nil {
+					return fmt.Errorf("correct the flow count of identity %d: %w", keys[i], err)
+				}
 			}
 		}
-	}
-	for identity, n := range counts {
-		if err := d.objects.FlowCounts.Put(identity, n); err != nil {
-			return fmt.Errorf("correct the flow count of identity %d: %w", identity, err)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the flow counts: %w", err)
 		}
 	}
-	d.counted = counts
-	return nil
 }
 
 // freeSlot gives a slot back under its next generation, so that packets of the old flow that

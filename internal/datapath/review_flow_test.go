@@ -1,0 +1,169 @@
+package datapath
+
+import (
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// TestSweepCorrectsEveryCount: counts that no flow stands behind, as a daemon before left them or
+// a full slot table, must not lock an identity out for good.
+func TestSweepCorrectsEveryCount(t *testing.T) {
+	d := open(t, plan())
+	for _, count := range []uint32{1, 1 << 20, 0xffffffff} {
+		if err := d.objects.FlowCounts.Put(uint32(idHMI), count); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := d.Sweep(); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := d.run(t, policy.SideB, hmiTCP(40000, 102, flagSYN).bytes()); got != xdpRedirect {
+			t.Errorf("a flow after a stray count of %d: the program returned %d", count, got)
+		}
+		d.emptyFlows(t)
+	}
+}
+
+// TestFullSlotTable: a new inspected flow is denied by name, its identity is not counted for it,
+// and it is inspected as soon as there is a slot again.
+func TestFullSlotTable(t *testing.T) {
+	d := open(t, plan())
+	syn := hmiTCP(40000, 502, flagSYN)
+	plain := plan()
+	plain.Conduits[conduitModbus].Inspect = false
+	if _, err := d.Apply(plain, 2); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := d.run(t, policy.SideB, syn.bytes()); got != xdpRedirect {
+		t.Fatalf("plain: the program returned %d", got)
+	}
+	if _, err := d.Apply(plan(), 3); err != nil {
+		t.Fatal(err)
+	}
+	slots := d.takeSlots(t)
+	ack := hmiTCP(40000, 502, flagACK)
+	for range 3 { // the flow that was plain, each time
+		if got, _ := d.run(t, policy.SideB, ack.bytes()); got != xdpDrop {
+			t.Errorf("without a slot: the program returned %d", got)
+		}
+	}
+	for port := range uint16(3) {
+		if got, _ := d.run(t, policy.SideB, hmiTCP(41000+port, 502, flagSYN).bytes()); got != xdpDrop {
+			t.Errorf("a new flow without a slot: the program returned %d", got)
+		}
+	}
+	var count uint32
+	if err := d.objects.FlowCounts.Lookup(uint32(idHMI), &count); err != nil {
+		t.Fatal(err)
+	}
+	if count > 1 {
+		t.Errorf("the identity is counted for %d flows, and there is at most one", count)
+	}
+	for _, slot := range slots {
+		if err := d.objects.FreeSlots.Put(nil, slot); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _ := d.run(t, policy.SideB, ack.bytes()); got != xdpPass {
+		t.Errorf("with slots again: the program returned %d", got)
+	}
+	n := 0
+	if err := d.Flows(func(f *Flow) bool {
+		n++
+		if w, ok := d.FlowByKey(f.Key); !ok || w.Key == 0 {
+			t.Errorf("the flow's key %#x names nothing", f.Key)
+		}
+		return true
+	}); err != nil || n != 1 {
+		t.Errorf("%d flows, %v", n, err)
+	}
+}
+
+// takeSlots empties the list of free slots.
+func (d *Datapath) takeSlots(t *testing.T) (slots []uint32) {
+	t.Helper()
+	var slot uint32
+	for d.objects.FreeSlots.LookupAndDelete(nil, &slot) == nil {
+		slots = append(slots, slot)
+	}
+	return slots
+}
+
+// TestSlotsStayUnique ends flows from two CPUs and from user space at once, again and again: each
+// slot is in the list or with one flow, and no slot twice.
+func TestSlotsStayUnique(t *testing.T) {
+	d := open(t, plan())
+	d.control.setAdoptUntil(0)
+	deadline := time.Now().Add(4 * time.Second)
+	permit, forbid := plan(), plan()
+	forbid.Pairs = forbid.Pairs[1:]
+	for round := uint16(0); time.Now().Before(deadline); round++ {
+		syn, ack, back := hmiTCP(40000, 502, flagSYN).bytes(), hmiTCP(40000, 502, flagACK).bytes(), plcTCP(502, 40000, flagACK).bytes()
+		if round%2 == 0 {
+			if got, _ := d.run(t, policy.SideB, syn); got != xdpPass {
+				t.Fatalf("round %d: the program returned %d", round, got)
+			}
+			if _, err := d.Apply(forbid, 2); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := d.Apply(permit, 3); err != nil {
+			t.Fatal(err)
+		}
+		d.race(t, ack, back)
+	}
+	d.noSlotTwice(t)
+}
+
+// race runs one frame on each side at the same time.
+func (d *Datapath) race(t *testing.T, b, a []byte) {
+	t.Helper()
+	done, begin := make(chan struct{}, 2), make(chan struct{})
+	for side, frame := range map[policy.Side][]byte{policy.SideA: a, policy.SideB: b} {
+		go func() {
+			<-begin
+			d.run(t, side, frame)
+			done <- struct{}{}
+		}()
+	}
+	close(begin)
+	<-done
+	<-done
+}
+
+func (d *Datapath) noSlotTwice(t *testing.T) {
+	t.Helper()
+	seen := map[uint32]int{}
+	for _, slot := range d.takeSlots(t) {
+		seen[slot&0x3ffff]++
+	}
+	if err := d.Flows(func(f *Flow) bool {
+		seen[f.Key&0x3ffff]++
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for slot, n := range seen {
+		if n > 1 && slot != 0 {
+			t.Errorf("slot %d is held %d times", slot, n)
+		}
+	}
+	if want := int(d.objects.Slots.MaxEntries()) - 1; len(seen) < want {
+		t.Errorf("%d slots of %d are left", len(seen), want)
+	}
+}
+
+// TestGroupSpeaksForNobody: a group's address is no sender's, whatever flow towards the group
+// there is.
+func TestGroupSpeaksForNobody(t *testing.T) {
+	d := open(t, plan())
+	any4 := netip4(255, 255, 255, 255)
+	ask := ether(macPLC, broadcast, ipPacket(ipPLC, any4, 17, 0, udpDatagram(68, 67)))
+	if got, _ := d.run(t, policy.SideA, ask.bytes()); got != xdpRedirect {
+		t.Fatalf("to broadcast: the program returned %d", got)
+	}
+	forged := ether(broadcast, macPLC, ipPacket(any4, ipPLC, 17, 0, udpDatagram(67, 68)))
+	if got, _ := d.run(t, policy.SideB, forged.bytes()); got != xdpDrop {
+		t.Errorf("from broadcast: the program returned %d", got)
+	}
+}
