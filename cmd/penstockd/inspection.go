@@ -12,6 +12,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/inspect"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/queue"
+	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
 // sweepInterval is how often a verdict loop forgets what is idle.
@@ -35,6 +36,7 @@ type inspection struct {
 	swept      time.Time
 	generation uint32 // of the policy, when the pipeline last swept
 	adoption   time.Duration
+	complained time.Time // of a reset that could not be sent
 
 	injected, notInjected atomic.Uint64
 }
@@ -70,12 +72,24 @@ func (i *inspection) beat() {
 func (i *inspection) ended(now time.Time, e *inspect.Ended) {
 	w, ok := i.flows.look(uint32(e.Key))
 	if ok {
+		if plan, _, known := i.path.Plan(i.path.Generation()); known && forgotten(plan, e, &w) {
+			return
+		}
 		i.inject(&w, e.Resets)
 		i.records.ended(now, e, &w)
 		return
 	}
 	i.notInjected.Add(uint64(len(e.Resets)))
 	i.records.ended(now, e, nil)
+}
+
+// forgotten reports whether a connection is over only in the pipeline's books: the fast path has
+// let go of its slot, because its ends closed it or because it goes on under another one after an
+// outage, and the policy permits it as before. Nobody is told, least of all the ends.
+func forgotten(plan *policy.Plan, e *inspect.Ended, w *datapath.Flow) bool {
+	d := plan.Decide(headerOf(w))
+	return d.Verdict.Action == verdict.Inspect && w.Initiator == e.Flow.Initiator &&
+		plan.Conduits[d.Conduit].Protocol == e.Flow.Plan.Conduits[e.Flow.Conduit].Protocol
 }
 
 // judge answers one packet.
@@ -116,9 +130,22 @@ func (i *inspection) inject(w *datapath.Flow, resets []inspect.Reset) {
 	for _, r := range resets {
 		if err := i.injector.Send(r.To, frameTo(w, r.To, r.IP)); err != nil {
 			i.notInjected.Add(1)
-			i.log.Warn("a reset could not be sent", "error", err)
+			i.complain(err)
 			continue
 		}
 		i.injected.Add(1)
 	}
+}
+
+// complaintInterval keeps a port that is down from filling the log, which the loop waits for: a
+// stranger's every segment asks for resets.
+const complaintInterval = time.Minute
+
+func (i *inspection) complain(err error) {
+	now := time.Now()
+	if !i.complained.IsZero() && now.Sub(i.complained) < complaintInterval {
+		return
+	}
+	i.complained = now
+	i.log.Warn("resets could not be sent", "error", err, "so far", i.notInjected.Load())
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/queue"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -135,14 +136,26 @@ func (d *daemon) queueStatus(warnings []string) ([]api.QueueStatus, []string) {
 		if err != nil {
 			warnings = append(warnings, fmt.Sprintf("queue %d: %v", i.netfilterNumber(), err))
 		}
-		if stats.Lost > 0 {
-			warnings = append(warnings, fmt.Sprintf("queue %d lost %d messages of the kernel: their packets were dropped", i.netfilterNumber(), stats.Lost))
-		}
-		list = append(list, api.QueueStatus{
-			Number: i.netfilterNumber(), Packets: stats.Packets, Dropped: stats.Dropped, Depth: uint64(stats.Depth),
-		})
+		q, remarks := describeQueue(i.netfilterNumber(), stats)
+		list, warnings = append(list, q), append(warnings, remarks...)
 	}
 	return list, warnings
+}
+
+// describeQueue counts what the kernel dropped because nobody had taken it in time beside what the
+// verdict loop dropped: a full queue is the flood's doing or ours, and never the policy's.
+func describeQueue(number uint16, stats queue.Stats) (api.QueueStatus, []string) {
+	var warnings []string
+	if stats.Lost > 0 {
+		warnings = append(warnings, fmt.Sprintf("queue %d lost %d messages of the kernel: their packets were dropped", number, stats.Lost))
+	}
+	full := uint64(stats.QueueFull) + uint64(stats.UserDropped)
+	if full > 0 {
+		warnings = append(warnings, fmt.Sprintf("queue %d was full and dropped %d packets (%v)", number, full, verdict.ReasonQueueFull))
+	}
+	return api.QueueStatus{
+		Number: number, Packets: stats.Packets + full, Dropped: stats.Dropped + full, Depth: uint64(stats.Depth),
+	}, warnings
 }
 
 func (d *daemon) eventStatus(reasons [verdict.ReasonCount]datapath.ReasonCount) api.EventStatus {

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/inspect"
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/queue"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+func compiled(t *testing.T, s site) *policy.Plan {
+	t.Helper()
+	p, err := policy.Parse("test.yaml", []byte(s.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := p.Compile(plant.Appliance)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func macOf(t *testing.T, text string) (mac [6]byte) {
+	t.Helper()
+	hw, err := net.ParseMAC(text)
+	if err != nil || copy(mac[:], hw) != len(mac) {
+		t.Fatalf("%s is no MAC address: %v", text, err)
+	}
+	return mac
+}
+
+// TestInvariant05OnlyForbiddenConnectionsAreTold: a slot that the fast path has let go of is no
+// denial, and no reason to reset a connection that the new policy permits.
+func TestInvariant05OnlyForbiddenConnectionsAreTold(t *testing.T) {
+	before := compiled(t, site{conduits: []string{modbusConduit("test", 502)}})
+	flow := datapath.Flow{
+		Initiator: policy.SideB, Protocol: 6,
+		A: datapath.End{MAC: macOf(t, testnet.CellMAC), Address: netip.MustParseAddr(testnet.CellAddress), Port: 502},
+		B: datapath.End{MAC: macOf(t, testnet.PlantMAC), Address: netip.MustParseAddr(testnet.PlantAddress), Port: 40000},
+	}
+	over := &inspect.Ended{Flow: inspect.Flow{Plan: before, Conduit: 1, Initiator: policy.SideB}}
+	for _, r := range []struct {
+		name string
+		plan *policy.Plan
+		want bool
+	}{
+		{"permitted as before", before, true},
+		{"another port", compiled(t, site{conduits: []string{modbusConduit("test", 503)}}), false},
+		{"not inspected any more", compiled(t, site{conduits: []string{plainConduit("test", "tcp", 502)}}), false},
+	} {
+		if got := forgotten(r.plan, over, &flow); got != r.want {
+			t.Errorf("%s: forgotten %v, want %v", r.name, got, r.want)
+		}
+	}
+	flow.Initiator = policy.SideA
+	if forgotten(before, over, &flow) {
+		t.Error("a connection against the conduit's direction is taken for a permitted one")
+	}
+}
+
+// TestFullQueueIsShown: what the kernel drops in front of the verdict loop is dropped all the same.
+func TestFullQueueIsShown(t *testing.T) {
+	got, warnings := describeQueue(100, queue.Stats{Packets: 10, Dropped: 2, QueueFull: 5, UserDropped: 3, Depth: 4})
+	if want := (api.QueueStatus{Number: 100, Packets: 18, Dropped: 10, Depth: 4}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "queue_full") {
+		t.Errorf("warnings %q", warnings)
+	}
+	if _, warnings := describeQueue(100, queue.Stats{Packets: 10, Dropped: 2}); len(warnings) != 0 {
+		t.Errorf("a healthy queue: %q", warnings)
+	}
+}
+
+// TestInvariant09ResetsThatFailDoNotFillTheLog: with a port down, each segment of a stranger asks
+// for resets that cannot be sent.
+func TestInvariant09ResetsThatFailDoNotFillTheLog(t *testing.T) {
+	var said bytes.Buffer
+	i := &inspection{log: slog.New(slog.NewTextHandler(&said, nil))}
+	for range 10000 {
+		i.complain(errors.New("network is down"))
+	}
+	if n := strings.Count(said.String(), "\n"); n != 1 {
+		t.Errorf("%d lines in the log for 10000 resets that could not be sent", n)
+	}
+}
