@@ -14,6 +14,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/bridge"
@@ -28,12 +29,18 @@ import (
 // pinRoot is where the fast path's pins lie, one directory for each appliance.
 const pinRoot = "/sys/fs/bpf/penstock"
 
-// Appliances of one name in different namespaces are different appliances.
+// pinDir is where an appliance's pins lie. Appliances of one name in different namespaces are
+// different appliances; a namespace without a name is told by its number, which it keeps for as
+// long as the system runs, as the pins are kept.
 func pinDir(s *settings.Settings) string {
-	if s.Netns == "" {
+	if s.Netns != "" {
+		return filepath.Join(pinRoot, s.Name+"@"+s.Netns)
+	}
+	var here unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &here); err != nil {
 		return filepath.Join(pinRoot, s.Name)
 	}
-	return filepath.Join(pinRoot, s.Name+"@"+s.Netns)
+	return filepath.Join(pinRoot, fmt.Sprintf("%s@%d", s.Name, here.Ino))
 }
 
 func removePins(s *settings.Settings) error {

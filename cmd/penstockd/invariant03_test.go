@@ -30,7 +30,6 @@ func TestInvariant03ItIsNotThere(t *testing.T) {
 			runIn(t, p, p.Box, "ip", "link", "set", "office", "up")
 			runIn(t, p, p.Box, "ip", "link", "set", "elsewhere", "up")
 			start(t, p)
-			awaitLine(t, p)
 			time.Sleep(quietTime)
 			w.silent(t, "from the start on")
 			unanswered(t, w)

@@ -122,6 +122,18 @@ func start(t *testing.T, p *plant.Plant) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
+	awaitLine(t, p)
+}
+
+// awaitLine waits until the ends' own ports are in service: the kernel tells them up to a second
+// late that the line is.
+func awaitLine(t *testing.T, p *plant.Plant) {
+	t.Helper()
+	for _, h := range []*testnet.Host{p.Filler, p.HMI} {
+		if err := testnet.WaitCarrier(h, testnet.HostInterface, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // layStopped lays a plant whose appliance has not been started. What the test leaves behind of
@@ -181,10 +193,7 @@ func runIn(t *testing.T, p *plant.Plant, at testnet.Place, name string, args ...
 	return proc.Output()
 }
 
-// pinsOf returns what is pinned of a plant's appliance.
+// pinsOf returns what is pinned of a plant's appliance, which has a namespace of its own.
 func pinsOf(p *plant.Plant) string {
-	if p.Netns == "" {
-		return filepath.Join(pinRoot, plant.Appliance)
-	}
 	return filepath.Join(pinRoot, plant.Appliance+"@"+p.Netns)
 }

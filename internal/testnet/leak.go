@@ -89,12 +89,16 @@ func CheckLeaks(t testing.TB) {
 }
 
 func pins() ([]string, error) {
+	others, err := othersNamespaces()
+	if err != nil {
+		return nil, err
+	}
 	var found []string
-	err := filepath.WalkDir("/sys/fs/bpf", func(path string, _ fs.DirEntry, err error) error {
+	err = filepath.WalkDir("/sys/fs/bpf", func(path string, _ fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err == nil && strings.Contains(path, "penstock") && !pinOfAnother(path) {
+		if err == nil && strings.Contains(path, "penstock") && !pinOfAnother(path, others) {
 			found = append(found, "pin "+path)
 		}
 		return err
@@ -106,21 +110,50 @@ func pins() ([]string, error) {
 }
 
 // pinOfAnother tells what another process's lab has pinned: an appliance's directory is called
-// after its namespace. A directory that holds nothing but such is the others' too.
-func pinOfAnother(path string) bool {
+// after its namespace, by name or by number. A directory that holds nothing but such is the
+// others' too, and so is an empty one while there are others.
+func pinOfAnother(path string, others []string) bool {
 	for _, part := range strings.Split(path, "/") {
-		_, name, _ := strings.Cut(part, "@")
-		if pid, ok := ownerOf(name); ok {
+		_, namespace, named := strings.Cut(part, "@")
+		if pid, ok := ownerOf(namespace); ok {
 			return pid != os.Getpid()
+		}
+		if named {
+			return slices.Contains(others, namespace)
 		}
 	}
 	entries, err := os.ReadDir(path)
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return false
 	}
+	if len(entries) == 0 {
+		return len(others) > 0
+	}
 	return !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		return !pinOfAnother(filepath.Join(path, e.Name()))
+		return !pinOfAnother(filepath.Join(path, e.Name()), others)
 	})
+}
+
+// othersNamespaces lists the namespaces of other processes' labs by their numbers.
+func othersNamespaces() ([]string, error) {
+	names, err := bridge.NamespaceNames()
+	if err != nil {
+		return nil, err
+	}
+	var others []string
+	for _, name := range names {
+		if pid, ok := ownerOf(name); !ok || pid == os.Getpid() {
+			continue
+		}
+		var st unix.Stat_t
+		if ns, err := bridge.OpenNamespace(name); err == nil {
+			if unix.Fstat(ns.Fd(), &st) == nil {
+				others = append(others, strconv.FormatUint(st.Ino, 10))
+			}
+			ns.Close()
+		}
+	}
+	return others, nil
 }
 
 // descendants lists the living processes below pid.
