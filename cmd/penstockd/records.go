@@ -131,12 +131,11 @@ func (r *recorder) packetEvent(p *inspect.Packet, j *inspect.Judgement, v verdic
 	return e
 }
 
-// ended records a connection that a new policy ended.
+// ended records a connection that the pipeline ended without a packet.
 func (r *recorder) ended(now time.Time, ended *inspect.Ended, w *datapath.Flow) {
 	e := event.Event{
 		Time: now, Mode: event.ModeEnforce, Layer: event.LayerInspect,
-		Verdict: verdict.Deny, Reason: verdict.ReasonNoConduit,
-		Detail: "the policy in force no longer permits this connection",
+		Verdict: verdict.Deny, Reason: ended.Reason, Detail: ended.Detail,
 	}
 	_, e.Policy, _ = r.path.Plan(r.path.Generation())
 	if plan := ended.Flow.Plan; plan != nil {

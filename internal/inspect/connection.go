@@ -22,12 +22,25 @@ type connection struct {
 	observed   bool
 	seen       time.Time
 
+	fence    uint32  // where the segment begins that holds the session's fence; valid while fenced
 	lost     [2]bool // of an observed connection: no message boundary is known
 	refusals [2]int  // segments dropped one after another because none is known
 }
 
 // onDeny returns how the conduit wants denied operations refused.
 func (c *connection) onDeny() policy.OnDeny { return c.flow.Plan.Conduits[c.flow.Conduit].OnDeny }
+
+// cutsFence reports whether a repetition of what the initiator sent ends inside the last segment
+// while the session's fence is in that: its device would get in pieces what was judged as a whole.
+// That one is the last, for a fence holds what follows.
+func (c *connection) cutsFence(d stream.Direction, s *stream.Segment) bool {
+	if d != stream.FromInitiator || len(s.Payload) == 0 || c.observed || !c.session.fenced() {
+		return false
+	}
+	next, _, ok := c.stream.ResetFor(stream.FromResponder) // what the device expects once it has all
+	end := s.Seq + uint32(len(s.Payload))
+	return ok && int32(end-c.fence) > 0 && int32(next-end) > 0
+}
 
 // restart begins another TCP connection between the same ends.
 func (c *connection) restart() {
@@ -135,16 +148,19 @@ func (p *Pipeline) dropUnseen(c *connection) {
 	}
 }
 
-// Ended is a connection that Sweep ended because the policy forbids it by now.
+// Ended is a connection that Sweep ended: the policy forbids it by now, or a device has not
+// answered a refused request.
 type Ended struct {
 	Key    uint64
-	Flow   Flow    // as the older policy had it
+	Flow   Flow // in the first case as the older policy had it
+	Reason verdict.Reason
+	Detail string  // why, for people
 	Resets []Reset // valid until the function that got it returns
 }
 
 // Sweep forgets connections that have been silent for too long, and ends those that a new plan
-// forbids; ended is told of these and may be nil. Call it every few seconds, and at once after
-// a plan was applied.
+// forbids or whose device owes a refusal; ended is told of these and may be nil. Call it every
+// second or so, and at once after a plan was applied.
 func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
 	generation := p.flows.Generation()
 	for _, c := range p.connections {
@@ -152,7 +168,10 @@ func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
 			p.resets = p.resets[:0]
 			j := p.drop(c, Judgement{})
 			if ended != nil {
-				ended(&Ended{Key: c.key, Flow: c.flow, Resets: j.Resets})
+				ended(&Ended{
+					Key: c.key, Flow: c.flow, Reason: verdict.ReasonNoConduit, Resets: j.Resets,
+					Detail: "the policy in force no longer permits this connection",
+				})
 			}
 			continue
 		}
@@ -160,7 +179,16 @@ func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
 			p.remove(c)
 			continue
 		}
-		c.session.sweep(now)
+		if why := c.session.sweep(now); why != verdict.ReasonNone {
+			p.resets = p.resets[:0]
+			j := p.refuse(Judgement{Flow: c.flow}, c, verdict.Denied(why))
+			if ended != nil {
+				ended(&Ended{
+					Key: c.key, Flow: c.flow, Reason: why, Resets: j.Resets,
+					Detail: "the device has not answered a refused request",
+				})
+			}
+		}
 	}
 }
 

@@ -11,6 +11,20 @@
 //     which its sender repeats.
 //   - What cannot be understood is denied by name.
 //
+// # Refusing in the protocol's own terms
+//
+// On a conduit with on_deny: exception a denied request that is whole in one segment leaves as
+// another one of equal length that the device itself refuses, and the device's reply becomes the
+// exception that the client is owed, so that the connection stays in use and in step and no
+// sequence number changes. Repetitions of both leave in the same form, for the stream keeps what
+// was sent and what was forwarded. Everything else ends the connection with resets: bytes that are
+// no lawful request, a request of which a part has left before, a reply that has not the length of
+// an exception, and a device that owes its reply for Limits.Refusal. Lawful requests in pieces are
+// not held back for this. docs/decisions/modbus-exception.md says why it is done so.
+//
+// The unassigned function code that some requests have to leave with is a fence (refusal.fence):
+// until the device has answered it nothing behind it leaves.
+//
 // # Joining a connection in mid-stream
 //
 // A connection is joined without its SYN only while the appliance itself has just begun to

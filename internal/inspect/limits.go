@@ -16,6 +16,7 @@ type Limits struct {
 	Closed  time.Duration // one that is closed, for late segments. 30 s
 	Ended   time.Duration // one that a denial ended, since its last segment. 5 min
 	Answer  time.Duration // a request waits that long for its reply. 60 s
+	Refusal time.Duration // a refused one that long for the device's, before the end. 5 s
 }
 
 // JoinGrace is how long replies may belong to requests from before a connection was joined,
@@ -44,4 +45,5 @@ func (l *Limits) setDefaults() {
 	duration(&l.Closed, 30*time.Second)
 	duration(&l.Ended, 5*time.Minute)
 	duration(&l.Answer, 60*time.Second)
+	duration(&l.Refusal, 5*time.Second)
 }

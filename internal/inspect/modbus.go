@@ -20,6 +20,9 @@ type modbusDissector struct {
 	used     int
 	last     modbusMessage // the denial in the last place of a full list
 	requests waitingPool
+	edited   [modbus.MaxMessage]byte // the message that was edited last
+
+	measured, without *policy.Plan // see unmeasured
 }
 
 func newModbusDissector(l Limits) *modbusDissector {
@@ -64,6 +67,9 @@ func (s *modbusSession) read(r *reading, d stream.Direction, b []byte) step {
 // readRequest judges a request. Of one that is not whole it asks whether any whole one that
 // begins so could be permitted: if none could, its bytes stop here.
 func (s *modbusSession) readRequest(r *reading, b []byte) step {
+	if s.requests.fenced() {
+		return s.held()
+	}
 	m := s.dissector.next(false)
 	n, err := modbus.ParseRequest(b, &m.request)
 	if err != nil && !errors.Is(err, modbus.ErrNeedMore) {
@@ -76,27 +82,30 @@ func (s *modbusSession) readRequest(r *reading, b []byte) step {
 		return s.inPieces(r, b)
 	}
 	s.split = false
-	v := s.evaluate(r, &m.request)
+	v, w := s.evaluate(r, &m.request)
 	s.record(r, stream.FromInitiator, v, m)
+	if !v.Allows() {
+		return s.refuse(r, b, n, v, w)
+	}
 	return step{size: n, verdict: v}
 }
 
 // evaluate asks the policy, and files the request for its reply. Where there is no room for it
 // nothing is taken from a rate: its sender will repeat it.
-func (s *modbusSession) evaluate(r *reading, request *modbus.Request) verdict.Verdict {
+func (s *modbusSession) evaluate(r *reading, request *modbus.Request) (v verdict.Verdict, w *waiting) {
 	room := s.requests.room(r.now, s.dissector.limits.Answer)
 	if !room && !r.observed {
 		if v := r.plan.EvalModbus(r.conduit, request); !v.Allows() {
-			return v
+			return v, nil
 		}
-		return verdict.Denied(verdict.ReasonTableFull)
+		return verdict.Denied(verdict.ReasonTableFull), nil
 	}
 	if room {
-		s.requests.add(request, r.now)
+		w = s.requests.add(request, r.now)
 	} else {
 		s.joined(r.now) // the reply that will come matches nothing
 	}
-	return r.plan.EvalModbusRate(r.conduit, request, r.rates, r.now)
+	return r.plan.EvalModbusRate(r.conduit, request, r.rates, r.now), w
 }
 
 // readPrefix decides whether the beginning of a request may leave. An observer waits for the
@@ -115,7 +124,9 @@ func (s *modbusSession) readPrefix(r *reading, m *modbusMessage) step {
 	case knowsFunction && !m.request.Function.SelfDelimiting():
 		return s.inPieces(r, nil)
 	}
-	return step{verdict: verdict.Permitted}
+	// Behind a fence in the same segment nothing may be in pieces, or the device flushes the
+	// first of them and reads the next as a request: the segment is denied for its fence.
+	return step{verdict: s.requests.fencedBy()}
 }
 
 // inPieces refuses a request in pieces whose function has no length of its own. Servers exist
@@ -178,7 +189,7 @@ func (s *modbusSession) readResponse(r *reading, b []byte) step {
 	case err != nil && !errors.Is(err, modbus.ErrNeedMore):
 		return s.malformed(r, stream.FromResponder, b, err)
 	case n == 0 && (r.observed || s.lenient(r.now) || s.requests.expects(&m.response)):
-		return step{verdict: verdict.Permitted}
+		return s.refusedPrefix(b, m)
 	case n == 0:
 		return s.unsolicited(r, m, 0, verdict.ReasonUnsolicitedReply)
 	}
@@ -186,7 +197,10 @@ func (s *modbusSession) readResponse(r *reading, b []byte) step {
 	switch {
 	case request != nil:
 		m.answered, s.seenReply = &request.request, true
-	case !s.lenient(r.now):
+		if request.refusal.active() {
+			return s.refused(r, b[:n], m, request)
+		}
+	case !s.lenient(r.now) || s.requests.refuses(&m.response):
 		return s.unsolicited(r, m, n, why)
 	}
 	s.record(r, stream.FromResponder, verdict.Permitted, m)
@@ -228,9 +242,15 @@ func (s *modbusSession) misaligned(d stream.Direction, b []byte) string {
 	return ""
 }
 
-func (s *modbusSession) commit()             { s.requests.commit() }
-func (s *modbusSession) rollback()           { s.requests.rollback() }
-func (s *modbusSession) sweep(now time.Time) { s.requests.expire(now, s.dissector.limits.Answer) }
+func (s *modbusSession) commit()      { s.requests.commit() }
+func (s *modbusSession) rollback()    { s.requests.rollback() }
+func (s *modbusSession) fenced() bool { return s.requests.fenced() }
+
+func (s *modbusSession) sweep(now time.Time) verdict.Reason {
+	why := s.requests.overdue(now, s.dissector.limits.Refusal)
+	s.requests.expire(now, s.dissector.limits.Answer)
+	return why
+}
 
 func (s *modbusSession) close() {
 	s.requests.clear()

@@ -12,6 +12,7 @@ type waiting struct {
 	request modbus.Request
 	body    [modbus.MaxBody]byte
 	since   time.Time
+	refusal refusal
 }
 
 // waitingPool bounds the requests that wait on all connections together, and keeps their
@@ -49,6 +50,8 @@ type outstanding struct {
 	limit int
 	list  []*waiting
 	added int // since the last commit
+
+	refused, fences int // how many of the list are
 }
 
 // room reports whether another request can wait, once those that have waited for too long are
@@ -65,11 +68,32 @@ func (o *outstanding) full() bool {
 }
 
 // add files a request. There has to be room.
-func (o *outstanding) add(r *modbus.Request, now time.Time) {
+func (o *outstanding) add(r *modbus.Request, now time.Time) *waiting {
 	w := o.pool.get()
-	w.request, w.since = r.Clone(&w.body), now
+	w.request, w.since, w.refusal = r.Clone(&w.body), now, refusal{}
 	o.list = append(o.list, w)
 	o.added++
+	return w
+}
+
+// refuse notes that a request of the list went on neutralised.
+func (o *outstanding) refuse(w *waiting, r refusal) {
+	w.refusal = r
+	o.refused++
+	if r.fence {
+		o.fences++
+	}
+}
+
+// release gives back what is no longer in the list.
+func (o *outstanding) release(w *waiting) {
+	if w.refusal.active() {
+		o.refused--
+	}
+	if w.refusal.fence {
+		o.fences--
+	}
+	o.pool.put(w)
 }
 
 // answer takes the request that a reply answers off the list. Where there is none it says what
@@ -81,9 +105,9 @@ func (o *outstanding) answer(r *modbus.Response) (*waiting, verdict.Reason) {
 		if w.request.Transaction != r.Transaction {
 			continue
 		}
-		if r.Answers(&w.request) == nil {
+		if w.answeredBy(r) {
 			o.list = append(o.list[:i], o.list[i+1:]...)
-			o.pool.put(w)
+			o.release(w)
 			return w, verdict.ReasonPermitted
 		}
 		if w.request.Unit == r.Unit && w.request.Function == r.Function {
@@ -93,13 +117,41 @@ func (o *outstanding) answer(r *modbus.Response) (*waiting, verdict.Reason) {
 	return nil, why
 }
 
+// answeredBy reports whether a whole reply of the request's transaction answers it. A neutralised
+// one is answered by anything that has the length of an exception.
+func (w *waiting) answeredBy(r *modbus.Response) bool {
+	if w.refusal.active() {
+		return w.request.Unit == r.Unit && r.Seen == modbus.ExceptionLength
+	}
+	return r.Answers(&w.request) == nil
+}
+
+// claims returns the request that a reply of an exception's length will answer by its header and
+// function code, nil while the code has not arrived or if there is none.
+func (o *outstanding) claims(r *modbus.Response) *waiting {
+	if r.Seen != modbus.ExceptionLength-1 || r.Length != exceptionMBAP {
+		return nil
+	}
+	for _, w := range o.list {
+		if w.request.Transaction == r.Transaction && w.request.Unit == r.Unit &&
+			(w.refusal.active() || w.request.Function == r.Function) {
+			return w
+		}
+	}
+	return nil
+}
+
+// exceptionMBAP is what the header of an exception has for its length (TCP 3.1.3).
+const exceptionMBAP = 3
+
 // expects reports whether a reply that is not whole yet may answer a request.
 func (o *outstanding) expects(r *modbus.Response) bool {
 	const transaction, unit, function = 2, 7, 8 // bytes after which each is known
 	for _, w := range o.list {
 		if (r.Seen < transaction || w.request.Transaction == r.Transaction) &&
 			(r.Seen < unit || w.request.Unit == r.Unit) &&
-			(r.Seen < function || w.request.Function == r.Function) {
+			(r.Seen < function || w.request.Function == r.Function || w.refusal.active()) &&
+			(r.Seen < unit || r.Length == exceptionMBAP || !w.refusal.active()) {
 			return true
 		}
 	}
@@ -111,7 +163,7 @@ func (o *outstanding) expects(r *modbus.Response) bool {
 func (o *outstanding) expire(now time.Time, patience time.Duration) {
 	n := 0
 	for n < len(o.list)-o.added && now.Sub(o.list[n].since) > patience {
-		o.pool.put(o.list[n])
+		o.release(o.list[n])
 		n++
 	}
 	o.list = append(o.list[:0], o.list[n:]...)
@@ -123,7 +175,7 @@ func (o *outstanding) commit() { o.added = 0 }
 func (o *outstanding) rollback() {
 	keep := len(o.list) - o.added
 	for _, w := range o.list[keep:] {
-		o.pool.put(w)
+		o.release(w)
 	}
 	o.list, o.added = o.list[:keep], 0
 }

@@ -36,6 +36,7 @@ type Pipeline struct {
 	segment  stream.Segment
 	messages messages
 	reading  reading
+	edits    edits
 	resets   []Reset
 	packets  [3][]byte // storage of an edited packet and of two resets
 }
@@ -110,9 +111,13 @@ func (p *Pipeline) Judge(pkt *Packet) Judgement {
 	}
 	switch out.Disposition {
 	case stream.Forward:
+		if c.cutsFence(d, &p.segment) {
+			j.Detail = "repetition in pieces of a request whose function does not say its own length"
+			return p.end(j, c, verdict.ReasonMalformed)
+		}
 		return p.forward(j, c, d)
 	case stream.Judge:
-		return p.judgeBytes(j, c, d, pkt)
+		return p.judgeBytes(j, c, d, pkt, out.Fresh)
 	case stream.End:
 		return p.end(j, c, out.Reason)
 	}
@@ -120,8 +125,9 @@ func (p *Pipeline) Judge(pkt *Packet) Judgement {
 }
 
 // judgeBytes reads the messages that the offered segment continues or completes, and forwards or
-// stops the segment.
-func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pkt *Packet) Judgement {
+// stops the segment, which ends in fresh new bytes. What was refused in the protocol's own terms
+// leaves edited, in a packet that is allowed; the message keeps its verdict.
+func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pkt *Packet, fresh int) Judgement {
 	if c.stream.Adopted(d) || c.lost[d] {
 		if why := c.session.misaligned(d, c.stream.Pending(d)); why != "" {
 			j.Detail = why
@@ -132,15 +138,15 @@ func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pk
 		c.session.joined(pkt.Time)
 	}
 	p.reading = reading{
-		now: pkt.Time, plan: c.flow.Plan, rates: p.ratesOf(c.flow.Plan), conduit: c.flow.Conduit, observed: c.observed,
+		now: pkt.Time, plan: c.flow.Plan, rates: p.ratesOf(c.flow.Plan), conduit: c.flow.Conduit,
+		fresh: fresh, observed: c.observed, exceptions: !c.observed && c.onDeny() == policy.DenyException,
 		messages: &p.messages, counters: c.counters,
 	}
 	consumed, v := p.read(c, d)
 	j.Messages, j.Unrecorded = p.messages.list, p.messages.unrecorded
 	p.counters.Unrecorded.Add(uint64(j.Unrecorded))
 	if c.observed || v.Allows() {
-		c.stream.Accept(d, consumed)
-		c.session.commit()
+		p.accept(c, d, consumed)
 		j = p.forward(j, c, d)
 		if c.observed {
 			j.Verdict, j.Ended = v, !v.Allows()
@@ -152,10 +158,28 @@ func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pk
 		// have made room: the client is slowed down, and inspection goes on.
 		c.stream.Refuse(d)
 		c.session.rollback()
+		if c.session.fenced() {
+			j.Detail = "waits until the device has answered a refused request"
+		}
 		j.Verdict = v
 		return j
 	}
 	return p.refuse(j, c, v)
+}
+
+// accept lets the segment under judgement leave, as it came or as edited. Its repetitions leave
+// in the same form.
+func (p *Pipeline) accept(c *connection, d stream.Direction, consumed int) {
+	wasFenced := c.session.fenced()
+	if p.edits.made {
+		c.stream.AcceptEdited(d, consumed, p.edits.payload)
+	} else {
+		c.stream.Accept(d, consumed)
+	}
+	c.session.commit()
+	if !wasFenced && c.session.fenced() {
+		c.fence = p.segment.Seq + uint32(len(p.segment.Payload)-p.reading.fresh)
+	}
 }
 
 // read takes messages off the front of what is pending. It returns how many bytes were whole
@@ -167,6 +191,9 @@ func (p *Pipeline) read(c *connection, d stream.Direction) (consumed int, v verd
 		step := c.session.read(&p.reading, d, pending[consumed:])
 		if !step.verdict.Allows() && v.Allows() {
 			v = step.verdict
+		}
+		if step.edited != nil {
+			p.edits.put(p.segment.Payload, p.reading.fresh, len(pending)-consumed, step.edited)
 		}
 		switch {
 		case step.verdict.Allows() && step.size == 0:
@@ -201,11 +228,10 @@ func (p *Pipeline) outOfStep(j Judgement, c *connection, d stream.Direction, pkt
 	return j
 }
 
-// refuse ends a connection over a denied message in the way that its conduit asks for.
+// refuse ends a connection over a denied message, silently or with resets as its conduit asks. A
+// conduit with exceptions resets here: the session has found no way to refuse the message in the
+// protocol's own terms.
 func (p *Pipeline) refuse(j Judgement, c *connection, v verdict.Verdict) Judgement {
-	// An exception needs the whole request in hand and a body of the right length; what cannot
-	// be refused in the protocol's own terms is reset. Neutralising a request in place is
-	// stream.AcceptEdited here, with the rewriting of its reply in the session.
 	c.stream.End()
 	c.session.close()
 	j.Verdict, j.Ended = v, true
@@ -267,6 +293,7 @@ func (p *Pipeline) ratesOf(plan *policy.Plan) *policy.Rates {
 func (p *Pipeline) begin() Judgement {
 	p.counters.Packets.Add(1)
 	p.messages.reset()
+	p.edits.reset()
 	p.resets = p.resets[:0]
 	for _, d := range p.dissectors {
 		d.begin()

@@ -31,16 +31,24 @@ type session interface {
 	// rollback forgets it: it was dropped, and its sender will repeat it.
 	commit()
 	rollback()
-	// sweep forgets what has waited for too long.
-	sweep(now time.Time)
+	// fenced reports whether the device may not see the end of the last request that was forwarded
+	// as we do, so that nothing behind it, and no piece of it, may leave until it has answered.
+	fenced() bool
+	// sweep forgets what has waited for too long. It returns why a request was refused whose
+	// refusal the device owes for too long, ReasonNone if there is none.
+	sweep(now time.Time) verdict.Reason
 	// close forgets everything; the session is as new.
 	close()
 }
 
 // step is what a session made of one message.
 type step struct {
-	size    int // of the whole message, in bytes; 0 if the end is not known or not here yet
-	verdict verdict.Verdict
+	size    int             // of the whole message, in bytes; 0 if the end is not known or not here yet
+	verdict verdict.Verdict // whether its bytes may leave, as they came or as edited
+	// edited is what leaves in place of the message's bytes, of the whole message or as many as
+	// are here: the message was refused in the protocol's own terms, or is such a refusal. Nil if
+	// they leave as they came. Valid until the session reads again.
+	edited []byte
 }
 
 // reading is what a session needs to judge the bytes of one segment.
@@ -49,9 +57,12 @@ type reading struct {
 	plan     *policy.Plan
 	rates    *policy.Rates
 	conduit  uint32
+	fresh    int  // how many bytes, the last of all, are new; the others have left
 	observed bool // every byte was forwarded already
-	messages *messages
-	counters *ConduitCounters
+	// exceptions says that denied messages are to be refused in the protocol's own terms.
+	exceptions bool
+	messages   *messages
+	counters   *ConduitCounters
 }
 
 // record notes and counts a message.
