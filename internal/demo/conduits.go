@@ -81,7 +81,7 @@ func (l *line) conduitSteps() []step {
 	)
 }
 
-// modbus opens a connection of its own from hmi-1 to filler-plc, as one that was refused is over.
+// modbus opens a connection of its own from hmi-1 to filler-plc: one that was refused may be over.
 func (l *line) modbus(use func(*modbus.ModbusClient) error) func() (string, error) {
 	return func() (string, error) {
 		client, err := plant.Dial(l.HMI, l.Filler, portModbus, patience)

@@ -102,7 +102,7 @@ func pad(s string, width int) string {
 // brief is an error without where it came from: the reader knows who called whom.
 func brief(err error) string {
 	text := strings.ToLower(err.Error())
-	for _, known := range []string{"connection reset by peer", "connection refused", "i/o timeout", "request timed out", "broken pipe"} {
+	for _, known := range []string{"illegal function", "illegal data address", "illegal data value", "connection reset by peer", "connection refused", "i/o timeout", "request timed out", "broken pipe"} {
 		if strings.Contains(text, known) {
 			return known
 		}
