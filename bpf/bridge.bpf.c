@@ -173,7 +173,7 @@ static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct dec
 		return inspect_frame(ctx, f, d, control);
 	}
 	if (d->silent)
-		return XDP_DROP;
+		return d->observed ? forward(f) : XDP_DROP;
 	return refuse(f, d);
 }
 
@@ -207,7 +207,9 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 		return refuse(&f, &d);
 	}
 	if (is_link_local(destination_mac(&f))) {
-		if (policy->link_local == ACTION_ALLOW)
+		/* None of those protocols runs over IP; a device that listens to one of the groups
+		 * would take the packet for its own. */
+		if (policy->link_local == ACTION_ALLOW && !f.is_ip && !f.is_arp && !f.deep_tags)
 			return forward(&f);
 		deny(&d, REASON_LINK_LOCAL);
 		return refuse(&f, &d);

@@ -112,7 +112,8 @@ type BridgeFlowKey struct {
 	PortB    uint16
 	Tags     [2]uint16
 	Protocol uint8
-	Reserved [3]uint8
+	Fragment uint8
+	Reserved [2]uint8
 }
 
 type BridgeIdentity struct {

@@ -116,7 +116,8 @@ struct flow_key {
 	__be16 port_b;
 	__u16 tags[2];
 	__u8 protocol;
-	__u8 reserved[3];
+	__u8 fragment; /* the entry of a conversation's fragments, which show no ports */
+	__u8 reserved[2];
 };
 
 /* What TCP has shown, for expiry. One bit an end: the end on side a is bit 0. */

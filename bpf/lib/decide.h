@@ -102,13 +102,14 @@ static __always_inline int is_udp_tunnel(struct frame *f, __u16 port)
 
 /* Permits d if a conduit covers the frame, read forwards or in reverse. Only a whole-range
  * conduit covers a fragment, which has no ports to show. Where none does, two identities of
- * one zone may be let through all the same. */
+ * one zone may be let through all the same, with what is theirs: no tunnel. */
 int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 reverse)
 {
 	struct identity *from, *to;
 	struct pair_key key = {};
 	struct coverage found = {};
 	struct conduit *c;
+	int zone_wide;
 
 	if (!f || !d)
 		return -1;
@@ -122,12 +123,15 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &found);
 	if (!found.conduit && f->fragment && found.paired)
 		return deny(d, REASON_FRAGMENT);
-	if (!found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to))
+	zone_wide = !found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to);
+	if ((found.whole || zone_wide) && is_udp_tunnel(f, service_of(f, reverse)))
+		return deny(d, REASON_ENCAPSULATION);
+	if (!found.conduit && is_tunnel(f))
+		return deny(d, REASON_ENCAPSULATION);
+	if (zone_wide)
 		return allow_untracked(d);
 	if (!found.conduit)
-		return deny(d, is_tunnel(f) ? REASON_ENCAPSULATION : REASON_NO_CONDUIT);
-	if (found.whole && is_udp_tunnel(f, service_of(f, reverse)))
-		return deny(d, REASON_ENCAPSULATION);
+		return deny(d, REASON_NO_CONDUIT);
 	c = conduit(d->index, found.conduit);
 	if (!c)
 		return deny(d, REASON_NO_CONDUIT);
@@ -164,7 +168,7 @@ int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaul
 		}
 		return 1;
 	}
-	if (f->deep_tags) {
+	if (f->deep_tags || f->source_routed) {
 		deny(d, REASON_ENCAPSULATION);
 		return 1;
 	}

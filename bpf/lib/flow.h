@@ -53,6 +53,8 @@ static __always_inline int icmp_belongs(struct frame *f, struct flow *w)
 {
 	int forward = w->initiator == f->side;
 
+	if (f->fragment)
+		return 1; /* there is such an entry only under a conduit for every type */
 	switch (f->key.protocol) {
 	case IPPROTO_ICMP:
 		return f->icmp_type == (forward ? 8 : 0);
@@ -69,7 +71,7 @@ static __always_inline struct flow *live_flow(struct frame *f)
 	/* Flows lead to groups, never back from one: a group is no sender (IEEE 802.3 3.2.3). */
 	if (is_multicast_mac(source_mac(f)))
 		return NULL;
-	if (!f->is_ip || f->deep_tags)
+	if (!f->is_ip || f->deep_tags || f->source_routed)
 		return NULL;
 	w = bpf_map_lookup_elem(&flows, &f->key);
 	if (!w || longer_ago(f->now, w->seen, idle_limit(f->key.protocol, w)) || !icmp_belongs(f, w))
@@ -202,6 +204,7 @@ static __always_inline void begin_fragments(struct frame *f, struct flow *w)
 
 	key.port_a = 0;
 	key.port_b = 0;
+	key.fragment = 1;
 	bpf_map_update_elem(&flows, &key, w, BPF_NOEXIST);
 }
 

@@ -57,11 +57,14 @@ static __always_inline int is_zero_ip(const __u8 *ip)
 }
 
 /* A VLAN on which the identity may be seen. A priority tag (identifier 0) is no VLAN
- * (IEEE 802.1Q 6.9). With two tags the outer one is the VLAN of this segment. */
+ * (IEEE 802.1Q 6.9): receivers look behind it. With two tags else the outer one is the VLAN of
+ * this segment. */
 static __always_inline int vlan_permitted(struct identity *who, struct frame *f)
 {
 	__u16 vid = f->key.tags[0] & 0x0fff;
 
+	if (!vid)
+		vid = f->key.tags[1] & 0x0fff;
 	if (!vid)
 		return who->untagged;
 	return (who->vlans[vid / 64] >> (vid % 64)) & 1;

@@ -43,6 +43,8 @@ struct frame {
 	__u8 neighbour; /* type of a neighbour discovery message */
 	__u8 arp_probe;
 	__u8 arp_foreign_hardware; /* the sender in the body is not the sender of the frame */
+	__u8 options; /* bytes of IPv4 options */
+	__u8 source_routed; /* goes on to other addresses than the one it shows */
 };
 
 /* A place in the frame. Fails by returning NULL, after which nothing more may be read. */
@@ -275,7 +277,7 @@ static __always_inline int parse_error_v6(struct cursor *c, struct frame *f, __u
 #define ND_NEIGHBOUR_SOLICITATION  135
 #define ND_NEIGHBOUR_ADVERTISEMENT 136
 #define ND_REDIRECT		  137
-#define ND_OPTIONS_MAX		  4
+#define ND_OPTIONS_MAX		  8
 
 static __always_inline __u32 mac_difference(const __u8 *a, const __u8 *b)
 {
@@ -289,10 +291,11 @@ static __always_inline __u32 mac_difference(const __u8 *a, const __u8 *b)
 
 /* Neighbour discovery (RFC 4861 4): the target, and whether a link-layer address option (1 of
  * the source, 2 of the target) names another than the sender. Off the link it is a forgery
- * (7.1: hop limit 255). Options beyond the bound make it malformed: they could claim unseen. */
-static __always_inline int parse_neighbour(struct cursor *c, struct frame *f, __u8 code)
+ * (7.1: hop limit 255). Options beyond the bound make it malformed: they could claim unseen. room
+ * is what the IP packet holds behind the first eight bytes. */
+static __always_inline int parse_neighbour(struct cursor *c, struct frame *f, __u8 code, __u32 room)
 {
-	__u32 fixed = 0;
+	__u32 fixed = 16;
 	__u8 *part;
 
 	if (f->icmp_type < ND_ROUTER_SOLICITATION || f->icmp_type > ND_REDIRECT)
@@ -310,23 +313,29 @@ static __always_inline int parse_neighbour(struct cursor *c, struct frame *f, __
 		if (!take(c, fixed))
 			return -1;
 	}
+	if (room < fixed)
+		return -1;
+	room -= fixed;
 	f->neighbour = f->icmp_type;
 #pragma unroll
 	for (int i = 0; i < ND_OPTIONS_MAX; i++) {
-		if (c->at + 8 > c->end)
-			return 0; /* link padding, or nothing */
+		if (room < 8)
+			return 0;
 		part = c->at;
-		if (part[1] == 0)
-			return i ? 0 : -1; /* RFC 4861 4.6; zeros after an option are padding */
+		if (c->at + 8 > c->end || part[1] == 0 || part[1] * 8 > room)
+			return -1; /* RFC 4861 4.6 */
 		if ((part[0] == 1 || part[0] == 2) && mac_difference(part + 2, source_mac(f)))
 			f->arp_foreign_hardware = 1;
+		room -= part[1] * 8;
 		if (!take(c, part[1] * 8))
 			return -1;
 	}
-	return 0;
+	return room < 8 ? 0 : -1;
 }
 
-static __always_inline int parse_ports(struct cursor *c, struct frame *f)
+/* room is what the IP packet holds from here on: what lies behind it in the frame is padding,
+ * which the receiver's stack never reads. */
+static __always_inline int parse_ports(struct cursor *c, struct frame *f, __u32 room)
 {
 	struct tcphdr *tcp;
 	struct udphdr *udp;
@@ -335,21 +344,21 @@ static __always_inline int parse_ports(struct cursor *c, struct frame *f)
 	switch (f->key.protocol) {
 	case IPPROTO_TCP:
 		tcp = take(c, sizeof(*tcp));
-		if (!tcp || tcp->doff < 5)
+		if (!tcp || tcp->doff < 5 || tcp->doff * 4 > room)
 			return -1;
 		set_ports(f, tcp->source, tcp->dest);
 		f->tcp_flags = ((__u8 *)tcp)[13];
 		return 0;
 	case IPPROTO_UDP:
 		udp = take(c, sizeof(*udp));
-		if (!udp)
+		if (!udp || bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > room)
 			return -1;
 		set_ports(f, udp->source, udp->dest);
 		return 0;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		icmp = take(c, sizeof(*icmp));
-		if (!icmp)
+		if (!icmp || sizeof(*icmp) > room)
 			return -1;
 		f->icmp_type = icmp->type;
 		/* The identifier stands for both ports, so that a reply finds its request. */
@@ -376,7 +385,8 @@ int __noinline parse_icmp(struct xdp_md *ctx, struct frame *f, __u32 transport)
 		return -1;
 	if (f->key.protocol == IPPROTO_ICMP)
 		return parse_error_v4(&c, f, icmp->code, bpf_ntohs(icmp->sequence));
-	if (f->hop_limit && parse_neighbour(&c, f, icmp->code) < 0)
+	if (f->hop_limit &&
+	    parse_neighbour(&c, f, icmp->code, f->length - f->trailer - transport - sizeof(*icmp)) < 0)
 		return -1;
 	return parse_error_v6(&c, f, (__u32)bpf_ntohs(icmp->identifier) << 16 | bpf_ntohs(icmp->sequence));
 }
@@ -385,6 +395,66 @@ static __always_inline int is_icmp(struct frame *f)
 {
 	return f->is_ip && !f->fragment &&
 	       (f->key.protocol == IPPROTO_ICMP || f->key.protocol == IPPROTO_ICMPV6);
+}
+
+#define IPV4_OPTIONS_MAX 40
+#define IPV4_END	 0
+#define IPV4_NOP	 1
+#define IPV4_LOOSE_ROUTE 131
+#define IPV4_STRICT_ROUTE 137
+
+struct options {
+	__u8 bytes[IPV4_OPTIONS_MAX + 4]; /* the length of an option that ends there is 0 */
+	__u32 length;
+	__u32 at;
+	__u32 source_route;
+};
+
+/* Steps over one option. Returns 1 while there is another, -1 for one that is longer than its
+ * header. */
+int __noinline next_option(struct options *o)
+{
+	__u32 at, length;
+
+	if (!o)
+		return -1;
+	at = o->at;
+	if (at >= o->length || at >= IPV4_OPTIONS_MAX || o->bytes[at] == IPV4_END)
+		return 0;
+	if (o->bytes[at] == IPV4_NOP) {
+		o->at++;
+		return 1;
+	}
+	length = o->bytes[at + 1];
+	if (length < 2 || at + length > o->length)
+		return -1;
+	if (o->bytes[at] == IPV4_LOOSE_ROUTE || o->bytes[at] == IPV4_STRICT_ROUTE)
+		o->source_route = 1;
+	o->at += length;
+	return 1;
+}
+
+/* Looks through the options of an IPv4 header for a source route (RFC 791 3.1, RFC 7126 4.3): a
+ * packet that names further addresses is carried on by the device that it is let through to. */
+int __noinline parse_options(struct xdp_md *ctx, struct frame *f)
+{
+	struct options o = {};
+	int more = 1;
+
+	if (!f)
+		return -1;
+	o.length = f->options;
+	barrier_var(o.length); /* or both bounds are checked at once, unseen by the verifier */
+	if (o.length < 1)
+		return 0;
+	barrier_var(o.length);
+	if (o.length > IPV4_OPTIONS_MAX ||
+	    bpf_xdp_load_bytes(ctx, f->network + sizeof(struct iphdr), o.bytes, o.length))
+		return -1;
+	for (int i = 0; i <= IPV4_OPTIONS_MAX && more > 0; i++)
+		more = next_option(&o);
+	f->source_routed = o.source_route != 0;
+	return more;
 }
 
 static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
@@ -403,24 +473,35 @@ static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
 	map_ipv4(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr);
 	f->key.protocol = ip->protocol;
 	f->is_ip = 1;
-	f->fragment = (ip->frag_off & bpf_htons(0x3fff)) != 0;
+	f->options = options;
+	f->fragment = f->key.fragment = (ip->frag_off & bpf_htons(0x3fff)) != 0;
 	if (f->fragment)
 		return 0;
 	if (options && !take(c, options))
 		return -1;
-	return parse_ports(c, f);
+	return parse_ports(c, f, total - sizeof(*ip) - options);
+}
+
+/* ::ffff:0:0/96. On the wire it would be an IPv4 address that no guard of IPv4 has seen
+ * (RFC 4942 2.2), and here it would be the key of an IPv4 flow. */
+static __always_inline int is_mapped(const struct in6_addr *a)
+{
+	return !(a->in6_u.u6_addr32[0] | a->in6_u.u6_addr32[1]) &&
+	       a->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
 {
 	struct ipv6hdr *ip = take(c, sizeof(*ip));
+	__u32 room;
 	__u8 next;
 
-	if (!ip || ip->version != 6)
+	if (!ip || ip->version != 6 || is_mapped(&ip->saddr) || is_mapped(&ip->daddr))
 		return -1;
-	if (bpf_ntohs(ip->payload_len) + sizeof(*ip) > f->length - f->network)
+	room = bpf_ntohs(ip->payload_len);
+	if (room + sizeof(*ip) > f->length - f->network)
 		return -1;
-	f->trailer = f->length - f->network - sizeof(*ip) - bpf_ntohs(ip->payload_len);
+	f->trailer = f->length - f->network - sizeof(*ip) - room;
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr, 16);
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr, 16);
 	f->is_ip = 1;
@@ -436,23 +517,27 @@ static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
 
 		if (next == IPPROTO_FRAGMENT) {
 			header = take(c, 8);
-			if (!header)
+			if (!header || room < 8)
 				return -1;
-			f->fragment = 1;
+			f->fragment = f->key.fragment = 1;
 			f->key.protocol = header[0];
 			return 0;
 		}
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
 			break;
 		header = take(c, 8);
-		if (!header)
+		if (!header || room < 8 + header[1] * 8)
 			return -1;
+		room -= 8 + header[1] * 8;
+		/* RFC 8200 4.4: with segments left it shows one address and means another. */
+		if (next == IPPROTO_ROUTING && header[3])
+			f->source_routed = 1;
 		next = header[0];
 		if (!take(c, header[1] * 8))
 			return -1;
 	}
 	f->key.protocol = next;
-	return parse_ports(c, f);
+	return parse_ports(c, f, room);
 }
 
 struct arp_body {
@@ -511,6 +596,8 @@ int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
 	case ETH_P_ARP_:
 		return parse_arp(&c, f);
 	}
+	if (!failed && f->options)
+		failed = parse_options(ctx, f);
 	if (failed || !is_icmp(f))
 		return failed;
 	return parse_icmp(ctx, f, c.at - data - sizeof(struct icmp_echo));

@@ -66,22 +66,45 @@ func plainIPv4(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 	}
 	h.SrcIP, h.DstIP = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
 	h.Protocol = b[9]
-	if h.Fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0; h.Fragment {
-		return 0, true
-	}
 	if header > len(b) {
 		return 0, false
 	}
-	return plainPorts(h, b[header:])
+	var lawful bool
+	if h.SourceRouted, lawful = plainOptions(b[20:header]); !lawful {
+		return 0, false
+	}
+	if h.Fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0; h.Fragment {
+		return 0, true
+	}
+	return plainPorts(h, b[header:total])
+}
+
+// plainOptions looks for a source route among the options of an IPv4 header (RFC 791 3.1).
+func plainOptions(b []byte) (sourceRoute, ok bool) {
+	for len(b) > 0 && b[0] != 0 {
+		if b[0] == 1 {
+			b = b[1:]
+			continue
+		}
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+			return sourceRoute, false
+		}
+		sourceRoute = sourceRoute || b[0] == 131 || b[0] == 137
+		b = b[b[1]:]
+	}
+	return sourceRoute, true
 }
 
 func plainIPv6(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 	if len(b) < 40 || b[0]>>4 != 6 || int(binary.BigEndian.Uint16(b[4:]))+40 > len(b) {
 		return 0, false
 	}
-	h.SrcIP = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
-	h.DstIP = netip.AddrFrom16([16]byte(b[24:40])).Unmap()
-	next, rest := b[6], b[40:]
+	h.SrcIP = netip.AddrFrom16([16]byte(b[8:24]))
+	h.DstIP = netip.AddrFrom16([16]byte(b[24:40]))
+	if h.SrcIP.Is4In6() || h.DstIP.Is4In6() {
+		return 0, false
+	}
+	next, rest := b[6], b[40:40+int(binary.BigEndian.Uint16(b[4:]))]
 	for range 8 {
 		if next == 44 {
 			h.Fragment = true
@@ -97,6 +120,7 @@ func plainIPv6(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 		if len(rest) < 8 || len(rest) < 8+int(rest[1])*8 {
 			return 0, false
 		}
+		h.SourceRouted = h.SourceRouted || next == 43 && rest[3] != 0
 		next, rest = rest[0], rest[8+int(rest[1])*8:]
 	}
 	h.Protocol = next
@@ -124,10 +148,10 @@ func plainNeighbour(h *policy.Header, hopLimit byte, b []byte) bool {
 		h.Neighbour.Target = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
 	}
 	options := b[fixed:]
-	for i := 0; i < 4 && len(options) >= 8; i++ {
+	for i := 0; len(options) >= 8; i++ {
 		length := int(options[1]) * 8
-		if length == 0 {
-			return i > 0
+		if length == 0 || i == 8 {
+			return false
 		}
 		if (options[0] == 1 || options[0] == 2) && [6]byte(options[2:8]) != h.Src {
 			h.Neighbour.Foreign = true
@@ -143,12 +167,15 @@ func plainNeighbour(h *policy.Header, hopLimit byte, b []byte) bool {
 func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 	switch h.Protocol {
 	case 6:
-		if len(b) < 20 || b[12]>>4 < 5 {
+		if len(b) < 20 || b[12]>>4 < 5 || int(b[12]>>4)*4 > len(b) {
 			return 0, false
 		}
 		tcpFlags = b[13]
 	case 17:
 		if len(b) < 8 {
+			return 0, false
+		}
+		if n := int(binary.BigEndian.Uint16(b[4:])); n < 8 || n > len(b) {
 			return 0, false
 		}
 	case 1, 58:

@@ -24,6 +24,7 @@ type Header struct {
 	SrcIP, DstIP     netip.Addr
 	Protocol         uint8 // behind IPv6 extension headers
 	Fragment         bool  // any fragment, the first too; then there are no ports
+	SourceRouted     bool  // an IPv4 source route, or IPv6 routing with segments left
 	SrcPort, DstPort uint16
 	ICMPType         uint8
 
@@ -74,7 +75,7 @@ type Decision struct {
 // discovery is treated alike, and may also go to its own groups.
 func (p *Plan) Decide(h *Header) Decision {
 	if isLinkLocal(h.Dst) {
-		if p.LinkLocal == verdict.Allow {
+		if p.LinkLocal == verdict.Allow && !h.addressed() {
 			return Decision{Verdict: verdict.Permitted}
 		}
 		return Decision{Verdict: verdict.Denied(verdict.ReasonLinkLocal)}
@@ -84,7 +85,7 @@ func (p *Plan) Decide(h *Header) Decision {
 		return d.deny(reason)
 	}
 	if d.isNeighbourGroup() {
-		if len(h.Tags) > maxTags {
+		if len(h.Tags) > maxTags || h.SourceRouted {
 			return d.deny(verdict.ReasonEncapsulation)
 		}
 		d.Verdict = verdict.Permitted
@@ -106,6 +107,16 @@ func isLinkLocal(mac [6]byte) bool {
 		return true
 	}
 	return false
+}
+
+// addressed tells whether a frame carries what no link-local protocol does: IP, ARP, or more tags
+// than are looked through.
+func (h *Header) addressed() bool {
+	switch h.EtherType {
+	case etherTypeIPv4, etherTypeIPv6, etherTypeARP:
+		return true
+	}
+	return len(h.Tags) > maxTags
 }
 
 // maxTags is how many tags are looked through; what is behind more is not read.
@@ -283,14 +294,17 @@ func (d *decision) destination() verdict.Reason {
 // conduit decides between two known identities.
 func (d *decision) conduit() Decision {
 	switch {
-	case len(d.h.Tags) > maxTags:
+	case len(d.h.Tags) > maxTags, d.h.SourceRouted:
 		return d.deny(verdict.ReasonEncapsulation)
 	case d.isARP(), d.h.Neighbour.Type != 0:
 		d.Verdict = verdict.Permitted
 		return d.Decision
 	}
 	id, reason := d.plan.covering(d.Source, d.Destination, d.h)
-	if id == 0 && reason != verdict.ReasonFragment && !isUDPTunnel(d.h) && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
+	if reason == verdict.ReasonNoConduit && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
+		if isUDPTunnel(d.h) {
+			return d.deny(verdict.ReasonEncapsulation)
+		}
 		d.Verdict = verdict.Permitted
 		return d.Decision
 	}

@@ -64,11 +64,11 @@ func (p *Plan) meantBy(holder uint32, a netip.Addr) uint32 {
 }
 
 // inVLAN tells whether the identity may be seen with these tags. The outer tag is the VLAN of this
-// segment; a priority tag (identifier 0) is no VLAN (IEEE 802.1Q 6.9).
+// segment; a priority tag (identifier 0) is no VLAN (IEEE 802.1Q 6.9), and receivers look behind it.
 func (id *Identity) inVLAN(tags []Tag) bool {
 	vlan := uint16(0)
-	if len(tags) > 0 {
-		vlan = tags[0].TCI & 0x0fff
+	for i := 0; i < len(tags) && i < maxTags && vlan == 0; i++ {
+		vlan = tags[i].TCI & 0x0fff
 	}
 	if vlan == 0 {
 		return id.Untagged
