@@ -50,10 +50,10 @@ func (b *bench) forwarding() error {
 	if err := b.race(all); err != nil {
 		return err
 	}
-	b.report.forwarding("Forwarding", fmt.Sprintf("64-byte TCP frames of %d flows of plain conduits.", flows), all, redirect)
-	b.report.bar("of the bare redirect", ratio(penstock, redirect), atLeast(0.8))
-	b.report.bar("times the Linux bridge", ratio(penstock, bridge), atLeast(2.5))
-	b.report.bar("times the bridge with the nftables set", ratio(penstock, set), nil)
+	b.report.forwarding("Forwarding", fmt.Sprintf("64-byte TCP frames of %s flows of plain conduits.", thousands(flows)), all, redirect)
+	b.report.bar("forwarding, 1,000 conduits: of the bare redirect", ratio(penstock, redirect), atLeast(0.8))
+	b.report.bar("… times the Linux bridge", ratio(penstock, bridge), atLeast(2.5))
+	b.report.bar("… times the bridge with the nftables set", ratio(penstock, set), nil)
 	return nil
 }
 

@@ -21,14 +21,15 @@ import (
 
 // bench is one run.
 type bench struct {
-	ctx    context.Context
-	env    *environment
-	rounds int
-	time   time.Duration // of each round of each contender
-	trips  int
-	dir    string // for what is built
-	daemon string // a built penstockd
-	report report
+	ctx      context.Context
+	env      *environment
+	rounds   int
+	time     time.Duration // of each round of each contender
+	trips    int
+	suricata string // the program's name or path
+	dir      string // for what is built
+	daemon   string // a built penstockd
+	report   report
 }
 
 func main() {
@@ -69,6 +70,7 @@ func run(args []string) error {
 	flags.DurationVar(&b.time, "time", time.Second, "how long a turn of forwarding takes")
 	flags.IntVar(&b.trips, "trips", 5000, "round trips in a turn")
 	flags.StringVar(&b.daemon, "daemon", "", "a built penstockd `file`; without it, it is built")
+	flags.StringVar(&b.suricata, "suricata", "suricata", "the Suricata `program` to compare with, where there is one")
 	write := flags.String("write", "", "also put the tables into this `file`, between its markers")
 	var only []string
 	flags.Func("only", "measure only these `parts`, with commas: "+partNames(), func(s string) error {

@@ -70,13 +70,19 @@ type turn struct {
 func (b *bench) travel(l *line, label string, port uint16, helper *testnet.Process) (*traveller, error) {
 	t := &traveller{line: l, label: label, port: port, helper: helper}
 	var err error
-	if t.server, err = b.peer(l, l.Cell, "serve", "-address", t.address()); err != nil {
-		return nil, err
-	}
-	return t, t.server.WaitOutput(peerReady, readyTimeout)
+	t.server, err = ready(b.peer(l, l.Cell, "serve", "-address", t.address()))
+	return t, err
 }
 
 const readyTimeout = 10 * time.Second
+
+// ready waits until a program that was started says that it is.
+func ready(p *testnet.Process, err error) (*testnet.Process, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, p.WaitOutput(peerReady, readyTimeout)
+}
 
 func (t *traveller) address() string {
 	return netip.AddrPortFrom(t.Cell.Address(), t.port).String()
@@ -196,7 +202,7 @@ func (b *bench) roundTrips() error {
 		return err
 	}
 	b.report.trips("Round trip, everything on one core", all.list(), all.inspected)
-	all.bars(b, "")
+	all.bars(b)
 	for _, t := range all.list() {
 		t.turns = nil
 	}
@@ -217,20 +223,20 @@ func (a *travellers) list() []*traveller {
 		func(t *traveller) bool { return t == nil })
 }
 
-func (a *travellers) bars(b *bench, where string) {
+func (a *travellers) bars(b *bench) {
 	faster := a.inGo
 	if a.inC != nil {
-		b.report.bar("inspected round trip, median, times the C no-op queue"+where, compare(a.inspected, a.inC, p50), atMost(2))
+		b.report.bar("inspected round trip on one core, median, times the C no-op queue", compare(a.inspected, a.inC, p50), atMost(2))
 		c, _, _ := a.inC.overall()
 		g, _, _ := a.inGo.overall()
 		if c < g {
 			faster = a.inC
 		}
 	}
-	b.report.bar("… times the faster no-op queue ("+faster.label+")"+where, compare(a.inspected, faster, p50), atMost(1.15))
-	b.report.bar("… 99th percentile, times the faster no-op queue"+where, compare(a.inspected, faster, p99), atMost(1.15))
+	b.report.bar("… median, times the faster one ("+faster.label+")", compare(a.inspected, faster, p50), atMost(1.15))
+	b.report.bar("… 99th percentile, times the same", compare(a.inspected, faster, p99), atMost(1.15))
 	if a.suricata != nil {
-		b.report.bar("… times Suricata"+where, compare(a.inspected, a.suricata, p50), atMost(1))
+		b.report.bar("… median, times Suricata", compare(a.inspected, a.suricata, p50), atMost(1))
 	}
 }
 
@@ -254,8 +260,11 @@ func (b *bench) layTravellers() (*travellers, error) {
 		return nil, err
 	}
 	if all.inGo, err = b.layReader("no-op queue, Go blocking read", func(l *line) (*testnet.Process, error) {
-		return b.peer(l, l.Box, "read")
+		return ready(b.peer(l, l.Box, "read"))
 	}); err != nil {
+		return nil, err
+	}
+	if all.suricata, err = b.laySuricata(); err != nil {
 		return nil, err
 	}
 	program, err := b.buildNoop()
@@ -264,12 +273,12 @@ func (b *bench) layTravellers() (*travellers, error) {
 		return all, nil
 	}
 	all.inC, err = b.layReader("no-op queue, C", func(l *line) (*testnet.Process, error) {
-		return l.Start(l.Box, program, strconv.Itoa(noopQueue), strconv.Itoa(mark.Permitted))
+		return ready(l.Start(l.Box, program, strconv.Itoa(noopQueue), strconv.Itoa(mark.Permitted)))
 	})
 	return all, err
 }
 
-// layReader lays a bridge whose packets wait for a reader.
+// layReader lays a bridge whose packets wait for a reader, which start starts and waits for.
 func (b *bench) layReader(label string, start func(*line) (*testnet.Process, error)) (*traveller, error) {
 	l, err := b.layBridge(label)
 	if err != nil {
@@ -277,9 +286,6 @@ func (b *bench) layReader(label string, start func(*line) (*testnet.Process, err
 	}
 	reader, err := start(l)
 	if err != nil {
-		return nil, err
-	}
-	if err := reader.WaitOutput(peerReady, readyTimeout); err != nil {
 		return nil, err
 	}
 	if err := addQueue(l); err != nil {
