@@ -35,6 +35,7 @@ type inspection struct {
 	limit      limiter
 	swept      time.Time
 	generation uint32 // of the policy, when the pipeline last swept
+	plan       *policy.Plan
 	adoption   time.Duration
 	complained time.Time // of a reset that could not be sent
 
@@ -61,11 +62,41 @@ func (i *inspection) beat() {
 		return
 	}
 	if generation != i.generation {
-		// Conduits that this policy began to enforce have connections under way.
-		i.pipeline.AdoptUntil(now.Add(i.adoption))
+		plan, _, _ := i.path.Plan(generation)
+		if holdsMore(i.plan, plan) {
+			i.pipeline.AdoptUntil(now.Add(i.adoption))
+		}
+		i.plan = plan
 	}
 	i.swept, i.generation = now, generation
 	i.pipeline.Sweep(now, func(e *inspect.Ended) { i.ended(now, e) })
+}
+
+// holdsMore reports whether a plan has a conduit whose connections may be under way and new to their
+// verdict loop, because it was not inspected, not enforced or in the other queue before. Any other
+// change of policy is no reason to join connections in mid-stream: the loop knows all there are,
+// and a client that had one forgotten in the middle of a message could finish it as another.
+func holdsMore(before, now *policy.Plan) bool {
+	if before == nil || now == nil {
+		return true
+	}
+	held := map[string]policy.OnOutage{}
+	for i := range before.Conduits {
+		if c := &before.Conduits[i]; holds(c) {
+			held[c.Name] = c.OnOutage
+		}
+	}
+	for i := range now.Conduits {
+		c := &now.Conduits[i]
+		if queue, ok := held[c.Name]; holds(c) && (!ok || queue != c.OnOutage) {
+			return true
+		}
+	}
+	return false
+}
+
+func holds(c *policy.Conduit) bool {
+	return c.Inspect && c.Mode == policy.Enforce
 }
 
 // ended ends a connection that the policy no longer permits: both ends are told.

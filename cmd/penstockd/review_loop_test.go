@@ -69,6 +69,33 @@ func TestInvariant05OnlyForbiddenConnectionsAreTold(t *testing.T) {
 	}
 }
 
+// TestEvasion08_OnlyConduitsNewToTheLoopAreJoined: a change of a rule does not open the window in
+// which connections may be joined in mid-stream.
+func TestEvasion08_OnlyConduitsNewToTheLoopAreJoined(t *testing.T) {
+	with := func(mode string, keys ...string) *policy.Plan {
+		return compiled(t, site{mode: mode, conduits: []string{modbusConduit("test", 502, keys...)}})
+	}
+	two := compiled(t, site{conduits: []string{modbusConduit("test", 502), modbusConduit("more", 503)}})
+	before := with("enforce", "on_outage: closed")
+	for _, r := range []struct {
+		name        string
+		before, now *policy.Plan
+		want        bool
+	}{
+		{"the start", nil, before, true},
+		{"another way to deny", before, with("enforce", "on_outage: closed", "on_deny: drop"), false},
+		{"no longer enforced", before, with("observe", "on_outage: closed"), false},
+		{"begins to be enforced", with("observe", "on_outage: closed"), before, true},
+		{"moves to the other queue", before, with("enforce", "on_outage: open"), true},
+		{"one more conduit", before, two, true},
+		{"one less", two, before, false},
+	} {
+		if got := holdsMore(r.before, r.now); got != r.want {
+			t.Errorf("%s: %v, want %v", r.name, got, r.want)
+		}
+	}
+}
+
 // TestFullQueueIsShown: what the kernel drops in front of the verdict loop is dropped all the same.
 func TestFullQueueIsShown(t *testing.T) {
 	got, warnings := describeQueue(100, queue.Stats{Packets: 10, Dropped: 2, QueueFull: 5, UserDropped: 3, Depth: 4})
