@@ -161,8 +161,12 @@ func (l *Line) Down() error {
 	if err != nil {
 		return err
 	}
+	taken, err := l.portsTaken()
+	if err != nil {
+		return err
+	}
 	var errs []error
-	if state != Absent {
+	if state != Absent || taken {
 		errs = append(errs, l.box.Do(l.dismantle))
 		for _, name := range l.layout.ports() {
 			errs = append(errs, l.giveBack(name, apart))
@@ -174,6 +178,30 @@ func (l *Line) Down() error {
 		return err
 	}
 	return l.removeBox()
+}
+
+// portsTaken reports whether a port is as TakePorts leaves it: promiscuous, and silent in every way.
+// In the only namespace that is all there is of a start that ended before there was a bridge.
+func (l *Line) portsTaken() (taken bool, err error) {
+	err = l.box.Do(func() error {
+		for _, name := range l.layout.ports() {
+			port, err := findLink(name)
+			if err != nil {
+				return err
+			}
+			const both = unix.IFF_PROMISC | unix.IFF_NOARP
+			if port == nil || port.Attrs().RawFlags&both != both {
+				continue
+			}
+			silent, err := isSilent(name)
+			if err != nil {
+				return err
+			}
+			taken = taken || silent
+		}
+		return nil
+	})
+	return taken, err
 }
 
 // dismantle takes the ports down first: nothing passes while the rest goes.

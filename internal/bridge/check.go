@@ -71,7 +71,18 @@ func (l *Line) locate(name string, places []*Namespace) (*Namespace, error) {
 
 const noInterfaces = "none"
 
-// interfaceNames lists those of the calling thread's namespace for a message, loopback left out.
+// isFallbackTunnel knows the interfaces that the kernel puts into every namespace where the modules
+// of tunnels are loaded (net.core.fb_tunnels_only_for_init_net). Nobody can delete or move them.
+func isFallbackTunnel(name string) bool {
+	switch name {
+	case "tunl0", "sit0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6tnl0", "ip6gre0", "ip6_vti0":
+		return true
+	}
+	return false
+}
+
+// interfaceNames lists those of the calling thread's namespace for a message, without what every
+// namespace has.
 func interfaceNames() (string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -79,7 +90,7 @@ func interfaceNames() (string, error) {
 	}
 	var all []string
 	for _, link := range links {
-		if link.Attrs().Flags&net.FlagLoopback == 0 {
+		if link.Attrs().Flags&net.FlagLoopback == 0 && !isFallbackTunnel(link.Attrs().Name) {
 			all = append(all, link.Attrs().Name)
 		}
 	}

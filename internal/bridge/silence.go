@@ -51,6 +51,20 @@ func silence(link netlink.Link) (changed []string, err error) {
 	return changed, nil
 }
 
+// isSilent reports whether every setting of an interface is what silence makes it.
+func isSilent(name string) (bool, error) {
+	for _, s := range silences() {
+		value, err := ReadSysctl(s.family, "conf", name, s.name)
+		if missing(err) {
+			continue
+		}
+		if err != nil || value != s.value {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // readSettings returns the values of what silence changes, as they are at some interface, or in
 // "default" as a new interface gets them.
 func readSettings(name string) ([]setting, error) {
