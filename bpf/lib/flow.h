@@ -328,7 +328,7 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 
 		if (!may_adopt_reverse(f, control) || permit_by_conduit(f, d, 1) < 0)
 			return deny(d, reason);
-	} else if (f->key.protocol == IPPROTO_TCP && f->is_ip && !f->fragment &&
+	} else if (!d->untracked && f->key.protocol == IPPROTO_TCP && f->is_ip && !f->fragment &&
 		   (f->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		/* The second step of a handshake whose first was never seen. */
 		return deny(d, REASON_TCP_STATE);

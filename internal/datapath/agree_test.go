@@ -1,11 +1,13 @@
 package datapath
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,41 +19,64 @@ import (
 // its verdicts to those of policy.Decide, which walks the policy in plain Go and shares nothing
 // with the program's tables. PENSTOCK_FRAMES sets how many, PENSTOCK_SEED the seed.
 func TestAgreesWithPlainEvaluation(t *testing.T) {
-	p := agreePlan(t)
-	require(t)
-	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 64})
 	frames := number("PENSTOCK_FRAMES", 30_000)
 	seed := uint64(number("PENSTOCK_SEED", 1))
-	t.Logf("%d frames, seed %d", frames, seed)
+	reasons := []verdict.Reason{
+		verdict.ReasonPermitted, verdict.ReasonNoConduit, verdict.ReasonUnknownSource, verdict.ReasonUnknownDestination,
+		verdict.ReasonAddressSpoofed, verdict.ReasonWrongPort, verdict.ReasonFragment, verdict.ReasonEncapsulation,
+		verdict.ReasonVLANNotPermitted, verdict.ReasonMalformed, verdict.ReasonSameSide, verdict.ReasonLinkLocal,
+	}
+	for _, row := range []struct {
+		name, defaults string
+		frames         int
+		met            []verdict.Reason
+	}{
+		{"strict", strictDefaults, frames - frames/4, append(reasons, verdict.ReasonARPSpoofed)},
+		{"lax", laxDefaults, frames / 4, reasons},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Logf("%d frames, seed %d", row.frames, seed)
+			seen := agree(t, agreePlan(t, row.defaults), row.frames, seed)
+			t.Logf("reasons: %v", seen)
+			for _, r := range row.met {
+				if seen[r] == 0 {
+					t.Errorf("no frame met %v: the generator is blind there", r)
+				}
+			}
+		})
+	}
+}
+
+// agree sends frames and returns how many met each reason.
+func agree(t *testing.T, p *policy.Plan, frames int, seed uint64) map[verdict.Reason]int {
+	t.Helper()
+	require(t)
+	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 64})
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), plan: p}
 	seen := map[verdict.Reason]int{}
+	before := d.reasons(t)
 	for i := range frames {
 		side, raw := g.frame()
 		want := plainVerdict(p, side, raw)
-		before := d.reasons(t)
-		got, _ := d.run(t, side, raw)
+		got, out := d.run(t, side, raw)
 		if got != xdpDrop {
 			d.emptyFlows(t)
 		}
 		seen[want.Reason]++
-		if got != returnOf(want) {
+		after := d.reasons(t)
+		counted := moved(before, after)
+		before = after
+		switch {
+		case got != returnOf(want):
 			t.Fatalf("frame %d on side %v: the program returned %d, want %d for %v %v (moved: %v)\n%x",
-				i, side, got, returnOf(want), want.Action, want.Reason, moved(before, d.reasons(t)), raw)
-		}
-		if got := moved(before, d.reasons(t)); want.Action == verdict.Deny && want.Reason != verdict.ReasonSameSide && got[want.Reason] != 1 {
-			t.Fatalf("frame %d on side %v: denied for %v, want %v\n%x", i, side, got, want.Reason, raw)
-		}
-	}
-	t.Logf("reasons: %v", seen)
-	for _, r := range []verdict.Reason{
-		verdict.ReasonPermitted, verdict.ReasonNoConduit, verdict.ReasonUnknownSource, verdict.ReasonUnknownDestination,
-		verdict.ReasonAddressSpoofed, verdict.ReasonWrongPort, verdict.ReasonARPSpoofed, verdict.ReasonFragment,
-		verdict.ReasonEncapsulation, verdict.ReasonVLANNotPermitted, verdict.ReasonMalformed, verdict.ReasonSameSide,
-	} {
-		if seen[r] == 0 {
-			t.Errorf("no frame met %v: the generator is blind there", r)
+				i, side, got, returnOf(want), want.Action, want.Reason, counted, raw)
+		case want.Action == verdict.Deny && want.Reason != verdict.ReasonSameSide && counted[want.Reason] != 1:
+			t.Fatalf("frame %d on side %v: denied for %v, want %v\n%x", i, side, counted, want.Reason, raw)
+		case got != xdpDrop && !bytes.Equal(raw, out):
+			t.Fatalf("frame %d on side %v changed\n in %x\nout %x", i, side, raw, out)
 		}
 	}
+	return seen
 }
 
 func number(name string, otherwise int) int {
@@ -61,17 +86,23 @@ func number(name string, otherwise int) int {
 	return otherwise
 }
 
+const (
+	strictDefaults = `{on_outage: open, on_deny: reset, unknown_identity: deny, intra_zone: deny, arp: guard, link_local: permit}`
+	laxDefaults    = `{on_outage: open, on_deny: reset, unknown_identity: permit, intra_zone: permit, arp: permit, link_local: deny}`
+)
+
 const agreePolicy = `
 api_version: penstock/v1
 site: agreement
 mode: enforce
 appliances:
-  - {name: gate, sides: {a: [cell], b: [plant, office]}}
-defaults: {on_outage: open, on_deny: reset, unknown_identity: deny, intra_zone: deny, arp: guard, link_local: permit}
+  - {name: gate, sides: {a: [cell, line], b: [plant, office, line]}}
+defaults: DEFAULTS
 zones:
   - {name: plant, sl_target: 2, purdue_level: 2}
   - {name: cell, sl_target: 2, purdue_level: 1}
   - {name: office, sl_target: 1, purdue_level: 4}
+  - {name: line, sl_target: 1, purdue_level: 1}
 identities:
   - {name: hmi, zone: plant, role: hmi, mac: "02:00:00:00:00:20", ip: [198.18.0.20, "2001:2::20"], vlan: [10]}
   - {name: hmi-2, zone: plant, role: hmi, mac: "02:00:00:00:00:21", ip: [198.18.0.21]}
@@ -81,6 +112,8 @@ identities:
   - {name: router, zone: plant, role: router, mac: "02:00:00:00:00:01", ip: [198.18.0.1]}
   - {name: historian, zone: office, via: router, ip: [198.18.64.0/18]}
   - {name: jump, zone: office, via: router, ip: [198.18.64.7]}
+  - {name: press, zone: line, side: a, mac: "02:00:00:00:00:12", ip: [198.18.0.30]}
+  - {name: feeder, zone: line, side: b, mac: "02:00:00:00:00:23", ip: [198.18.0.31]}
 conduits:
   - {name: modbus, from: [hmi], to: [plc], protocol: modbus, rules: [{functions: [read]}]}
   - {name: modbus-2, from: [hmi-2], to: ["zone:cell"], protocol: modbus, rules: [{functions: [read]}]}
@@ -94,9 +127,9 @@ conduits:
   - {name: cast, from: [rtu], to: ["group:239.192.0.0/14"], protocol: udp, ports: [2000-3000]}
 `
 
-func agreePlan(t *testing.T) *policy.Plan {
+func agreePlan(t *testing.T, defaults string) *policy.Plan {
 	t.Helper()
-	p, err := policy.Parse("agree.yaml", []byte(agreePolicy))
+	p, err := policy.Parse("agree.yaml", []byte(strings.Replace(agreePolicy, "DEFAULTS", defaults, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +258,9 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 	plant := []device{{0x20, ipHMI}, {0x20, netip.MustParseAddr("2001:2::20")}, {0x21, netip4(198, 18, 0, 21)}, {0x22, netip4(198, 18, 0, 50)}, {0x01, ipFar}, {0x01, netip4(198, 18, 64, 7)}}
 	cell := []device{{0x10, ipPLC}, {0x10, netip.MustParseAddr("2001:2::10")}, {0x11, ipRTU}, {0x11, netip4(198, 18, 0, 12)}}
 	from, to := pick(g, plant...), pick(g, cell...)
+	if g.IntN(12) == 0 {
+		from, to = device{0x23, netip4(198, 18, 0, 31)}, device{0x12, netip4(198, 18, 0, 30)}
+	}
 	*side = policy.SideB
 	if g.IntN(3) == 0 {
 		from, to, *side = to, from, policy.SideA
@@ -233,6 +269,9 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 		*side = side.Other()
 	}
 	p.src, p.dst = [6]byte{2, 0, 0, 0, 0, from.mac}, [6]byte{2, 0, 0, 0, 0, to.mac}
+	if from.mac&^0x30 == 0 && g.IntN(4) > 0 { // the two that live in a VLAN
+		p.tags = []uint32{0x8100<<16 | 10}
+	}
 	if from.ip.Is4() != to.ip.Is4() {
 		to.ip = pick(g, ipPLC, ipHMI)
 		if from.ip.Is6() {
@@ -267,8 +306,13 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 	}
 	ip := ether(p.src, p.dst, ipPacket(from.ip, to.ip, protocol, fragment, body))
 	p.ethertype, p.body = ip.ethertype, ip.body
-	if from.ip.Is6() && g.IntN(4) == 0 {
+	for from.ip.Is6() && g.IntN(3) == 0 && len(p.body) < 200 {
 		p.body = withExtension(p.body, pick(g, byte(0), 43, 44, 60))
+		p.body[43] = pick(g, byte(0), 0, 0, 1)
+	}
+	if from.ip.Is4() && g.IntN(6) == 0 {
+		p.body = withOptions(p.body, pick(g, []byte{1, 1, 1, 0}, []byte{148, 4, 0, 0}, []byte{7, 7, 4, 0, 0, 0, 0, 0},
+			[]byte{1, 131, 7, 4, 1, 2, 3, 4}, []byte{1, 1, 137, 3, 4, 0, 0, 0}, []byte{1, 68, 1, 9}, []byte{9, 3, 131, 9}))
 	}
 }
 
@@ -299,6 +343,14 @@ func (g *generator) unmatched(p *packet) {
 		ip := ether(p.src, p.dst, ipPacket(g.ip4(), g.ip4(), protocol, pick(g, uint16(0), 0, 0, 0x2000), body))
 		p.ethertype, p.body = ip.ethertype, ip.body
 	}
+}
+
+// withOptions puts options, a multiple of four bytes, between an IPv4 header and its body.
+func withOptions(ip []byte, options []byte) []byte {
+	out := append(append(append([]byte{}, ip[:20]...), options...), ip[20:]...)
+	out[0] += byte(len(options) / 4)
+	binary.BigEndian.PutUint16(out[2:], binary.BigEndian.Uint16(ip[2:])+uint16(len(options)))
+	return out
 }
 
 // withExtension puts one extension header of eight bytes between an IPv6 header and its body.
