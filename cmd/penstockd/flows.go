@@ -62,6 +62,21 @@ func (s *flows) Flow(key uint64) (inspect.Flow, bool) {
 	return f, true
 }
 
+// pulsing is a flow source that shows a heartbeat with each answer while alive is set. After a change
+// of policy a sweep asks for every connection there is, two look-ups in the kernel each: with many
+// of them for longer than a heartbeat may pause, and a loop that works is not an outage.
+type pulsing struct {
+	inspect.FlowSource
+	alive func()
+}
+
+func (p *pulsing) Flow(key uint64) (inspect.Flow, bool) {
+	if p.alive != nil {
+		p.alive()
+	}
+	return p.FlowSource.Flow(key)
+}
+
 // ends returns a flow's ends in the direction of its conduit.
 func ends(w *datapath.Flow) (from, to datapath.End) {
 	if w.Initiator == policy.SideA {

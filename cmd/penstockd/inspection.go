@@ -28,6 +28,7 @@ type inspection struct {
 	watch    *watch
 	injector *bridge.Injector
 	flows    *flows
+	asked    *pulsing // flows as the pipeline asks for them
 	records  *recorder
 	log      *slog.Logger
 
@@ -51,11 +52,7 @@ func (i *inspection) run(ctx context.Context) error {
 
 // beat is called by the loop after each batch and when it is idle.
 func (i *inspection) beat() {
-	if i.number == datapath.QueueOpens {
-		i.watch.beat()
-	} else {
-		i.path.Beat(i.number)
-	}
+	i.pulse()
 	now := time.Now()
 	generation := i.path.Generation()
 	if generation == i.generation && now.Sub(i.swept) < sweepInterval {
@@ -69,7 +66,18 @@ func (i *inspection) beat() {
 		i.plan = plan
 	}
 	i.swept, i.generation = now, generation
+	i.asked.alive = i.pulse
 	i.pipeline.Sweep(now, func(e *inspect.Ended) { i.ended(now, e) })
+	i.asked.alive = nil
+}
+
+// pulse is the heartbeat itself.
+func (i *inspection) pulse() {
+	if i.number == datapath.QueueOpens {
+		i.watch.beat()
+	} else {
+		i.path.Beat(i.number)
+	}
 }
 
 // holdsMore reports whether a plan has a conduit whose connections may be under way and new to their

@@ -46,10 +46,11 @@ func (i *inspection) netfilterNumber() uint16 { return netfilterNumber(i.number)
 
 func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	source := newFlows(d.path)
+	asked := &pulsing{FlowSource: source}
 	i := &inspection{
 		number: number, path: d.path, watch: d.watch, injector: d.injector, records: d.records, log: d.log,
-		flows: source, adoption: d.settings.AdoptionWindow,
-		pipeline: inspect.New(inspect.Config{Flows: source, Counters: d.counters}),
+		flows: source, asked: asked, adoption: d.settings.AdoptionWindow,
+		pipeline: inspect.New(inspect.Config{Flows: asked, Counters: d.counters}),
 	}
 	i.pipeline.AdoptUntil(time.Now().Add(i.adoption))
 	err := d.line.Do(func() (err error) {

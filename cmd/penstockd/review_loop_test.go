@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/inspect"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -120,5 +122,45 @@ func TestInvariant09ResetsThatFailDoNotFillTheLog(t *testing.T) {
 	}
 	if n := strings.Count(said.String(), "\n"); n != 1 {
 		t.Errorf("%d lines in the log for 10000 resets that could not be sent", n)
+	}
+}
+
+// table is a flow source with one flow under every key.
+type table struct {
+	flow       inspect.Flow
+	generation uint64
+}
+
+func (t *table) Flow(uint64) (inspect.Flow, bool) { return t.flow, true }
+func (t *table) Generation() uint64               { return t.generation }
+
+// TestInvariant06SweepOfManyConnectionsIsNoOutage: the sweep after a policy change asks the kernel
+// for each connection, and 16384 of them take longer than the heartbeat may pause.
+func TestInvariant06SweepOfManyConnectionsIsNoOutage(t *testing.T) {
+	plan := compiled(t, site{conduits: []string{modbusConduit("test", 502)}})
+	flows := &table{flow: inspect.Flow{Plan: plan, Conduit: 1, Initiator: policy.SideB}}
+	asked := &pulsing{FlowSource: flows}
+	pipeline := inspect.New(inspect.Config{Flows: asked})
+	const connections = 100
+	for key := range uint64(connections) {
+		syn, err := frame.AppendTCP(nil, &frame.TCPPacket{
+			Src:   netip.AddrPortFrom(netip.MustParseAddr(testnet.PlantAddress), 40000+uint16(key)),
+			Dst:   netip.AddrPortFrom(netip.MustParseAddr(testnet.CellAddress), 502),
+			Flags: frame.FlagSYN, Window: 65535,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := pipeline.Judge(&inspect.Packet{Time: time.Now(), Key: key, From: policy.SideB, IP: syn})
+		if !j.Verdict.Allows() {
+			t.Fatal(j.Verdict)
+		}
+	}
+	beats := 0
+	asked.alive = func() { beats++ }
+	flows.generation++
+	pipeline.Sweep(time.Now(), nil)
+	if beats < connections {
+		t.Errorf("%d heartbeats while %d connections were looked up", beats, connections)
 	}
 }
