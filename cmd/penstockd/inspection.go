@@ -107,7 +107,8 @@ func holds(c *policy.Conduit) bool {
 	return c.Inspect && c.Mode == policy.Enforce
 }
 
-// ended ends a connection that the policy no longer permits: both ends are told.
+// ended ends a connection, because the policy no longer permits it or its device owes an answer: both
+// ends are told.
 func (i *inspection) ended(now time.Time, e *inspect.Ended) {
 	w, ok := i.flows.look(uint32(e.Key))
 	if ok {
@@ -127,7 +128,7 @@ func (i *inspection) ended(now time.Time, e *inspect.Ended) {
 // outage, and the policy permits it as before. Nobody is told, least of all the ends.
 func forgotten(plan *policy.Plan, e *inspect.Ended, w *datapath.Flow) bool {
 	d := plan.Decide(headerOf(w))
-	return d.Verdict.Action == verdict.Inspect && w.Initiator == e.Flow.Initiator &&
+	return e.Reason == verdict.ReasonNoConduit && d.Verdict.Action == verdict.Inspect && w.Initiator == e.Flow.Initiator &&
 		plan.Conduits[d.Conduit].Protocol == e.Flow.Plan.Conduits[e.Flow.Conduit].Protocol
 }
 

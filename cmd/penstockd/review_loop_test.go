@@ -18,6 +18,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/queue"
 	"github.com/penstock-ot/penstock/internal/testnet"
+	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
 func compiled(t *testing.T, s site) *policy.Plan {
@@ -51,7 +52,7 @@ func TestInvariant05OnlyForbiddenConnectionsAreTold(t *testing.T) {
 		A: datapath.End{MAC: macOf(t, testnet.CellMAC), Address: netip.MustParseAddr(testnet.CellAddress), Port: 502},
 		B: datapath.End{MAC: macOf(t, testnet.PlantMAC), Address: netip.MustParseAddr(testnet.PlantAddress), Port: 40000},
 	}
-	over := &inspect.Ended{Flow: inspect.Flow{Plan: before, Conduit: 1, Initiator: policy.SideB}}
+	over := &inspect.Ended{Reason: verdict.ReasonNoConduit, Flow: inspect.Flow{Plan: before, Conduit: 1, Initiator: policy.SideB}}
 	for _, r := range []struct {
 		name string
 		plan *policy.Plan
@@ -64,6 +65,11 @@ func TestInvariant05OnlyForbiddenConnectionsAreTold(t *testing.T) {
 		if got := forgotten(r.plan, over, &flow); got != r.want {
 			t.Errorf("%s: forgotten %v, want %v", r.name, got, r.want)
 		}
+	}
+	owed := *over
+	owed.Reason = verdict.ReasonFunctionNotPermitted
+	if forgotten(before, &owed, &flow) {
+		t.Error("a connection whose device owes a refusal is not ended")
 	}
 	flow.Initiator = policy.SideA
 	if forgotten(before, over, &flow) {
