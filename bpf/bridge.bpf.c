@@ -78,12 +78,11 @@ int __noinline pass_marked(struct xdp_md *ctx, __u32 mark)
 }
 
 /* Whether the verdict loop of the conduit's queue is alive. */
-static __always_inline int inspecting(struct frame *f, struct control_block *control, __u8 opens)
+static __always_inline int inspecting(struct control_block *control, __u8 opens)
 {
-	__u64 beat = control->beats[opens ? 1 : 0];
+	__u64 now = bpf_ktime_get_ns(), beat = control->beats[opens ? 1 : 0];
 
-	/* The coarse clock may lag behind the beat by a tick. */
-	return f->now < beat || f->now - beat <= control->heartbeat_timeout;
+	return now < beat || now - beat <= control->heartbeat_timeout;
 }
 
 static __always_inline int opens_in_outage(struct decision *d)
@@ -129,7 +128,7 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		deny(d, REASON_ENCAPSULATION);
 		return refuse(f, d);
 	}
-	if (!inspecting(f, control, opens)) {
+	if (!inspecting(control, opens)) {
 		if (!opens) {
 			deny(d, REASON_OUTAGE_CLOSED);
 			return refuse(f, d);
@@ -177,18 +176,25 @@ static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct dec
 	return refuse(f, d);
 }
 
+/* A frame that goes on in further buffers fills its first one at least so far, or is an IP packet
+ * that is longer than what its first buffer shows. */
+#define ONE_BUFFER_MAX 1500
+
 static __always_inline int port(struct xdp_md *ctx, __u8 side)
 {
-	struct frame f = {.side = side, .now = bpf_ktime_get_coarse_ns()};
+	struct frame f = {.side = side, .ticks = bpf_jiffies64()};
 	struct decision d = {};
 	struct control_block *state;
 	struct policy_defaults *policy;
 	__u32 zero = 0;
 
-	f.length = bpf_xdp_get_buff_len(ctx);
+	f.length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	if (f.length >= ONE_BUFFER_MAX)
+		f.length = bpf_xdp_get_buff_len(ctx);
 	state = bpf_map_lookup_elem(&control, &zero);
 	if (!state)
 		return XDP_DROP;
+	f.tick = state->tick;
 	d.generation = *(volatile __u32 *)&state->generation;
 	d.index = d.generation & 1;
 	policy = bpf_map_lookup_elem(&defaults, &d.index);
@@ -202,7 +208,7 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 	d.observed = !policy->enforce;
 	d.arp_guard = policy->arp_guard;
 	d.intra_zone = policy->intra_zone;
-	if (parse_frame(ctx, &f) < 0) {
+	if (!parse_plain(ctx, &f) && parse_frame(ctx, &f) < 0) {
 		deny(&d, REASON_MALFORMED);
 		return refuse(&f, &d);
 	}
@@ -232,6 +238,21 @@ SEC("xdp.frags")
 int port_b(struct xdp_md *ctx)
 {
 	return port(ctx, SIDE_B);
+}
+
+/* Reads one moment in both clocks, for user space, which cannot read the kernel's ticks. */
+SEC("xdp")
+int clock(struct xdp_md *ctx)
+{
+	struct control_block *state;
+	__u32 zero = 0;
+
+	state = bpf_map_lookup_elem(&control, &zero);
+	if (!state)
+		return XDP_DROP;
+	state->clock_ticks = bpf_jiffies64();
+	state->clock_ns = bpf_ktime_get_ns();
+	return XDP_PASS;
 }
 
 /* The mark of an incoming frame is what XDP said of it, or nothing. A frame without metadata

@@ -51,6 +51,9 @@ type BridgeControlBlock struct {
 	AdoptUntil       uint64
 	HeartbeatTimeout uint64
 	Beats            [2]uint64
+	Tick             uint64
+	ClockTicks       uint64
+	ClockNs          uint64
 	SlotsReady       uint32
 	Reserved         uint32
 }
@@ -286,6 +289,7 @@ const (
 	BridgeMapStormBuckets       = "storm_buckets"
 	BridgeMapTap                = "tap"
 	BridgeMapTapCounters        = "tap_counters"
+	BridgeProgClock             = "clock"
 	BridgeProgExitGate          = "exit_gate"
 	BridgeProgMarker            = "marker"
 	BridgeProgPortA             = "port_a"
@@ -347,6 +351,7 @@ type BridgeSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeProgramSpecs struct {
+	Clock    *ebpf.ProgramSpec `ebpf:"clock"`
 	ExitGate *ebpf.ProgramSpec `ebpf:"exit_gate"`
 	Marker   *ebpf.ProgramSpec `ebpf:"marker"`
 	PortA    *ebpf.ProgramSpec `ebpf:"port_a"`
@@ -488,6 +493,7 @@ type BridgeVariables struct {
 //
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgePrograms struct {
+	Clock    *ebpf.Program `ebpf:"clock"`
 	ExitGate *ebpf.Program `ebpf:"exit_gate"`
 	Marker   *ebpf.Program `ebpf:"marker"`
 	PortA    *ebpf.Program `ebpf:"port_a"`
@@ -496,6 +502,7 @@ type BridgePrograms struct {
 
 func (p *BridgePrograms) Close() error {
 	return _BridgeClose(
+		p.Clock,
 		p.ExitGate,
 		p.Marker,
 		p.PortA,

@@ -148,8 +148,8 @@ struct flow {
 	__u32 source; /* identity of the initiator */
 	__u32 destination;
 	__u64 created; /* CLOCK_MONOTONIC, ns */
-	__u64 decided; /* when identity and conduit were last asked */
-	__u64 seen;
+	__u64 decided; /* ticks, when identity and conduit were last asked */
+	__u64 seen;    /* ticks */
 	struct flow_direction direction[2]; /* 0: from side a */
 };
 
@@ -246,6 +246,9 @@ struct control_block {
 	__u64 adopt_until;	 /* CLOCK_MONOTONIC, ns: reverse adoption ends */
 	__u64 heartbeat_timeout; /* ns */
 	__u64 beats[2];		 /* CLOCK_MONOTONIC, ns: queue that closes, queue that opens */
+	__u64 tick;		 /* ns that a tick of the kernel's clock (jiffies) lasts */
+	__u64 clock_ticks;	 /* one moment in both clocks, as program clock read it */
+	__u64 clock_ns;
 	__u32 slots_ready;	 /* the free slots have been handed out, once for these maps */
 	__u32 reserved;
 };

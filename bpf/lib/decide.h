@@ -190,7 +190,7 @@ static __always_inline int may_adopt_reverse(struct frame *f, struct control_blo
 {
 	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_TCP &&
 	       (f->tcp_flags & TCP_ACK) && !(f->tcp_flags & TCP_SYN) &&
-	       f->now < control->adopt_until;
+	       bpf_ktime_get_coarse_ns() < control->adopt_until;
 }
 
 #endif

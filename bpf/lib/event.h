@@ -20,6 +20,7 @@ static __always_inline int may_tell(struct reason_counter *counter, __u64 now)
 int __noinline tell(struct frame *f, struct decision *d)
 {
 	__u32 reason;
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct reason_counter *counter;
 	struct event *e;
 
@@ -33,7 +34,7 @@ int __noinline tell(struct frame *f, struct decision *d)
 		return 0;
 	counter->frames++;
 	counter->bytes += f->length;
-	if (!may_tell(counter, f->now)) {
+	if (!may_tell(counter, now)) {
 		counter->events_lost++;
 		return 0;
 	}
@@ -42,7 +43,7 @@ int __noinline tell(struct frame *f, struct decision *d)
 		counter->events_lost++;
 		return 0;
 	}
-	e->time = f->now;
+	e->time = now;
 	e->generation = d->generation;
 	e->conduit = d->conduit;
 	e->source = d->source;

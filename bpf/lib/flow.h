@@ -21,11 +21,11 @@
 #define HARD_TCP   (86400ull * 1000000000)
 #define HARD_OTHER (3600ull * 1000000000)
 
-/* Whether more time than limit lies between then and now. The clocks of two CPUs may be read a
+/* Whether more than limit, in ns, lies between then and this frame. Two CPUs may read the clock a
  * tick apart, so that then can be the later one: that is no time, not half an eternity. */
-static __always_inline int longer_ago(__u64 now, __u64 then, __u64 limit)
+static __always_inline int longer_ago(struct frame *f, __u64 then, __u64 limit)
 {
-	return (__s64)(now - then) > (__s64)limit;
+	return (__s64)((f->ticks - then) * f->tick) > (__s64)limit;
 }
 
 static __always_inline int flow_closed(struct flow *w)
@@ -74,7 +74,7 @@ static __always_inline struct flow *live_flow(struct frame *f)
 	if (!f->is_ip || f->deep_tags || f->source_routed)
 		return NULL;
 	w = bpf_map_lookup_elem(&flows, &f->key);
-	if (!w || longer_ago(f->now, w->seen, idle_limit(f->key.protocol, w)) || !icmp_belongs(f, w))
+	if (!w || longer_ago(f, w->seen, idle_limit(f->key.protocol, w)) || !icmp_belongs(f, w))
 		return NULL;
 	return w;
 }
@@ -85,7 +85,7 @@ static __always_inline void count_frame(struct frame *f, struct flow *w)
 
 	direction->frames++;
 	direction->bytes += f->length;
-	w->seen = f->now;
+	w->seen = f->ticks;
 	if (f->side != w->initiator && !(w->state & FLOW_ANSWERED))
 		w->state |= FLOW_ANSWERED;
 	if (f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_FIN | TCP_RST))) {
@@ -149,7 +149,7 @@ static __always_inline __u32 bump_slot(struct flow *w)
  * comes last, behind a barrier: whoever sees it sees the verdict that belongs to it. */
 static __always_inline void adopt_decision(struct flow *w, struct frame *f, struct decision *d)
 {
-	w->decided = f->now;
+	w->decided = f->ticks;
 	w->conduit = d->conduit;
 	w->action = d->action;
 	w->treatment = (d->observed ? FLOW_OBSERVED : 0) | (d->limited ? FLOW_LIMITED : 0);
@@ -219,7 +219,7 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
 	old = bpf_map_lookup_elem(&flows, &f->key);
 	if (old)
 		end_flow(f, old);
-	w.created = f->now;
+	w.created = bpf_ktime_get_coarse_ns();
 	if (count_to(d->reverse ? d->destination : d->source))
 		return deny(d, REASON_TABLE_FULL);
 	adopt_decision(&w, f, d);
@@ -341,7 +341,7 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 static __always_inline int up_to_date(struct frame *f, struct decision *d, struct flow *w)
 {
 	return w->generation == d->generation &&
-	       !longer_ago(f->now, w->decided, f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER);
+	       !longer_ago(f, w->decided, f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER);
 }
 
 /* An ICMP error belongs to the conversation that it quotes, if that goes through here between
@@ -350,7 +350,7 @@ static __always_inline int error_of_live_flow(struct frame *f, struct decision *
 {
 	struct flow *w = bpf_map_lookup_elem(&flows, &f->about);
 
-	if (!w || w->generation != d->generation || longer_ago(f->now, w->seen, idle_limit(f->about.protocol, w)))
+	if (!w || w->generation != d->generation || longer_ago(f, w->seen, idle_limit(f->about.protocol, w)))
 		return 0;
 	allow_untracked(d);
 	d->conduit = w->conduit;

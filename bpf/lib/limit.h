@@ -47,7 +47,7 @@ int __noinline within_conduit_limit(struct frame *f, struct decision *d)
 	c = conduit(d->index, d->conduit);
 	at = d->index * MAX_CONDUITS + d->conduit;
 	b = bpf_map_lookup_elem(&buckets, &at);
-	return c && b && within(&c->limit, b, f->now, f->length);
+	return c && b && within(&c->limit, b, bpf_ktime_get_ns(), f->length);
 }
 
 /* Broadcast and multicast of each port, before anything else is asked of them. */
@@ -69,7 +69,7 @@ int __noinline within_storm_limit(struct frame *f, struct policy_defaults *defau
 	b = bpf_map_lookup_elem(&storm_buckets, &at);
 	if (!b)
 		return 0;
-	return within(difference ? &defaults->multicast : &defaults->broadcast, b, f->now, f->length);
+	return within(difference ? &defaults->multicast : &defaults->broadcast, b, bpf_ktime_get_ns(), f->length);
 }
 
 #endif

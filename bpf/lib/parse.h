@@ -22,7 +22,8 @@
 #define EXTENSION_HEADERS_MAX 8
 
 struct frame {
-	__u64 now; /* CLOCK_MONOTONIC_COARSE, ns */
+	__u64 ticks; /* jiffies: one load, where each other clock is a call */
+	__u64 tick;  /* ns of one */
 	struct flow_key key; /* complete for IP with ports; else MACs and tags */
 	struct flow_key about; /* of an ICMP error: the conversation that it is about; of neighbour
 				* discovery: the target, as ip_a */
@@ -457,7 +458,16 @@ int __noinline parse_options(struct xdp_md *ctx, struct frame *f)
 	return more;
 }
 
-static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
+/* Whether the frame holds an IP packet of that length. Of a frame with several buffers only the
+ * first has been measured until here: it costs a call to know of the others. */
+static __always_inline int holds(struct xdp_md *ctx, struct frame *f, __u32 total)
+{
+	if (total > f->length - f->network)
+		f->length = bpf_xdp_get_buff_len(ctx);
+	return total <= f->length - f->network;
+}
+
+static __always_inline int parse_ipv4(struct xdp_md *ctx, struct cursor *c, struct frame *f)
 {
 	struct iphdr *ip = take(c, sizeof(*ip));
 	__u32 total, options;
@@ -466,7 +476,7 @@ static __always_inline int parse_ipv4(struct cursor *c, struct frame *f)
 		return -1;
 	total = bpf_ntohs(ip->tot_len);
 	options = (ip->ihl - 5) * 4;
-	if (total < sizeof(*ip) + options || total > f->length - f->network)
+	if (total < sizeof(*ip) + options || !holds(ctx, f, total))
 		return -1;
 	f->trailer = f->length - f->network - total;
 	map_ipv4(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr);
@@ -490,7 +500,7 @@ static __always_inline int is_mapped(const struct in6_addr *a)
 	       a->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
+static __always_inline int parse_ipv6(struct xdp_md *ctx, struct cursor *c, struct frame *f)
 {
 	struct ipv6hdr *ip = take(c, sizeof(*ip));
 	__u32 room;
@@ -499,7 +509,7 @@ static __always_inline int parse_ipv6(struct cursor *c, struct frame *f)
 	if (!ip || ip->version != 6 || is_mapped(&ip->saddr) || is_mapped(&ip->daddr))
 		return -1;
 	room = bpf_ntohs(ip->payload_len);
-	if (room + sizeof(*ip) > f->length - f->network)
+	if (!holds(ctx, f, room + sizeof(*ip)))
 		return -1;
 	f->trailer = f->length - f->network - sizeof(*ip) - room;
 	__builtin_memcpy(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr, 16);
@@ -588,10 +598,10 @@ int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
 		return 0;
 	switch (f->ethertype) {
 	case ETH_P_IP_:
-		failed = parse_ipv4(&c, f);
+		failed = parse_ipv4(ctx, &c, f);
 		break;
 	case ETH_P_IPV6_:
-		failed = parse_ipv6(&c, f);
+		failed = parse_ipv6(ctx, &c, f);
 		break;
 	case ETH_P_ARP_:
 		return parse_arp(&c, f);
@@ -601,6 +611,68 @@ int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
 	if (failed || !is_icmp(f))
 		return failed;
 	return parse_icmp(ctx, f, c.at - data - sizeof(struct icmp_echo));
+}
+
+/* The MAC addresses in the order of the key, in words that are aligned on the stack: side b sends
+ * to a, which is the order of the wire. */
+static __always_inline void set_macs(struct frame *f, const struct ethhdr *eth)
+{
+	const __u8 *to = eth->h_dest, *from = eth->h_source;
+
+	if (f->side == SIDE_A) {
+		to = eth->h_source;
+		from = eth->h_dest;
+	}
+	*(__u32 *)f->key.mac_a = *(const __u32 *)to;
+	*(__u16 *)(f->key.mac_a + 4) = *(const __u16 *)(to + 4);
+	*(__u16 *)f->key.mac_b = *(const __u16 *)from;
+	*(__u32 *)(f->key.mac_b + 2) = *(const __u32 *)(from + 2);
+}
+
+/* Most frames are TCP or UDP over IPv4 without options, tags or fragments, in one buffer: those
+ * are read in place. Returns 0, and has read nothing, for each other frame and for one in which
+ * anything is odd: parse_frame has the say there. */
+static __always_inline int parse_plain(struct xdp_md *ctx, struct frame *f)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = (void *)(ip + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+	__u32 total;
+
+	if ((void *)(tcp + 1) > end)
+		return 0;
+	if (eth->h_proto != bpf_htons(ETH_P_IP_) || *(__u8 *)ip != 0x45 || (ip->frag_off & bpf_htons(0x3fff)))
+		return 0;
+	total = bpf_ntohs(ip->tot_len);
+	if (total > f->length - sizeof(*eth))
+		return 0;
+	switch (ip->protocol) {
+	case IPPROTO_TCP:
+		if (total < sizeof(*ip) + sizeof(*tcp) || tcp->doff < 5 || tcp->doff * 4 > total - sizeof(*ip))
+			return 0;
+		set_ports(f, tcp->source, tcp->dest);
+		f->tcp_flags = ((__u8 *)tcp)[13];
+		break;
+	case IPPROTO_UDP:
+		if (total < sizeof(*ip) + sizeof(*udp) || bpf_ntohs(udp->len) < sizeof(*udp) ||
+		    bpf_ntohs(udp->len) > total - sizeof(*ip))
+			return 0;
+		set_ports(f, udp->source, udp->dest);
+		break;
+	default:
+		return 0;
+	}
+	set_macs(f, eth);
+	map_ipv4(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr);
+	map_ipv4(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr);
+	f->key.protocol = ip->protocol;
+	f->ethertype = ETH_P_IP_;
+	f->network = sizeof(*eth);
+	f->trailer = f->length - sizeof(*eth) - total;
+	f->is_ip = 1;
+	return 1;
 }
 
 #endif

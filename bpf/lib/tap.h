@@ -22,7 +22,7 @@
 		header = bpf_ringbuf_reserve(&tap, size, 0);                                    \
 		if (!header)                                                                    \
 			return -1;                                                              \
-		header->time = f->now;                                                          \
+		header->time = bpf_ktime_get_ns();                                                          \
 		header->key = key;                                                              \
 		header->length = length;                                                        \
 		header->network = f->network;                                                   \

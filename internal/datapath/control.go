@@ -75,12 +75,3 @@ func (d *Datapath) Rest(q Queue) {
 func (d *Datapath) BeatAge(q Queue) time.Duration {
 	return time.Duration(monotonic() - atomic.LoadUint64(&d.control.block.Beats[q]))
 }
-
-// monotonic is CLOCK_MONOTONIC in nanoseconds, the clock that the programs read.
-func monotonic() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0 // cannot fail for this clock; 0 reads as a heartbeat long gone
-	}
-	return uint64(ts.Nano())
-}

@@ -54,6 +54,8 @@ type Datapath struct {
 	attachMu sync.Mutex
 	links    []*portLink
 
+	clockMu sync.Mutex // program clock writes into the control block
+
 	applyMu sync.Mutex
 	plans   atomic.Pointer[generations]
 	faults  faults
@@ -81,7 +83,7 @@ func Open(config Config) (*Datapath, error) {
 		return nil, err
 	}
 	d.adopted = d.control.generation() != 0
-	if err := d.fillSlots(); err != nil {
+	if err := errors.Join(d.fillSlots(), d.calibrate()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.control.setFlowQuota(max(d.objects.Flows.MaxEntries()/quotaShare, 1))

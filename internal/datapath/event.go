@@ -114,16 +114,6 @@ func address(b []byte) netip.Addr {
 	return netip.AddrFrom16([16]byte(b)).Unmap()
 }
 
-// clock turns the fast path's CLOCK_MONOTONIC into the time of day. A step of the wall clock
-// after its making shifts nothing: times stay comparable with one another.
-type clock struct{ offset int64 }
-
-func newClock() clock {
-	return clock{offset: time.Now().UnixNano() - int64(monotonic())}
-}
-
-func (c clock) wall(ns uint64) time.Time { return time.Unix(0, int64(ns)+c.offset).UTC() }
-
 func hostToNetwork(v uint32) uint32 {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], v)

@@ -58,7 +58,7 @@ func (d *Datapath) FlowByKey(key uint32) (Flow, bool) {
 	if d.objects.Flows.Lookup(&slot.Key, &w) != nil || w.Slot != key {
 		return Flow{}, false
 	}
-	return flowOf(&slot.Key, &w, newClock()), true
+	return flowOf(&slot.Key, &w, d.flowClock()), true
 }
 
 // sweepBatch is how many entries one system call reads: large enough to be cheap, small enough
@@ -68,7 +68,10 @@ const sweepBatch = 2048
 // Flows calls f with each live flow until it returns false. Entries that come or go meanwhile
 // may be missed or told twice; the line is not held up.
 func (d *Datapath) Flows(f func(*Flow) bool) error {
-	c := newClock()
+	c, err := d.readClock()
+	if err != nil {
+		return err
+	}
 	return d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
 		flow := flowOf(k, w, c)
 		return f(&flow)
@@ -99,10 +102,14 @@ func (d *Datapath) eachFlow(f func(*bpf.BridgeFlowKey, *bpf.BridgeFlow) bool) er
 // and sets right how many flows each identity is counted for. It returns how many flows it
 // deleted and how many are left. One goroutine at a time.
 func (d *Datapath) Sweep() (expired, live int, err error) {
-	now, generation := monotonic(), d.control.generation()
+	now, err := d.readClock()
+	if err != nil {
+		return 0, 0, err
+	}
+	generation := d.control.generation()
 	counts := map[uint32]uint32{}
 	err = d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		if now < w.Seen || time.Duration(now-w.Seen) <= idleLimit(k.Protocol, w.State) {
+		if now.since(w.Seen) <= idleLimit(k.Protocol, w.State) {
 			live++
 			if w.Generation == generation {
 				counts[w.Source]++
@@ -112,7 +119,7 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		// What was there when it was deleted counts, not what was read before: a frame may have
 		// ended the flow and begun another one meanwhile, and given the old slot back itself.
 		var deleted bpf.BridgeFlow
-		if d.stillIdle(k) && d.objects.Flows.LookupAndDelete(k, &deleted) == nil {
+		if d.stillIdle(k, now) && d.objects.Flows.LookupAndDelete(k, &deleted) == nil {
 			expired++
 			d.freeSlot(deleted.Slot)
 		}
@@ -125,13 +132,12 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 }
 
 // stillIdle looks once more, because a frame may have come since the batch was read.
-func (d *Datapath) stillIdle(k *bpf.BridgeFlowKey) bool {
+func (d *Datapath) stillIdle(k *bpf.BridgeFlowKey, now clock) bool {
 	var w bpf.BridgeFlow
 	if d.objects.Flows.Lookup(k, &w) != nil {
 		return false
 	}
-	now := monotonic()
-	return now > w.Seen && time.Duration(now-w.Seen) > idleLimit(k.Protocol, w.State)
+	return now.since(w.Seen) > idleLimit(k.Protocol, w.State)
 }
 
 // correctCounts writes the counts that a walk over the table found wherever the fast path has
@@ -212,7 +218,7 @@ func flowOf(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow, c clock) Flow {
 		Protocol: k.Protocol,
 		A:        End{k.MacA, address(k.IpA[:]), networkToHost16(k.PortA)},
 		B:        End{k.MacB, address(k.IpB[:]), networkToHost16(k.PortB)},
-		Created:  c.wall(w.Created), Seen: c.wall(w.Seen),
+		Created:  c.wall(w.Created), Seen: c.wallOfTick(w.Seen),
 	}
 	for _, t := range k.Tags {
 		if t != 0 {

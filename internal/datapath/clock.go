@@ -1,0 +1,119 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// The fast path has two clocks. What it tells and what it limits carries CLOCK_MONOTONIC in
+// nanoseconds. A flow's age is in ticks of the kernel (jiffies), because those cost a load and
+// not a call for each frame. User space cannot read ticks: the program clock reads one moment in
+// both, and how long a tick lasts is found by reading it twice.
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0 // cannot fail for this clock; 0 reads as a heartbeat long gone
+	}
+	return uint64(ts.Nano())
+}
+
+// clock turns the fast path's times into the time of day. A step of the wall clock after its
+// making shifts nothing: times stay comparable with one another.
+type clock struct {
+	offset     int64 // wall clock minus CLOCK_MONOTONIC, ns
+	ticks, ns  uint64
+	tickLength uint64 // ns
+}
+
+func newClock() clock {
+	return clock{offset: time.Now().UnixNano() - int64(monotonic())}
+}
+
+// wall is the time of day of a CLOCK_MONOTONIC.
+func (c clock) wall(ns uint64) time.Time { return time.Unix(0, int64(ns)+c.offset).UTC() }
+
+// wallOfTick is the time of day of a tick, within a tick.
+func (c clock) wallOfTick(ticks uint64) time.Time {
+	return c.wall(c.ns + (ticks-c.ticks)*c.tickLength)
+}
+
+// since is how long before the clock was read a tick was; negative for a later one.
+func (c clock) since(ticks uint64) time.Duration {
+	return time.Duration((c.ticks - ticks) * c.tickLength)
+}
+
+// flowClock is a clock that knows ticks, as of the last reading.
+func (d *Datapath) flowClock() clock {
+	d.clockMu.Lock()
+	defer d.clockMu.Unlock()
+	c := newClock()
+	b := d.control.block
+	c.ticks, c.ns = atomic.LoadUint64(&b.ClockTicks), atomic.LoadUint64(&b.ClockNs)
+	c.tickLength = atomic.LoadUint64(&b.Tick)
+	return c
+}
+
+// readClock has the kernel read both clocks now.
+func (d *Datapath) readClock() (clock, error) {
+	if err := d.runClock(); err != nil {
+		return clock{}, err
+	}
+	return d.flowClock(), nil
+}
+
+func (d *Datapath) runClock() error {
+	d.clockMu.Lock()
+	defer d.clockMu.Unlock()
+	// A test run of XDP takes an Ethernet frame and does not send it.
+	if _, err := d.objects.Clock.Run(&ebpf.RunOptions{Data: make([]byte, 64)}); err != nil {
+		return fmt.Errorf("read the kernel's clock: %w", err)
+	}
+	return nil
+}
+
+// calibration is how far apart the two readings are that tell the length of a tick: long enough
+// to tell 250 from 300 ticks a second, each reading being right to one.
+const calibration = 60 * time.Millisecond
+
+var errClockStands = errors.New("calibrate the kernel's clock: it stands still")
+
+// calibrate finds how long a tick lasts, once in the life of the maps. Kernels are built with one
+// of few rates.
+func (d *Datapath) calibrate() error {
+	if atomic.LoadUint64(&d.control.block.Tick) != 0 {
+		return d.runClock()
+	}
+	before, err := d.readClock()
+	if err != nil {
+		return err
+	}
+	time.Sleep(calibration)
+	after, err := d.readClock()
+	if err != nil {
+		return err
+	}
+	if after.ticks == before.ticks {
+		return errClockStands
+	}
+	atomic.StoreUint64(&d.control.block.Tick, nearestTick((after.ns-before.ns)/(after.ticks-before.ticks)))
+	return nil
+}
+
+// nearestTick returns the length of a tick, in ns, at the kernel's rate that is nearest.
+func nearestTick(measured uint64) uint64 {
+	best, off := uint64(0), ^uint64(0)
+	for _, rate := range []uint64{100, 128, 200, 250, 256, 300, 512, 1000, 1024} {
+		length := nsPerSecond / rate
+		if d := max(length, measured) - min(length, measured); d < off {
+			best, off = length, d
+		}
+	}
+	return best
+}

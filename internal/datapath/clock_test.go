@@ -1,0 +1,50 @@
+package datapath
+
+import (
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// TestNearestTick holds that a measured tick finds the rate that kernels are built with.
+func TestNearestTick(t *testing.T) {
+	for measured, want := range map[uint64]uint64{
+		10_000_000: 10_000_000, 9_300_000: 10_000_000, 4_000_000: 4_000_000, 3_850_000: 3_906_250,
+		3_400_000: 3_333_333, 1_000_000: 1_000_000, 990_000: 1_000_000, 970_000: 976_562,
+	} {
+		if got := nearestTick(measured); got != want {
+			t.Errorf("a tick of %d ns was taken for %d, want %d", measured, got, want)
+		}
+	}
+}
+
+// TestFlowTimes holds that what flows tell of time is the time of day.
+func TestFlowTimes(t *testing.T) {
+	d := open(t, plan())
+	begun := time.Now()
+	d.passes(t, policy.SideB, hmiTCP(40000, 502, flagSYN), 1)
+	time.Sleep(150 * time.Millisecond)
+	again := time.Now()
+	d.passes(t, policy.SideB, hmiTCP(40000, 502, flagACK), 1)
+	const tolerance = 50 * time.Millisecond // ticks of 10 ms, and a busy machine
+	near := func(what string, got, want time.Time) {
+		t.Helper()
+		if off := got.Sub(want).Abs(); off > tolerance {
+			t.Errorf("%s is %v off", what, off)
+		}
+	}
+	err := d.Flows(func(f *Flow) bool {
+		near("the begin", f.Created, begun)
+		near("the last frame", f.Seen, again)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, ok := d.FlowByKey(d.keyOf(t, 40000))
+	if !ok {
+		t.Fatal("the flow is gone")
+	}
+	near("the last frame, by key", f.Seen, again)
+}
