@@ -31,7 +31,23 @@ func buildAndRun(m *testing.M) int {
 			return 1
 		}
 	}
-	return m.Run()
+	// Where the programs are built with the race detector, what it finds in them is kept.
+	found := filepath.Join(dir, "race")
+	if err := os.Setenv("GORACE", "log_path="+found); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return max(m.Run(), showRaces(found))
+}
+
+// showRaces prints what the race detector wrote down, and returns 1 if that is anything.
+func showRaces(prefix string) int {
+	files, _ := filepath.Glob(prefix + ".*")
+	for _, file := range files {
+		raw, _ := os.ReadFile(file)
+		fmt.Fprintf(os.Stderr, "%s\n", raw)
+	}
+	return min(len(files), 1)
 }
 
 // examplePolicy is the policy that the documentation shows.

@@ -583,3 +583,26 @@ func TestEndsCleanly(t *testing.T) {
 		}
 	}
 }
+
+// TestAppliancesOfOneNameInTwoNamespaces: both leave their ports where they were started, and
+// neither takes the other's fast path for its own.
+func TestAppliancesOfOneNameInTwoNamespaces(t *testing.T) {
+	first := lay(t, plant.Options{Policy: modbusSite(), Here: true})
+	startStation(t, first.Filler, resetPort)
+	lawful := keepTalking(t, first, resetPort)
+	second := lay(t, plant.Options{Policy: modbusSite(), Here: true})
+	startStation(t, second.Filler, resetPort)
+	if strings.Contains(second.Daemon.Output(), "adopting") {
+		t.Errorf("the second adopts what is the first one's:\n%s", second.Daemon.Output())
+	}
+	if err := ask(socketTo(t, second.HMI, second.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := second.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Down(); err != nil {
+		t.Fatal(err)
+	}
+	lawful.check(t)
+}
