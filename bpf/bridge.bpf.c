@@ -112,6 +112,7 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 	struct conduit_counter *counter;
 	struct flow *w;
 	__u8 opens;
+	int answer;
 
 	if (!f || !d || !control)
 		return XDP_DROP;
@@ -145,10 +146,15 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
 		d->slot = bump_slot(w);
 	}
+	answer = pass_marked(ctx, MARK_INSPECT | (f->side == SIDE_B ? MARK_SIDE_B : 0) |
+					  (opens ? MARK_QUEUE_OPENS : 0) | (d->slot & MARK_KEY_MASK));
+	if (answer != XDP_PASS) { /* a driver that has no room for metadata */
+		deny(d, REASON_UNINSPECTABLE);
+		return refuse(f, d);
+	}
 	if (counter)
 		counter->inspected++;
-	return pass_marked(ctx, MARK_INSPECT | (f->side == SIDE_B ? MARK_SIDE_B : 0) |
-					(opens ? MARK_QUEUE_OPENS : 0) | (d->slot & MARK_KEY_MASK));
+	return answer;
 }
 
 static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct decision *d,
@@ -213,9 +219,7 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 		return refuse(&f, &d);
 	}
 	if (is_link_local(destination_mac(&f))) {
-		/* None of those protocols runs over IP; a device that listens to one of the groups
-		 * would take the packet for its own. */
-		if (policy->link_local == ACTION_ALLOW && !f.is_ip && !f.is_arp && !f.deep_tags)
+		if (policy->link_local == ACTION_ALLOW && is_link_control(&f))
 			return forward(&f);
 		deny(&d, REASON_LINK_LOCAL);
 		return refuse(&f, &d);

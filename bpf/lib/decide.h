@@ -23,6 +23,31 @@ static __always_inline int is_link_local(const __u8 *mac)
 	return 0;
 }
 
+/* What is spoken on those groups: 802.3 with LLC (spanning tree, GVRP), LLDP, slow protocols (LACP,
+ * OAM), port authentication, MVRP, MMRP, MSRP, connectivity faults, EVB, MRP, DLR, redundancy
+ * supervision, PTP. A device takes in what is sent to a group that it listens to, whatever it is:
+ * the set request of PROFINET DCP to the group of LLDP, IP to the group of PTP. */
+static __always_inline int is_link_control(struct frame *f)
+{
+	switch (f->ethertype) {
+	case 0:
+	case 0x88cc:
+	case 0x8809:
+	case 0x888e:
+	case 0x88f5:
+	case 0x88f6:
+	case 0x22ea:
+	case 0x8902:
+	case 0x8940:
+	case 0x88e3:
+	case 0x80e1:
+	case 0x88fb:
+	case 0x88f7:
+		return !f->deep_tags;
+	}
+	return 0;
+}
+
 /* A frame whose inside the kernel's bridge hook would not see, and which therefore would
  * reach nobody's inspection: anything but Ethernet II with at most one 802.1Q tag. */
 static __always_inline int inspectable(struct frame *f)

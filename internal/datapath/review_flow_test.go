@@ -167,3 +167,24 @@ func TestGroupSpeaksForNobody(t *testing.T) {
 		t.Errorf("from broadcast: the program returned %d", got)
 	}
 }
+
+// TestLinkLocalGroupsCarryTheirProtocols: a device takes in what is sent to a group that it listens
+// to, so that nothing else may travel there, and least of all what sets its name or its outputs.
+func TestLinkLocalGroupsCarryTheirProtocols(t *testing.T) {
+	d := open(t, plan())
+	for _, group := range [][6]byte{{1, 0x80, 0xc2, 0, 0, 0xe}, {1, 0x1b, 0x19, 0, 0, 0}, {1, 0x15, 0x4e, 0, 0, 1}, {1, 0x21, 0x6c, 0, 0, 1}} {
+		for _, kind := range []uint16{0x8892, 0x88b8, 0x88ba, 0x8864, 0x88e5, 0x892f, 0x8808, 0x0806, 0x0800} {
+			p := ether(macHMI, group, ipPacket(ipHMI, ipPLC, 17, 0, udpDatagram(40000, 53)))
+			p.ethertype = kind
+			if got, _ := d.run(t, policy.SideB, p.bytes()); got != xdpDrop {
+				t.Errorf("EtherType %#04x to %x: the program returned %d", kind, group, got)
+			}
+		}
+		for _, kind := range []uint16{38, 0x88cc, 0x8809, 0x888e, 0x88e3, 0x80e1, 0x88fb, 0x88f7, 0x8902} {
+			p := packet{src: macOdd, dst: group, ethertype: kind}
+			if got, _ := d.run(t, policy.SideB, p.bytes()); got != xdpRedirect {
+				t.Errorf("EtherType %#04x to %x: the program returned %d", kind, group, got)
+			}
+		}
+	}
+}

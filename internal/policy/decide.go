@@ -75,7 +75,7 @@ type Decision struct {
 // discovery is treated alike, and may also go to its own groups.
 func (p *Plan) Decide(h *Header) Decision {
 	if isLinkLocal(h.Dst) {
-		if p.LinkLocal == verdict.Allow && !h.addressed() {
+		if p.LinkLocal == verdict.Allow && h.isLinkControl() {
 			return Decision{Verdict: verdict.Permitted}
 		}
 		return Decision{Verdict: verdict.Denied(verdict.ReasonLinkLocal)}
@@ -109,14 +109,16 @@ func isLinkLocal(mac [6]byte) bool {
 	return false
 }
 
-// addressed tells whether a frame carries what no link-local protocol does: IP, ARP, or more tags
-// than are looked through.
-func (h *Header) addressed() bool {
+// isLinkControl tells whether a frame is of a protocol that is spoken on the link-local groups: LLC
+// (spanning tree, GVRP), LLDP, slow protocols, port authentication, MVRP, MMRP, MSRP, connectivity
+// faults, EVB, MRP, DLR, redundancy supervision, PTP. Anything else that is sent to such a group is
+// for the devices that listen to it.
+func (h *Header) isLinkControl() bool {
 	switch h.EtherType {
-	case etherTypeIPv4, etherTypeIPv6, etherTypeARP:
-		return true
+	case 0, 0x88cc, 0x8809, 0x888e, 0x88f5, 0x88f6, 0x22ea, 0x8902, 0x8940, 0x88e3, 0x80e1, 0x88fb, 0x88f7:
+		return len(h.Tags) <= maxTags
 	}
-	return len(h.Tags) > maxTags
+	return false
 }
 
 // maxTags is how many tags are looked through; what is behind more is not read.
