@@ -21,7 +21,7 @@ type Memory struct {
 
 // MemoryStats is what Memory counts.
 type MemoryStats struct {
-	Used    int    // bytes in buffers that connections hold
+	Used    int    // bytes that connections hold, in buffers and in segments that came early
 	Spare   int    // bytes in buffers kept for reuse
 	Refused uint64 // segments discarded, or connections ended, because a limit was reached
 }
@@ -59,6 +59,20 @@ func (m *Memory) take(n int) []byte {
 	}
 	return make([]byte, 0, bufferSize(class))
 }
+
+// reserve counts n bytes that a connection keeps outside of the buffers. It reports false, and
+// counts nothing, if that exceeds the limit.
+func (m *Memory) reserve(n int) bool {
+	if m.limit > 0 && m.used+n > m.limit {
+		m.refused++
+		return false
+	}
+	m.used += n
+	return true
+}
+
+// free is the opposite of reserve.
+func (m *Memory) free(n int) { m.used -= n }
 
 // sizeClass returns the smallest size that holds n bytes. No connection asks for more than the
 // largest (Limits.PerDirection).

@@ -93,6 +93,14 @@ func (c *Conn) gather(h *half, s *Segment, missing bool) Outcome {
 		return forward()
 	case ahead < -farBehind || ahead > farBehind:
 		return discard(verdict.ReasonTCPState)
+	case ahead > 0 && !c.memory.reserve(len(s.Payload)):
+		// No room to wait for what is missing: the direction goes on after the gap.
+		c.dropEarly(h)
+		c.jump(h, s.Seq)
+		before = s.Seq
+		if !c.take(h, s.Seq, s.Payload) {
+			return c.overflow(h)
+		}
 	case ahead > 0:
 		h.early = append(h.early, earlySegment{s.Seq, append([]byte(nil), s.Payload...)})
 		if first := h.firstEarly(); missing || h.acknowledged(first) || h.earlyFull() {
@@ -140,6 +148,7 @@ func (c *Conn) takeEarly(h *half) bool {
 			continue
 		}
 		h.early = append(h.early[:i], h.early[i+1:]...)
+		c.memory.free(len(e.data))
 		if !c.take(h, e.seq, e.data) {
 			return false
 		}
@@ -148,11 +157,19 @@ func (c *Conn) takeEarly(h *half) bool {
 	return true
 }
 
+// dropEarly forgets what came early.
+func (c *Conn) dropEarly(h *half) {
+	for _, e := range h.early {
+		c.memory.free(len(e.data))
+	}
+	h.early = nil
+}
+
 // overflow gives the direction's pending bytes up.
 func (c *Conn) overflow(h *half) Outcome {
 	c.memory.refused++
 	c.jump(h, h.kept.end())
-	h.early = nil
+	c.dropEarly(h)
 	return end(verdict.ReasonTableFull)
 }
 

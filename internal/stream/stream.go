@@ -322,6 +322,7 @@ func (c *Conn) Close() {
 func (c *Conn) forget() {
 	for d := range c.half {
 		c.half[d].kept.release(c.memory)
+		c.dropEarly(&c.half[d])
 		c.half[d] = half{}
 	}
 	c.hasChallenge = false
