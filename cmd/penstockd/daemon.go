@@ -33,14 +33,30 @@ const pinRoot = "/sys/fs/bpf/penstock"
 // different appliances; a namespace without a name is told by its number, which it keeps for as
 // long as the system runs, as the pins are kept.
 func pinDir(s *settings.Settings) string {
+	name := pinName(s.Name)
 	if s.Netns != "" {
-		return filepath.Join(pinRoot, s.Name+"@"+s.Netns)
+		return filepath.Join(pinRoot, name+"@"+pinName(s.Netns))
 	}
 	var here unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/net", &here); err != nil {
-		return filepath.Join(pinRoot, s.Name)
+		return filepath.Join(pinRoot, name)
 	}
-	return filepath.Join(pinRoot, fmt.Sprintf("%s@%d", s.Name, here.Ino))
+	return filepath.Join(pinRoot, fmt.Sprintf("%s@%d", name, here.Ino))
+}
+
+// pinName writes a name as one that the BPF file system takes, which has no dots, and that leads
+// nowhere else: what is in its directory is removed by down.
+func pinName(name string) string {
+	var b strings.Builder
+	for _, c := range []byte(name) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02x", c)
+		}
+	}
+	return b.String()
 }
 
 func removePins(s *settings.Settings) error {

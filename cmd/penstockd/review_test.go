@@ -3,10 +3,12 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/settings"
 )
 
 // TestFailedStartOverAnotherLayoutLeavesNoOpenWire: the line is up under programs of another
@@ -28,4 +30,20 @@ func TestFailedStartOverAnotherLayoutLeavesNoOpenWire(t *testing.T) {
 		t.Error("after the failed start a connection that no conduit permits was made")
 	}
 	start(t, p)
+}
+
+// TestPinsStayBelowTheirRoot: down removes the directory of pins whole, so that no name may lead
+// elsewhere, or be that of another appliance.
+func TestPinsStayBelowTheirRoot(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range []settings.Settings{
+		{Name: "gate", Netns: "one"}, {Name: "gate@one", Netns: "two"}, {Name: "gate", Netns: "one@two"}, {Name: "gate.one", Netns: "two"},
+		{Name: ".", Netns: ""}, {Name: "..", Netns: ""}, {Name: "../../../../etc", Netns: ""}, {Name: "a/b", Netns: "c"},
+	} {
+		dir := pinDir(&s)
+		if filepath.Dir(dir) != pinRoot || strings.Contains(filepath.Base(dir), ".") || seen[dir] {
+			t.Errorf("%q in %q is pinned in %s", s.Name, s.Netns, dir)
+		}
+		seen[dir] = true
+	}
 }
