@@ -316,35 +316,69 @@ func TestInvariant01ExceptionFromLibmodbusToMbpoll(t *testing.T) {
 	mustOnlyWrite45(t, server)
 }
 
-// TestInvariant01WriteHiddenBehindAnException is EVASIONS 11 turned against the refusal itself:
-// libmodbus sleeps over a function that it does not know, flushes what has come meanwhile, and
-// would read the second piece of a permitted write, its values, as a request.
-func TestInvariant01WriteHiddenBehindAnException(t *testing.T) {
-	p := lay(t, plant.Options{})
-	server := startLibmodbus(t, p)
-	hidden := mbap(9, 1, writeRegister(100, 1))
+// hidingWrite is a permitted write whose values read as a write to register 100: its head, and the
+// values.
+func hidingWrite(transaction uint16) (head, hidden []byte) {
+	hidden = mbap(9, 1, writeRegister(100, 1))
 	var values []uint16
 	for i := 0; i < len(hidden); i += 2 {
 		values = append(values, binary.BigEndian.Uint16(hidden[i:]))
 	}
-	hider := mbap(3, 1, writeRegisters(40, values...))
-	denied := mbap(2, 1, writeRegisters(100, 1, 2))
-	conn := socketTo(t, p.HMI, p.Filler, 502)
-	for _, piece := range [][]byte{denied, hider[:len(hider)-len(hidden)]} {
+	whole := mbap(transaction, 1, writeRegisters(40, values...))
+	return whole[:len(whole)-len(hidden)], hidden
+}
+
+// sendAround sends a request and the head of a write, and the rest of that a second later: libmodbus
+// sleeps over a function that it does not know for half of one, and flushes what has come by then.
+func sendAround(conn net.Conn, request, head, hidden []byte) error {
+	for _, piece := range [][]byte{request, head} {
 		if _, err := conn.Write(piece); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	time.Sleep(800 * time.Millisecond)
-	_, sent := conn.Write(hidden)
-	// The permitted write comes whole in the end, and the connection is in step.
-	if sent != nil {
-		t.Fatal(sent)
+	_, err := conn.Write(hidden)
+	return err
+}
+
+// TestInvariant01WriteHiddenBehindAnException is EVASIONS 11 turned against the refusal itself: a
+// denied request leaves with a function that libmodbus does not know, and the second piece of a
+// permitted write, its values, would be read as a request.
+func TestInvariant01WriteHiddenBehindAnException(t *testing.T) {
+	p := lay(t, plant.Options{})
+	server := startLibmodbus(t, p)
+	head, hidden := hidingWrite(3)
+	conn := socketTo(t, p.HMI, p.Filler, 502)
+	if err := sendAround(conn, mbap(2, 1, writeRegisters(100, 1, 2)), head, hidden); err != nil {
+		t.Fatal(err)
 	}
+	// The permitted write comes whole in the end, and the connection is in step.
 	mustRead(t, conn, mbap(2, 1, []byte{0x90, 2}))
-	mustRead(t, conn, lawfulReply(hider))
+	mustRead(t, conn, lawfulReply(append(head, hidden...)))
 	if got := executed(server); len(got) != 1 || got[0] != "executes function 16 at 40" {
 		t.Errorf("libmodbus %v", got)
+	}
+}
+
+// TestInvariant01WriteHiddenBehindAPermittedRequest is the same behind a permitted request for a
+// function that libmodbus does not know, on conduits of any kind.
+func TestInvariant01WriteHiddenBehindAPermittedRequest(t *testing.T) {
+	for _, onDeny := range []string{"exception", "reset", "drop"} {
+		t.Run(onDeny, func(t *testing.T) {
+			p := lay(t, plant.Options{Policy: strings.ReplaceAll(examplePolicy(t), "on_deny: exception", "on_deny: "+onDeny)})
+			server := startLibmodbus(t, p)
+			head, hidden := hidingWrite(3)
+			conn := socketTo(t, p.HMI, p.Filler, 502)
+			_ = sendAround(conn, mbap(2, 1, pdu(24, words(0))), head, hidden) // ends early in a reset
+			_, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool { return e.Reason == verdict.ReasonMalformed })
+			if err != nil {
+				t.Error(err)
+			}
+			time.Sleep(500 * time.Millisecond)
+			if got := executed(server); len(got) != 0 {
+				t.Errorf("libmodbus %v", got)
+			}
+		})
 	}
 }

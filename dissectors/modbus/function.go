@@ -68,6 +68,20 @@ func (f FunctionCode) String() string {
 	return fmt.Sprintf("unknown(0x%02x)", uint8(f))
 }
 
+// Flushes tells whether there are servers that do not know the function, frame requests by function
+// code, and throw away what has come with the request and while they slept over it, before they
+// answer (all of libmodbus). A message that comes in pieces around that moment loses its head, and
+// its tail is read as a request.
+func (f FunctionCode) Flushes() bool {
+	switch f {
+	case ReadCoils, ReadDiscreteInputs, ReadHoldingRegisters, ReadInputRegisters,
+		WriteSingleCoil, WriteSingleRegister, WriteMultipleCoils, WriteMultipleRegisters,
+		ReportServerID, MaskWriteRegister, ReadWriteMultipleRegisters:
+		return false
+	}
+	return true
+}
+
 // SelfDelimiting tells whether servers that frame requests by function code, and ignore the
 // header's length, find the same end as everybody else. Where it is false, such a server (all of
 // libmodbus) takes the body for the beginning of another message. It flushes what has arrived with

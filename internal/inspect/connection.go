@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/frame"
@@ -22,7 +23,11 @@ type connection struct {
 	observed   bool
 	seen       time.Time
 
-	fence    uint32  // where the segment begins that holds the session's fence; valid while fenced
+	// whole are the sequence numbers at which segments end that were forwarded from flushFrom on,
+	// while the device may flush; see cuts. The stream bounds them: none is acknowledged.
+	whole     []uint32
+	flushFrom uint32
+
 	lost     [2]bool // of an observed connection: no message boundary is known
 	refusals [2]int  // segments dropped one after another because none is known
 }
@@ -30,22 +35,43 @@ type connection struct {
 // onDeny returns how the conduit wants denied operations refused.
 func (c *connection) onDeny() policy.OnDeny { return c.flow.Plan.Conduits[c.flow.Conduit].OnDeny }
 
-// cutsFence reports whether a repetition of what the initiator sent ends inside the last segment
-// while the session's fence is in that: its device would get in pieces what was judged as a whole.
-// That one is the last, for a fence holds what follows.
-func (c *connection) cutsFence(d stream.Direction, s *stream.Segment) bool {
-	if d != stream.FromInitiator || len(s.Payload) == 0 || c.observed || !c.session.fenced() {
+// noteWhole notes where a segment ends that was forwarded to a device that may flush: with a whole
+// message, as the session sees to. before says that it may have flushed before this segment.
+func (c *connection) noteWhole(s *stream.Segment, fresh int, before bool) {
+	if !before {
+		c.whole = c.whole[:0]
+	}
+	if !c.session.flushing() {
+		return
+	}
+	end := s.Seq + uint32(len(s.Payload))
+	if _, acked, _, ok := c.stream.ChallengeFor(stream.FromInitiator); ok {
+		c.whole = slices.DeleteFunc(c.whole, func(e uint32) bool { return int32(e-acked) <= 0 })
+	}
+	if len(c.whole) == 0 {
+		c.flushFrom = end - uint32(fresh)
+	}
+	c.whole = append(c.whole, end)
+}
+
+// cuts reports whether a repetition of what the initiator sent would give a device that may flush a
+// piece of what was judged as a whole: it ends elsewhere than any of the segments did. What the
+// device has acknowledged it does not take again.
+func (c *connection) cuts(d stream.Direction, s *stream.Segment) bool {
+	if d != stream.FromInitiator || len(s.Payload) == 0 || len(c.whole) == 0 || !c.session.flushing() {
 		return false
 	}
-	next, _, ok := c.stream.ResetFor(stream.FromResponder) // what the device expects once it has all
 	end := s.Seq + uint32(len(s.Payload))
-	return ok && int32(end-c.fence) > 0 && int32(next-end) > 0
+	if _, acked, _, ok := c.stream.ChallengeFor(stream.FromInitiator); ok && int32(end-acked) <= 0 {
+		return false
+	}
+	return int32(end-c.flushFrom) > 0 && !slices.Contains(c.whole, end)
 }
 
 // restart begins another TCP connection between the same ends.
 func (c *connection) restart() {
 	c.session.close()
-	c.lost, c.refusals = [2]bool{}, [2]int{}
+	c.lost, c.refusals, c.whole = [2]bool{}, [2]int{}, nil
 }
 
 // find resolves the packet's flow and its connection, if there is one. It is false where the

@@ -23,7 +23,8 @@
 // not held back for this. docs/decisions/modbus-exception.md says why it is done so.
 //
 // The unassigned function code that some requests have to leave with is a fence (refusal.fence):
-// until the device has answered it nothing behind it leaves.
+// until the device has answered it nothing behind it leaves. Behind any other request for a
+// function that not every server knows, only whole messages leave (modbus.FunctionCode.Flushes).
 //
 // # Joining a connection in mid-stream
 //

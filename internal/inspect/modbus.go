@@ -79,7 +79,7 @@ func (s *modbusSession) readRequest(r *reading, b []byte) step {
 		return s.readPrefix(r, m)
 	}
 	if s.split && !m.request.Function.SelfDelimiting() {
-		return s.inPieces(r, b)
+		return s.inPieces(r, b, errInPieces)
 	}
 	s.split = false
 	v, w := s.evaluate(r, &m.request)
@@ -122,21 +122,31 @@ func (s *modbusSession) readPrefix(r *reading, m *modbusMessage) step {
 		s.record(r, stream.FromInitiator, v, m)
 		return step{verdict: v}
 	case knowsFunction && !m.request.Function.SelfDelimiting():
-		return s.inPieces(r, nil)
+		return s.inPieces(r, nil, errInPieces)
 	}
-	// Behind a fence in the same segment nothing may be in pieces, or the device flushes the
-	// first of them and reads the next as a request: the segment is denied for its fence.
-	return step{verdict: s.requests.fencedBy()}
+	// A piece behind a request that the device may flush could be flushed with it, and the next
+	// piece be read as a request. Behind a fence in its segment the segment is denied for that.
+	if v := s.requests.fencedBy(); !v.Allows() {
+		return step{verdict: v}
+	}
+	if s.requests.flushing() {
+		return s.inPieces(r, nil, errPiecesBehind)
+	}
+	return step{verdict: verdict.Permitted}
 }
 
-// inPieces refuses a request in pieces whose function has no length of its own. Servers exist
-// that answer the code with an exception, flush what has come so far, and read the rest of the
-// body as the next request (see modbus.FunctionCode.SelfDelimiting).
-func (s *modbusSession) inPieces(r *reading, b []byte) step {
-	return s.malformed(r, stream.FromInitiator, b, errInPieces)
+// inPieces refuses a request in pieces whose function has no length of its own, or that comes
+// behind one over which the device may flush. Servers exist that answer a code with an exception,
+// flush what has come so far, and read the rest as the next request (see
+// modbus.FunctionCode.SelfDelimiting and Flushes).
+func (s *modbusSession) inPieces(r *reading, b []byte, why *modbus.MalformedError) step {
+	return s.malformed(r, stream.FromInitiator, b, why)
 }
 
-var errInPieces = &modbus.MalformedError{Reason: "request in pieces whose function does not say its own length"}
+var (
+	errInPieces     = &modbus.MalformedError{Reason: "request in pieces whose function does not say its own length"}
+	errPiecesBehind = &modbus.MalformedError{Reason: "request in pieces behind one that not every device knows, before its reply"}
+)
 
 // record notes a message, and keeps what it points to where the place of m is used again.
 func (s *modbusSession) record(r *reading, d stream.Direction, v verdict.Verdict, m *modbusMessage) {
@@ -242,9 +252,10 @@ func (s *modbusSession) misaligned(d stream.Direction, b []byte) string {
 	return ""
 }
 
-func (s *modbusSession) commit()      { s.requests.commit() }
-func (s *modbusSession) rollback()    { s.requests.rollback() }
-func (s *modbusSession) fenced() bool { return s.requests.fenced() }
+func (s *modbusSession) commit()        { s.requests.commit() }
+func (s *modbusSession) rollback()      { s.requests.rollback() }
+func (s *modbusSession) flushing() bool { return s.requests.flushing() }
+func (s *modbusSession) fenced() bool   { return s.requests.fenced() }
 
 func (s *modbusSession) sweep(now time.Time) verdict.Reason {
 	why := s.requests.overdue(now, s.dissector.limits.Refusal)

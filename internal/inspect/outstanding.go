@@ -13,6 +13,7 @@ type waiting struct {
 	body    [modbus.MaxBody]byte
 	since   time.Time
 	refusal refusal
+	flushes bool // the device may throw away what follows, until it has answered
 }
 
 // waitingPool bounds the requests that wait on all connections together, and keeps their
@@ -51,7 +52,8 @@ type outstanding struct {
 	list  []*waiting
 	added int // since the last commit
 
-	refused, fences int // how many of the list are
+	refused, fences, flushers int  // how many of the list are
+	owed                      bool // a flusher was forgotten unanswered: it may flush at any time
 }
 
 // room reports whether another request can wait, once those that have waited for too long are
@@ -70,15 +72,29 @@ func (o *outstanding) full() bool {
 // add files a request. There has to be room.
 func (o *outstanding) add(r *modbus.Request, now time.Time) *waiting {
 	w := o.pool.get()
-	w.request, w.since, w.refusal = r.Clone(&w.body), now, refusal{}
+	w.request, w.since, w.refusal, w.flushes = r.Clone(&w.body), now, refusal{}, false
 	o.list = append(o.list, w)
 	o.added++
+	o.setFlushes(w, r.Function.Flushes())
 	return w
 }
+
+func (o *outstanding) setFlushes(w *waiting, flushes bool) {
+	if w.flushes {
+		o.flushers--
+	}
+	if w.flushes = flushes; flushes {
+		o.flushers++
+	}
+}
+
+// flushing reports whether the device may throw away what the client sends now.
+func (o *outstanding) flushing() bool { return o.flushers > 0 || o.owed }
 
 // refuse notes that a request of the list went on neutralised.
 func (o *outstanding) refuse(w *waiting, r refusal) {
 	w.refusal = r
+	o.setFlushes(w, r.fence)
 	o.refused++
 	if r.fence {
 		o.fences++
@@ -93,6 +109,7 @@ func (o *outstanding) release(w *waiting) {
 	if w.refusal.fence {
 		o.fences--
 	}
+	o.setFlushes(w, false)
 	o.pool.put(w)
 }
 
@@ -163,6 +180,7 @@ func (o *outstanding) expects(r *modbus.Response) bool {
 func (o *outstanding) expire(now time.Time, patience time.Duration) {
 	n := 0
 	for n < len(o.list)-o.added && now.Sub(o.list[n].since) > patience {
+		o.owed = o.owed || o.list[n].flushes
 		o.release(o.list[n])
 		n++
 	}
@@ -183,5 +201,5 @@ func (o *outstanding) rollback() {
 func (o *outstanding) clear() {
 	o.added = len(o.list)
 	o.rollback()
-	o.list = nil
+	o.list, o.owed = nil, false
 }

@@ -111,8 +111,8 @@ func (p *Pipeline) Judge(pkt *Packet) Judgement {
 	}
 	switch out.Disposition {
 	case stream.Forward:
-		if c.cutsFence(d, &p.segment) {
-			j.Detail = "repetition in pieces of a request whose function does not say its own length"
+		if c.cuts(d, &p.segment) {
+			j.Detail = "repetition in pieces of what came whole, behind a request that not every device knows"
 			return p.end(j, c, verdict.ReasonMalformed)
 		}
 		return p.forward(j, c, d)
@@ -142,11 +142,12 @@ func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pk
 		fresh: fresh, observed: c.observed, exceptions: !c.observed && c.onDeny() == policy.DenyException,
 		messages: &p.messages, counters: c.counters,
 	}
+	flushing := c.session.flushing()
 	consumed, v := p.read(c, d)
 	j.Messages, j.Unrecorded = p.messages.list, p.messages.unrecorded
 	p.counters.Unrecorded.Add(uint64(j.Unrecorded))
 	if c.observed || v.Allows() {
-		p.accept(c, d, consumed)
+		p.accept(c, d, consumed, flushing)
 		j = p.forward(j, c, d)
 		if c.observed {
 			j.Verdict, j.Ended = v, !v.Allows()
@@ -168,17 +169,16 @@ func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pk
 }
 
 // accept lets the segment under judgement leave, as it came or as edited. Its repetitions leave
-// in the same form.
-func (p *Pipeline) accept(c *connection, d stream.Direction, consumed int) {
-	wasFenced := c.session.fenced()
+// in the same form. flushing is what the session was before the segment.
+func (p *Pipeline) accept(c *connection, d stream.Direction, consumed int, flushing bool) {
 	if p.edits.made {
 		c.stream.AcceptEdited(d, consumed, p.edits.payload)
 	} else {
 		c.stream.Accept(d, consumed)
 	}
 	c.session.commit()
-	if !wasFenced && c.session.fenced() {
-		c.fence = p.segment.Seq + uint32(len(p.segment.Payload)-p.reading.fresh)
+	if d == stream.FromInitiator && !c.observed {
+		c.noteWhole(&p.segment, p.reading.fresh, flushing)
 	}
 }
 

@@ -38,7 +38,7 @@ func (s *modbusSession) refuse(r *reading, b []byte, n int, v verdict.Verdict, w
 	if !ok {
 		return denied
 	}
-	s.requests.refuse(w, refusal{exception: code, reason: v.Reason, fence: !now.SelfDelimiting()})
+	s.requests.refuse(w, refusal{exception: code, reason: v.Reason, fence: now.Flushes()})
 	return step{size: n, verdict: verdict.Permitted, edited: edited}
 }
 

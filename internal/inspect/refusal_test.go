@@ -135,6 +135,7 @@ func exceptionPlan(t testing.TB) *policy.Plan {
 	t.Helper()
 	return rulesPlan(t, policy.DenyException,
 		`{functions: [read_holding_registers], units: [1], addresses: [0-99], max_quantity: 10}`,
+		`{functions: [read_fifo_queue], units: [1]}`,
 		`{functions: [write_single_register, write_multiple_registers, mask_write_register], units: [1], addresses: [0-9], values: [0-999]}`)
 }
 
@@ -599,7 +600,7 @@ func TestNoDeniedOperationCompletesByException(t *testing.T) {
 		pool = append(pool, row.adu)
 	}
 	hider, _ := hiding(4)
-	pool = append(pool, readRequest(1), readRequest(1), readRequest(3), hider, mbap(5, 1, 6, 0, 5, 0, 1), mbap(6, 1, 0x70, 1, 2, 3))
+	pool = append(pool, readRequest(1), readRequest(1), readRequest(3), hider, hider, hider, mbap(8, 1, 24, 0, 0), mbap(5, 1, 6, 0, 5, 0, 1), mbap(6, 1, 0x70, 1, 2, 3))
 	rapid.Check(t, func(r *rapid.T) {
 		w := connected(t, plan)
 		c := &controller{w: w, byFunction: rapid.Bool().Draw(r, "by function")}

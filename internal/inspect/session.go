@@ -31,8 +31,10 @@ type session interface {
 	// rollback forgets it: it was dropped, and its sender will repeat it.
 	commit()
 	rollback()
-	// fenced reports whether the device may not see the end of the last request that was forwarded
-	// as we do, so that nothing behind it, and no piece of it, may leave until it has answered.
+	// flushing reports whether the device may throw away what it is sent, so that only whole
+	// messages may reach it; fenced, whether nothing at all may leave for now. Both are about
+	// the initiator's direction.
+	flushing() bool
 	fenced() bool
 	// sweep forgets what has waited for too long. It returns why a request was refused whose
 	// refusal the device owes for too long, ReasonNone if there is none.
