@@ -20,6 +20,7 @@
 /* Hard limits, ns: after them identity and conduit are asked again, whatever the flow does. */
 #define HARD_TCP   (86400ull * 1000000000)
 #define HARD_OTHER (3600ull * 1000000000)
+#define HARD_WHOLE (10ull * 1000000000) /* keeps the entry of the fragments alive beside its own */
 
 /* Whether more than limit, in ns, lies between then and this frame. Two CPUs may read the clock a
  * tick apart, so that then can be the later one: that is no time, not half an eternity. */
@@ -152,7 +153,8 @@ static __always_inline void adopt_decision(struct flow *w, struct frame *f, stru
 	w->decided = f->ticks;
 	w->conduit = d->conduit;
 	w->action = d->action;
-	w->treatment = (d->observed ? FLOW_OBSERVED : 0) | (d->limited ? FLOW_LIMITED : 0);
+	w->treatment = (d->observed ? FLOW_OBSERVED : 0) | (d->limited ? FLOW_LIMITED : 0) |
+		       (d->whole && d->action == ACTION_ALLOW && !f->fragment ? FLOW_WHOLE : 0);
 	w->initiator = d->reverse ? 3 - f->side : f->side;
 	w->source = d->reverse ? d->destination : d->source;
 	w->destination = d->reverse ? d->source : d->destination;
@@ -197,15 +199,19 @@ static __always_inline int count_to(__u32 identity)
 }
 
 /* A second entry, without ports, by which the fragments of an address-only conversation are
- * known, those of the answers too. It may fail: then they are denied as fragments. */
+ * known, those of the answers too; renewed with the first. It may fail: then they are denied as
+ * fragments. So they are where the first entry still has a slot from when it was inspected, which
+ * must not be held twice. */
 static __always_inline void begin_fragments(struct frame *f, struct flow *w)
 {
 	struct flow_key key = f->key;
 
+	if (!(w->treatment & FLOW_WHOLE) || w->slot)
+		return;
 	key.port_a = 0;
 	key.port_b = 0;
 	key.fragment = 1;
-	bpf_map_update_elem(&flows, &key, w, BPF_NOEXIST);
+	bpf_map_update_elem(&flows, &key, w, BPF_ANY);
 }
 
 /* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
@@ -241,8 +247,7 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
 			bpf_map_push_elem(&free_slots, &slot, 0);
 		return deny(d, REASON_TABLE_FULL);
 	}
-	if (d->whole && !f->fragment && d->action == ACTION_ALLOW)
-		begin_fragments(f, &w);
+	begin_fragments(f, &w);
 	d->slot = w.slot;
 	d->announce = 1;
 	return 0;
@@ -275,6 +280,7 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
 		w->state = 0;
 	}
 	count_frame(f, w);
+	begin_fragments(f, w);
 	d->slot = w->slot;
 	return 0;
 }
@@ -340,8 +346,11 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 
 static __always_inline int up_to_date(struct frame *f, struct decision *d, struct flow *w)
 {
-	return w->generation == d->generation &&
-	       !longer_ago(f, w->decided, f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER);
+	__u64 limit = f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER;
+
+	if (w->treatment & FLOW_WHOLE && !f->key.fragment)
+		limit = HARD_WHOLE;
+	return w->generation == d->generation && !longer_ago(f, w->decided, limit);
 }
 
 /* An ICMP error belongs to the conversation that it quotes, if that goes through here between

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
 )
 
@@ -185,6 +186,47 @@ func TestLinkLocalGroupsCarryTheirProtocols(t *testing.T) {
 			if got, _ := d.run(t, policy.SideB, p.bytes()); got != xdpRedirect {
 				t.Errorf("EtherType %#04x to %x: the program returned %d", kind, group, got)
 			}
+		}
+	}
+}
+
+// TestFragmentsLiveAsLongAsTheirConversation: an answer in fragments is known however long the
+// conversation has been without any.
+func TestFragmentsLiveAsLongAsTheirConversation(t *testing.T) {
+	d := open(t, plan())
+	ask := ether(macHMI, macRTU, ipPacket(ipHMI, ipRTU, 17, 0, udpDatagram(40000, 161))).bytes()
+	fragment := ether(macRTU, macHMI, ipPacket(ipRTU, ipHMI, 17, 0x2000, udpDatagram(161, 40000))).bytes()
+	for range 4 {
+		if got, _ := d.run(t, policy.SideB, ask); got != xdpRedirect {
+			t.Fatalf("the program returned %d", got)
+		}
+		d.agedBy(t, 40*time.Second)
+	}
+	if got, _ := d.run(t, policy.SideA, fragment); got != xdpRedirect {
+		t.Errorf("in the third minute: the program returned %d", got)
+	}
+	d.agedBy(t, time.Hour)
+	if got, _ := d.run(t, policy.SideA, fragment); got != xdpDrop {
+		t.Errorf("long after the conversation: the program returned %d", got)
+	}
+}
+
+// agedBy makes every flow older.
+func (d *Datapath) agedBy(t *testing.T, by time.Duration) {
+	t.Helper()
+	ticks := uint64(by) / d.flowClock().tickLength
+	older := map[bpf.BridgeFlowKey]bpf.BridgeFlow{}
+	if err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
+		w.Seen -= ticks
+		w.Decided -= ticks
+		older[*k] = *w
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for k, w := range older {
+		if err := d.objects.Flows.Put(&k, &w); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
