@@ -131,6 +131,7 @@ struct flow_key {
 /* How a flow's frames are treated beside their verdict. */
 #define FLOW_OBSERVED 0x01 /* forwarded whatever the slow path would say */
 #define FLOW_LIMITED  0x02 /* its conduit has a rate limit */
+#define FLOW_OPENS    0x04 /* its conduit opens in an outage */
 #define FLOW_WHOLE    0x08 /* its conduit covers every port, and so its fragments have an entry */
 
 struct flow_direction {

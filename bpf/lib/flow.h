@@ -148,12 +148,18 @@ static __always_inline __u32 bump_slot(struct flow *w)
 
 /* Writes the verdict into an entry that other CPUs and user space read meanwhile. The generation
  * comes last, behind a barrier: whoever sees it sees the verdict that belongs to it. */
+/* By whom a flow is judged: by nobody in time, or by one of the two verdict loops. */
+static __always_inline __u8 treatment_of(struct decision *d)
+{
+	return (d->observed ? FLOW_OBSERVED : 0) | (d->opens ? FLOW_OPENS : 0);
+}
+
 static __always_inline void adopt_decision(struct flow *w, struct frame *f, struct decision *d)
 {
 	w->decided = f->ticks;
 	w->conduit = d->conduit;
 	w->action = d->action;
-	w->treatment = (d->observed ? FLOW_OBSERVED : 0) | (d->limited ? FLOW_LIMITED : 0) |
+	w->treatment = treatment_of(d) | (d->limited ? FLOW_LIMITED : 0) |
 		       (d->whole && d->action == ACTION_ALLOW && !f->fragment ? FLOW_WHOLE : 0);
 	w->initiator = d->reverse ? 3 - f->side : f->side;
 	w->source = d->reverse ? d->destination : d->source;
@@ -214,6 +220,17 @@ static __always_inline void begin_fragments(struct frame *f, struct flow *w)
 	bpf_map_update_elem(&flows, &key, w, BPF_ANY);
 }
 
+/* Whether a connection in mid-stream may be one from before the start. Later it is one that was
+ * forgotten, perhaps on purpose: the slow path ends it, and its client begins another. */
+static __always_inline int adopting(void)
+{
+	struct control_block *state;
+	__u32 zero = 0;
+
+	state = bpf_map_lookup_elem(&control, &zero);
+	return state && bpf_ktime_get_coarse_ns() < state->adopt_until;
+}
+
 /* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
 int __noinline begin_flow(struct frame *f, struct decision *d)
 {
@@ -236,7 +253,7 @@ int __noinline begin_flow(struct frame *f, struct decision *d)
 			return deny(d, REASON_TABLE_FULL);
 		}
 	}
-	if (f->key.protocol == IPPROTO_TCP && !(f->tcp_flags & TCP_SYN))
+	if (f->key.protocol == IPPROTO_TCP && !(f->tcp_flags & TCP_SYN) && adopting())
 		w.state = FLOW_ADOPTED;
 	count_frame(f, &w);
 	if (bpf_map_update_elem(&flows, &f->key, &w, BPF_NOEXIST)) {
@@ -271,9 +288,13 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
 				bpf_map_push_elem(&free_slots, &slot, 0);
 		}
 	}
-	/* What was not held until now is met by the slow path in mid-stream. */
-	if (w->action != d->action || ((w->treatment & FLOW_OBSERVED) != 0) != (d->observed != 0))
+	/* What was not held until now, or by the other verdict loop, is met by the slow path in
+	 * mid-stream, and what it may remember of the same key is from before. */
+	if (w->action != d->action || (w->treatment & ~(FLOW_LIMITED | FLOW_WHOLE)) != treatment_of(d)) {
 		w->state |= FLOW_ADOPTED;
+		if (w->slot)
+			bump_slot(w);
+	}
 	adopt_decision(w, f, d);
 	if (is_opening_syn(f)) {
 		d->announce = flow_closed(w);
