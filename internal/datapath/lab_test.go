@@ -217,6 +217,7 @@ type packet struct {
 	tags      []uint32 // TPID << 16 | TCI
 	ethertype uint16
 	body      []byte
+	short     bool // nobody pads it
 }
 
 func (p packet) bytes() []byte {
@@ -226,7 +227,7 @@ func (p packet) bytes() []byte {
 	}
 	b = binary.BigEndian.AppendUint16(b, p.ethertype)
 	b = append(b, p.body...)
-	for len(b) < 60 {
+	for !p.short && len(b) < 60 {
 		b = append(b, 0)
 	}
 	return b
