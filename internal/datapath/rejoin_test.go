@@ -6,11 +6,11 @@ import (
 	"github.com/penstock-ot/penstock/internal/policy"
 )
 
-// TestEvasion08_NothingIsAdoptedAfterTheWindow: a segment in mid-stream that makes a new entry long
+// TestEvasion08NothingIsAdoptedAfterTheWindow: a segment in mid-stream that makes a new entry long
 // after the start is no connection from before it. If it were told to the slow path as one, a
 // client could have its inspected connection forgotten in the middle of a message (a reset that the
 // slow path discards still closes the entry) and finish the message as another.
-func TestEvasion08_NothingIsAdoptedAfterTheWindow(t *testing.T) {
+func TestEvasion08NothingIsAdoptedAfterTheWindow(t *testing.T) {
 	for name, begin := range map[string]func(*Datapath){
 		"never seen before": func(*Datapath) {},
 		"forgotten on purpose": func(d *Datapath) {
