@@ -102,19 +102,31 @@ func (d *Datapath) Adopted() bool { return d.adopted }
 // Generation is the number of the policy generation in force; 0 is none.
 func (d *Datapath) Generation() uint32 { return d.control.generation() }
 
-func (d *Datapath) load() error {
+func (d *Datapath) load() (failed error) {
 	spec, err := bpf.LoadBridge()
 	if err != nil {
 		return fmt.Errorf("read the compiled fast path: %w", err)
 	}
 	maps := layoutDir(d.config.PinDir, LayoutVersion)
-	if err := os.MkdirAll(maps, 0o700); err != nil {
-		return fmt.Errorf("make the pin directory %s: %w", maps, err)
-	}
 	for name, m := range spec.Maps {
 		if pinned(name) {
 			m.Pinning = ebpf.PinByName
 		}
+	}
+	fresh, err := removeRemains(maps, spec)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		defer func() {
+			if failed != nil {
+				failed = errors.Join(failed, os.RemoveAll(maps))
+				_ = os.Remove(d.config.PinDir) // only if nothing else is there
+			}
+		}()
+	}
+	if err := os.MkdirAll(maps, 0o700); err != nil {
+		return fmt.Errorf("make the pin directory %s: %w", maps, err)
 	}
 	if d.config.Flows != 0 {
 		spec.Maps[bpf.BridgeMapFlows].MaxEntries = d.config.Flows

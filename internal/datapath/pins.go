@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cilium/ebpf"
 )
 
 const linksDir = "links"
@@ -19,6 +21,35 @@ func layoutDir(pinDir string, version int) string {
 
 // pinned says which maps outlive the daemon. The compiler's own (.rodata and the like) do not.
 func pinned(name string) bool { return !strings.HasPrefix(name, ".") }
+
+// removeRemains makes sure that the maps in dir are all there or none of them, and reports none. Some
+// are what a removal left that was cut off. They know of flows and slots of which the others, made
+// anew, know nothing: a slot would be handed out twice, or none at all.
+func removeRemains(dir string, spec *ebpf.CollectionSpec) (none bool, err error) {
+	present, missing := 0, 0
+	for name, m := range spec.Maps {
+		if m.Pinning != ebpf.PinByName {
+			continue
+		}
+		switch _, err := os.Stat(filepath.Join(dir, name)); {
+		case errors.Is(err, fs.ErrNotExist):
+			missing++
+		case err != nil:
+			return false, fmt.Errorf("look for the pinned maps: %w", err)
+		default:
+			present++
+		}
+	}
+	if missing == 0 {
+		return false, nil
+	}
+	if present > 0 {
+		if err := os.RemoveAll(dir); err != nil {
+			return false, fmt.Errorf("remove what was left of the pins in %s: %w", dir, err)
+		}
+	}
+	return true, nil
+}
 
 // removeOtherLayouts removes the pins of every layout but ours.
 func removeOtherLayouts(pinDir string) error {
