@@ -135,6 +135,10 @@ func (p *policies) first(path applier, c candidate, v store.Version) error {
 
 // read parses and compiles a policy file.
 func (p *policies) read(file string) (candidate, error) {
+	// Reading a pipe would wait for whoever writes, and everything that needs the policy with it.
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		return candidate{}, fmt.Errorf("read the policy: %s is no regular file", file)
+	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return candidate{}, fmt.Errorf("read the policy: %w", err)

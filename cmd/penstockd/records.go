@@ -111,8 +111,8 @@ func (r *recorder) packetEvent(p *inspect.Packet, j *inspect.Judgement, v verdic
 		Time: p.Time, Mode: modeOf(p.Observed), Layer: event.LayerInspect,
 		Verdict: v.Action, Reason: v.Reason,
 	}
-	_, e.Policy, _ = r.path.Plan(r.path.Generation())
 	if plan := j.Flow.Plan; plan != nil {
+		e.Policy = r.path.VersionOf(plan)
 		from, to := j.Flow.Source, j.Flow.Destination
 		if p.From != j.Flow.Initiator {
 			from, to = to, from

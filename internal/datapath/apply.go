@@ -83,6 +83,20 @@ func (d *Datapath) Plan(generation uint32) (*policy.Plan, uint64, bool) {
 	return nil, 0, false
 }
 
+// VersionOf returns the version under which a plan was applied, if it is the one in force or the one
+// before, else 0.
+func (d *Datapath) VersionOf(plan *policy.Plan) uint64 {
+	g := d.plans.Load()
+	switch {
+	case g == nil || plan == nil:
+	case g.plan == plan:
+		return g.version
+	case g.previousPlan == plan:
+		return g.priorVersion
+	}
+	return 0
+}
+
 // table is one inner map to be made: its place, its size and what goes in.
 type table struct {
 	name   string
