@@ -85,6 +85,7 @@ type daemon struct {
 	store    *store.Store
 	line     *bridge.Line
 	path     *datapath.Datapath
+	attached [2]datapath.Port
 	modes    [2]datapath.XDPMode
 	injector *bridge.Injector
 	bus      *event.Bus
@@ -305,6 +306,7 @@ func (d *daemon) attach(context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.attached = ports
 	return d.line.Do(func() error {
 		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/settings"
+	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
 // TestFailedStartOverAnotherLayoutLeavesNoOpenWire: the line is up under programs of another
@@ -46,4 +47,22 @@ func TestPinsStayBelowTheirRoot(t *testing.T) {
 		}
 		seen[dir] = true
 	}
+}
+
+// TestStatusOfAPortThatWasReplaced: an interface that took the port's name has none of our programs,
+// and nobody may believe that it has.
+func TestStatusOfAPortThatWasReplaced(t *testing.T) {
+	p := lay(t, plant.Options{Policy: modbusSite()})
+	gate := openGate(t, p)
+	runIn(t, p, gate, "ip", "link", "delete", testnet.PortA)
+	runIn(t, p, gate, "ip", "link", "add", testnet.PortA, "type", "veth", "peer", "name", "px")
+	s, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Ports[0].XDP != "none" || s.Ports[1].XDP == "none" {
+		t.Errorf("the ports are told as %+v", s.Ports)
+	}
+	// With the port gone the appliance cannot give it back: only this test could.
+	runIn(t, p, gate, "ip", "link", "delete", testnet.PortA)
 }

@@ -65,7 +65,9 @@ func (d *daemon) portStatus() []api.PortStatus {
 			if err != nil {
 				continue
 			}
-			ports[i].XDP = string(d.modes[i])
+			if ifi.Index == d.attached[i].Index { // else another that took the name
+				ports[i].XDP = string(d.modes[i])
+			}
 			ports[i].Link = "down"
 			if ifi.Flags&net.FlagRunning != 0 {
 				ports[i].Link = "up"
