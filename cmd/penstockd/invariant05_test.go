@@ -161,7 +161,7 @@ func TestInvariant05TrialThatNobodyConfirmsIsRolledBack(t *testing.T) {
 	write100 := mbap(1, 1, writeRegister(100, 1))
 	file := filepath.Join(p.Directory, "trial.yaml")
 	write(t, file, strings.ReplaceAll(modbusSite(), "addresses: [40-49], values", "addresses: [40-49, 100], values"))
-	if status, _, stderr := penstock(t, p, "policy", "apply", file, "--confirm-within", "1s"); status != 0 {
+	if status, _, stderr := penstock(t, p, "policy", "apply", file, "--confirm-within", "3s"); status != 0 {
 		t.Fatalf("exit status %d: %s", status, stderr)
 	}
 	if err := ask(conn, write100, 3*time.Second); err != nil {

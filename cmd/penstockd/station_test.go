@@ -205,6 +205,10 @@ func writeRegisters(address uint16, values ...uint16) []byte {
 func socketTo(t *testing.T, from, to *testnet.Host, port int) *net.TCPConn {
 	t.Helper()
 	conn, err := trySocket(from, to, port, 5*time.Second)
+	if errors.Is(err, syscall.EHOSTUNREACH) {
+		// The host had been asking for the other's MAC address since before the line was up.
+		conn, err = trySocket(from, to, port, 5*time.Second)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
