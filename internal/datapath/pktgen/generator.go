@@ -23,6 +23,19 @@ type Traffic struct {
 	FirstPort  uint16
 }
 
+func (t *Traffic) check() error {
+	const ports = 1 << 16
+	switch {
+	case len(t.Templates) == 0 || t.Flows < len(t.Templates):
+		return fmt.Errorf("%d flows of %d templates", t.Flows, len(t.Templates))
+	case t.PortOffset < 0 || t.PortOffset > FrameLength-2:
+		return fmt.Errorf("ports at byte %d of a frame of %d", t.PortOffset, FrameLength)
+	case int(t.FirstPort)+(t.Flows-1)/len(t.Templates) >= ports:
+		return fmt.Errorf("%d flows of %d templates from port %d: there are not so many ports", t.Flows, len(t.Templates), t.FirstPort)
+	}
+	return nil
+}
+
 // templateSize is FrameLength rounded up to whole words.
 const templateSize = 64
 
@@ -37,8 +50,8 @@ type Generator struct {
 
 // NewGenerator prepares traffic out of the interface with the index given.
 func NewGenerator(port int, t Traffic) (*Generator, error) {
-	if len(t.Templates) == 0 || t.Flows < len(t.Templates) || t.PortOffset < 0 || t.PortOffset > FrameLength-2 {
-		return nil, fmt.Errorf("prepare traffic: %d flows of %d templates with ports at %d", t.Flows, len(t.Templates), t.PortOffset)
+	if err := t.check(); err != nil {
+		return nil, fmt.Errorf("prepare traffic: %w", err)
 	}
 	g := &Generator{}
 	if err := g.prepare(port, t); err != nil {
