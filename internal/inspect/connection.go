@@ -114,7 +114,9 @@ func (p *Pipeline) drop(c *connection, j Judgement) Judgement {
 	if !c.observed && c.stream.State() != stream.Ended {
 		j = p.refuse(j, c, verdict.Denied(verdict.ReasonNoConduit))
 	}
-	p.remove(c)
+	if c.passedNothing() || p.past.add(c.key, c.seen.Add(p.limits.Idle)) {
+		p.remove(c)
+	}
 	return j
 }
 
@@ -129,7 +131,7 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 		*j = p.deny(*j, verdict.ReasonUninspectable)
 	case f.TCP.Flags&frame.FlagRST != 0 && len(f.Payload) == 0 && !pkt.Observed:
 		j.Verdict = verdict.Permitted // an end cleans up; a reset carries nothing to complete
-	case !syn && !pkt.Observed && !j.Flow.Adopted && !pkt.Time.Before(p.adoptUntil):
+	case !syn && !pkt.Observed && !p.joins(pkt, j.Flow):
 		*j = p.deny(*j, verdict.ReasonTCPState)
 		j.Resets = p.resetStranger(pkt, j.Flow)
 	case len(p.connections) >= p.limits.Connections:
@@ -138,6 +140,11 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 		return p.add(pkt, d, j.Flow, dissector), true
 	}
 	return nil, false
+}
+
+// joins reports whether a packet may join its connection in mid-stream.
+func (p *Pipeline) joins(pkt *Packet, flow Flow) bool {
+	return (flow.Adopted || pkt.Time.Before(p.adoptUntil)) && !p.past.has(pkt.Key)
 }
 
 // add files a new connection.
@@ -151,6 +158,7 @@ func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dis
 	}
 	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
 	p.connections[pkt.Key] = c
+	p.past.remove(pkt.Key)
 	p.counters.Connections.Add(1)
 	return c
 }
@@ -164,6 +172,21 @@ func (p *Pipeline) remove(c *connection) {
 	c.stream.Close()
 	delete(p.connections, c.key)
 	p.counters.Connections.Add(-1)
+}
+
+// passedNothing reports whether no segment of the connection was held to be judged and then left.
+func (c *connection) passedNothing() bool { return c.observed || c.stream.State() == stream.Unseen }
+
+// forget forgets a connection that has been silent for too long. While the flow source knows it,
+// its key is remembered, or where there is no room for that, it stays.
+func (p *Pipeline) forget(c *connection) {
+	if !c.passedNothing() {
+		_, known := p.flows.Flow(c.key)
+		if known && !p.past.add(c.key, c.seen.Add(p.limits.Idle)) {
+			return
+		}
+	}
+	p.remove(c)
 }
 
 // dropUnseen forgets a connection whose first segment was no beginning after all, unless it is
@@ -189,6 +212,7 @@ type Ended struct {
 // second or so, and at once after a plan was applied.
 func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
 	generation := p.flows.Generation()
+	p.past.sweep(now, p.flows)
 	for _, c := range p.connections {
 		if c.generation != generation && !p.renew(c, generation) {
 			p.resets = p.resets[:0]
@@ -202,7 +226,7 @@ func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
 			continue
 		}
 		if now.Sub(c.seen) > p.idleLimit(c.stream.State()) {
-			p.remove(c)
+			p.forget(c)
 			continue
 		}
 		if why := c.session.sweep(now); why != verdict.ReasonNone {

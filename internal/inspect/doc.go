@@ -29,7 +29,8 @@
 // # Joining a connection in mid-stream
 //
 // A connection is joined without its SYN only while the appliance itself has just begun to
-// inspect (Flow.Adopted, Pipeline.AdoptUntil). Its bytes are not understood before a message
+// inspect (Flow.Adopted, Pipeline.AdoptUntil), and never under a key that was followed before: what
+// is forgotten by us is not forgotten by its device. Its bytes are not understood before a message
 // boundary is known, and a boundary is never searched for inside a segment: a direction is in
 // step from the first segment on that consists of whole, lawful messages and nothing else. A
 // client that polls sends each request so, and goes on without noticing. Anything else is

@@ -5,6 +5,7 @@ import "time"
 // Limits bound what a pipeline keeps. A zero field means its default.
 type Limits struct {
 	Connections int // followed at a time; a SYN beyond is denied as table_full. 16384
+	Past        int // keys of forgotten connections; beyond, they are not forgotten. 65536
 	StreamBytes int // in buffers of all connections; beyond, segments wait as table_full. 64 MiB
 	Messages    int // recorded of one packet; all are judged and counted. 64
 	Requests    int // unanswered on one connection; a segment beyond waits as table_full. 512
@@ -35,6 +36,7 @@ func (l *Limits) setDefaults() {
 		}
 	}
 	number(&l.Connections, 16384)
+	number(&l.Past, 65536)
 	number(&l.StreamBytes, 64<<20)
 	number(&l.Messages, 64)
 	number(&l.Requests, 512)

@@ -28,6 +28,7 @@ type Pipeline struct {
 	memory      *stream.Memory
 	dissectors  map[policy.Protocol]dissector
 	connections map[uint64]*connection
+	past        past
 	rates       *policy.Rates
 	ratesFor    *policy.Plan
 
@@ -51,6 +52,7 @@ func New(c Config) *Pipeline {
 		flows: c.Flows, counters: c.Counters, limits: c.Limits,
 		memory:      stream.NewMemory(c.Limits.StreamBytes),
 		connections: map[uint64]*connection{},
+		past:        newPast(c.Limits.Past),
 		dissectors:  map[policy.Protocol]dissector{policy.ProtocolModbus: newModbusDissector(c.Limits)},
 		messages:    messages{list: make([]Message, 0, c.Limits.Messages)},
 		resets:      make([]Reset, 0, 2),
