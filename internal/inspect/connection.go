@@ -77,7 +77,7 @@ func (c *connection) restart() {
 // find resolves the packet's flow and its connection, if there is one. It is false where the
 // policy has nothing for the packet; a connection that an older policy permitted then ends.
 func (p *Pipeline) find(pkt *Packet, j *Judgement) (c *connection, ok bool) {
-	generation := p.flows.Generation()
+	p.generation = p.flows.Generation()
 	if c = p.connections[pkt.Key]; c == nil {
 		flow, ok := p.flows.Flow(pkt.Key)
 		if !ok || !inspects(flow) {
@@ -86,7 +86,7 @@ func (p *Pipeline) find(pkt *Packet, j *Judgement) (c *connection, ok bool) {
 		j.Flow = flow
 		return nil, true
 	}
-	if c.generation != generation && !p.renew(c, generation) {
+	if c.generation != p.generation && !p.renew(c, p.generation) {
 		*j = p.drop(c, *j)
 		return nil, false
 	}
@@ -151,7 +151,7 @@ func (p *Pipeline) joins(pkt *Packet, flow Flow) bool {
 func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dissector) *connection {
 	f := &p.frame
 	c := &connection{
-		key: pkt.Key, flow: flow, generation: p.flows.Generation(), observed: pkt.Observed,
+		key: pkt.Key, flow: flow, generation: p.generation, observed: pkt.Observed,
 		counters: p.counters.Conduit(conduitName(flow.Plan, flow.Conduit)),
 		stream:   stream.New(stream.Limits{Memory: p.memory, Observed: pkt.Observed}),
 		session:  dissector.open(),

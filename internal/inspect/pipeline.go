@@ -33,6 +33,7 @@ type Pipeline struct {
 	ratesFor    *policy.Plan
 
 	// What follows belongs to the packet under judgement and is used again for the next.
+	generation uint64 // of the flow source, before it was asked for the packet's flow
 	frame    frame.Frame
 	segment  stream.Segment
 	messages messages
