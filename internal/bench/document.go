@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -19,16 +20,23 @@ const (
 	endMarker   = "<!-- bench: end -->"
 )
 
-// heading says when, where and how the tables came about.
-func heading(args []string) string {
+// heading says when, where and how the tables came about. Of the flags it tells those that change
+// what is measured, and no paths.
+func heading(flags *flag.FlagSet) string {
+	command := "sudo go run ./internal/bench"
+	flags.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "rounds", "time", "trips", "only":
+			command += fmt.Sprintf(" -%s %s", f.Name, f.Value)
+		}
+	})
 	var name unix.Utsname
 	kernel := "unknown"
 	if unix.Uname(&name) == nil {
 		kernel = unix.ByteSliceToString(name.Release[:]) + " " + unix.ByteSliceToString(name.Machine[:])
 	}
-	return fmt.Sprintf("%s, Linux %s, %d cores (%s), %s: `go run ./internal/bench%s`\n\n",
-		time.Now().UTC().Format("2006-01-02 15:04 UTC"), kernel, runtime.NumCPU(), processor(), runtime.Version(),
-		strings.Join(append([]string{""}, args...), " "))
+	return fmt.Sprintf("%s, Linux %s, %d cores (%s), %s: `%s`\n\n",
+		time.Now().UTC().Format("2006-01-02 15:04 UTC"), kernel, runtime.NumCPU(), processor(), runtime.Version(), command)
 }
 
 // processor is the name that the processor gives itself.

@@ -93,7 +93,7 @@ func run(args []string) error {
 		return err
 	}
 	if *write != "" {
-		return writeDocument(*write, heading(args)+text)
+		return writeDocument(*write, heading(flags)+text)
 	}
 	return nil
 }
