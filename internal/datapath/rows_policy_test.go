@@ -87,9 +87,15 @@ func (s sheet) plan(t *testing.T) *policy.Plan {
 
 // TestVerdictSheets holds the fast path's answer to single frames under a policy in YAML.
 func TestVerdictSheets(t *testing.T) {
-	for _, s := range sheets() {
+	d := open(t, nil)
+	for i, s := range sheets() {
 		t.Run(s.name, func(t *testing.T) {
-			d := open(t, s.plan(t))
+			if _, err := d.Apply(s.plan(t), uint64(i+1)); err != nil {
+				t.Fatal(err)
+			}
+			d.control.setAdoptUntil(monotonic() + uint64(time.Hour))
+			d.Beat(QueueCloses)
+			d.Beat(QueueOpens)
 			if s.prepare != nil {
 				s.prepare(d)
 			}
