@@ -121,6 +121,9 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 	if s.BypassDriver != "none" {
 		return fmt.Errorf("bypass.driver is %s, and this build drives no bypass: set it to none", s.BypassDriver)
 	}
+	if err := raisePriority(); err != nil {
+		d.warn("%v: under load inspection may be late", err)
+	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)

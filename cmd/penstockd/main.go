@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -35,14 +34,6 @@ func main() {
 	_ = os.WriteFile("/proc/self/comm", []byte("penstockd"), 0)
 	leaveProcessors()
 	os.Exit(execute(os.Args[1:]))
-}
-
-// leaveProcessors lets more goroutines run at once than there are cores: a verdict loop that
-// comes back from the kernel has to find a free processor, whatever else the daemon does.
-func leaveProcessors() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(4, runtime.NumCPU()+2))
-	}
 }
 
 // failure is an error of the work itself, as opposed to wrong use.
