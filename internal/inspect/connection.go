@@ -19,6 +19,7 @@ type connection struct {
 	counters   *ConduitCounters
 	stream     *stream.Conn
 	session    session
+	share      *share
 	ends       [2]netip.AddrPort // by the direction in which they send
 	observed   bool
 	seen       time.Time
@@ -134,7 +135,7 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 	case !syn && !pkt.Observed && !p.joins(pkt, j.Flow):
 		*j = p.deny(*j, verdict.ReasonTCPState)
 		j.Resets = p.resetStranger(pkt, j.Flow)
-	case len(p.connections) >= p.limits.Connections:
+	case !p.hasRoom(j.Flow):
 		*j = p.deny(*j, verdict.ReasonTableFull)
 	default:
 		return p.add(pkt, d, j.Flow, dissector), true
@@ -149,12 +150,12 @@ func (p *Pipeline) joins(pkt *Packet, flow Flow) bool {
 
 // add files a new connection.
 func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dissector) *connection {
-	f := &p.frame
+	f, share := &p.frame, p.join(flow)
 	c := &connection{
 		key: pkt.Key, flow: flow, generation: p.generation, observed: pkt.Observed,
 		counters: p.counters.Conduit(conduitName(flow.Plan, flow.Conduit)),
 		stream:   stream.New(stream.Limits{Memory: p.memory, Observed: pkt.Observed}),
-		session:  dissector.open(),
+		session:  dissector.open(share), share: share,
 	}
 	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
 	p.connections[pkt.Key] = c
@@ -170,6 +171,7 @@ func (p *Pipeline) remove(c *connection) {
 	}
 	c.session.close()
 	c.stream.Close()
+	p.leave(c.share)
 	delete(p.connections, c.key)
 	p.counters.Connections.Add(-1)
 }

@@ -2,7 +2,8 @@ package inspect
 
 import "time"
 
-// Limits bound what a pipeline keeps. A zero field means its default.
+// Limits bound what a pipeline keeps. A zero field means its default. Of Connections and AllRequests
+// the connections that one identity began get a quarter.
 type Limits struct {
 	Connections int // followed at a time; a SYN beyond is denied as table_full. 16384
 	Past        int // keys of forgotten connections; beyond, they are not forgotten. 65536

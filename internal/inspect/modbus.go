@@ -35,8 +35,8 @@ func newModbusDissector(l Limits) *modbusDissector {
 
 func (m *modbusDissector) begin() { m.used = 0 }
 
-func (m *modbusDissector) open() session {
-	return &modbusSession{dissector: m, requests: outstanding{pool: &m.requests, limit: m.limits.Requests}}
+func (m *modbusDissector) open(s *share) session {
+	return &modbusSession{dissector: m, requests: outstanding{pool: &m.requests, share: s, limit: m.limits.Requests}}
 }
 
 // next returns storage for one message. Where a packet has more than are recorded, the last

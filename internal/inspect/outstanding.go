@@ -48,6 +48,7 @@ func (p *waitingPool) put(w *waiting) {
 // times; a reply belongs to the oldest that it fits.
 type outstanding struct {
 	pool  *waitingPool
+	share *share // of the pool, and of the connection's identity
 	limit int
 	list  []*waiting
 	added int // since the last commit
@@ -66,12 +67,13 @@ func (o *outstanding) room(now time.Time, patience time.Duration) bool {
 }
 
 func (o *outstanding) full() bool {
-	return len(o.list) >= o.limit || o.pool.used >= o.pool.limit
+	return len(o.list) >= o.limit || o.pool.used >= o.pool.limit || o.share.requests >= shareOf(o.pool.limit)
 }
 
 // add files a request. There has to be room.
 func (o *outstanding) add(r *modbus.Request, now time.Time) *waiting {
 	w := o.pool.get()
+	o.share.requests++
 	w.request, w.since, w.refusal, w.flushes = r.Clone(&w.body), now, refusal{}, false
 	o.list = append(o.list, w)
 	o.added++
@@ -111,6 +113,7 @@ func (o *outstanding) release(w *waiting) {
 	}
 	o.setFlushes(w, false)
 	o.pool.put(w)
+	o.share.requests--
 }
 
 // answer takes the request that a reply answers off the list. Where there is none it says what

@@ -28,19 +28,20 @@ type Pipeline struct {
 	memory      *stream.Memory
 	dissectors  map[policy.Protocol]dissector
 	connections map[uint64]*connection
+	shares      map[string]*share // of the connections, by identity
 	past        past
 	rates       *policy.Rates
 	ratesFor    *policy.Plan
 
 	// What follows belongs to the packet under judgement and is used again for the next.
 	generation uint64 // of the flow source, before it was asked for the packet's flow
-	frame    frame.Frame
-	segment  stream.Segment
-	messages messages
-	reading  reading
-	edits    edits
-	resets   []Reset
-	packets  [3][]byte // storage of an edited packet and of two resets
+	frame      frame.Frame
+	segment    stream.Segment
+	messages   messages
+	reading    reading
+	edits      edits
+	resets     []Reset
+	packets    [3][]byte // storage of an edited packet and of two resets
 }
 
 // New returns a pipeline that follows no connection yet.
@@ -53,6 +54,7 @@ func New(c Config) *Pipeline {
 		flows: c.Flows, counters: c.Counters, limits: c.Limits,
 		memory:      stream.NewMemory(c.Limits.StreamBytes),
 		connections: map[uint64]*connection{},
+		shares:      map[string]*share{},
 		past:        newPast(c.Limits.Past),
 		dissectors:  map[policy.Protocol]dissector{policy.ProtocolModbus: newModbusDissector(c.Limits)},
 		messages:    messages{list: make([]Message, 0, c.Limits.Messages)},

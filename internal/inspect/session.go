@@ -11,8 +11,9 @@ import (
 // dissector is one protocol's part of the pipeline: it opens the sessions and holds what they
 // share. Nothing of it is used by two goroutines at a time.
 type dissector interface {
-	// open begins a session for a connection of which nothing was seen.
-	open() session
+	// open begins a session for a connection of which nothing was seen. What it keeps is counted
+	// to the share.
+	open(*share) session
 	// begin starts a new packet: what messages of the last one pointed to may be used again.
 	begin()
 }

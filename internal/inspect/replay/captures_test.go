@@ -3,6 +3,7 @@ package replay
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -115,6 +116,9 @@ func TestCleanCapturesPassInline(t *testing.T) {
 // a message for each field, so that messages of a frame are compared in order.
 func TestDissectAgreesWithTshark(t *testing.T) {
 	tshark, err := exec.LookPath("tshark")
+	if err != nil && os.Getenv("PENSTOCK_REQUIRE_NET") == "1" {
+		t.Fatal("tshark is not installed")
+	}
 	if err != nil {
 		t.Skip("tshark is not installed")
 	}
