@@ -112,13 +112,25 @@ func (p *Pipeline) protocol(f Flow) policy.Protocol { return f.Plan.Conduits[f.C
 // drop ends and forgets a connection that the policy forbids by now.
 func (p *Pipeline) drop(c *connection, j Judgement) Judgement {
 	j.Flow = c.flow
-	if !c.observed && c.stream.State() != stream.Ended {
+	if !c.observed && !p.over(c) {
 		j = p.refuse(j, c, verdict.Denied(verdict.ReasonNoConduit))
 	}
 	if c.passedNothing() || p.past.add(c.key, c.seen.Add(p.limits.Idle)) {
 		p.remove(c)
 	}
 	return j
+}
+
+// over reports whether a connection has come to its end already, or has a key that names nothing any
+// more: after an outage the fast path gives its flow another one, under which it goes on. A policy
+// that forbids it changes nothing for its ends.
+func (p *Pipeline) over(c *connection) bool {
+	switch c.stream.State() {
+	case stream.Closed, stream.Reset, stream.Ended:
+		return true
+	}
+	later := p.latest[c.ends]
+	return later != nil && later != c
 }
 
 // open begins to follow a connection, if the packet may begin one. Where it may not, j says what
@@ -158,7 +170,7 @@ func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dis
 		session:  dissector.open(share), share: share,
 	}
 	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
-	p.connections[pkt.Key] = c
+	p.connections[pkt.Key], p.latest[c.ends] = c, c
 	p.past.remove(pkt.Key)
 	p.counters.Connections.Add(1)
 	return c
@@ -172,6 +184,9 @@ func (p *Pipeline) remove(c *connection) {
 	c.session.close()
 	c.stream.Close()
 	p.leave(c.share)
+	if p.latest[c.ends] == c {
+		delete(p.latest, c.ends)
+	}
 	delete(p.connections, c.key)
 	p.counters.Connections.Add(-1)
 }
@@ -218,8 +233,9 @@ func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
 	for _, c := range p.connections {
 		if c.generation != generation && !p.renew(c, generation) {
 			p.resets = p.resets[:0]
+			tell := ended != nil && !p.over(c)
 			j := p.drop(c, Judgement{})
-			if ended != nil {
+			if tell {
 				ended(&Ended{
 					Key: c.key, Flow: c.flow, Reason: verdict.ReasonNoConduit, Resets: j.Resets,
 					Detail: "the policy in force no longer permits this connection",

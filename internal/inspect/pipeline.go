@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/frame"
@@ -28,7 +29,8 @@ type Pipeline struct {
 	memory      *stream.Memory
 	dissectors  map[policy.Protocol]dissector
 	connections map[uint64]*connection
-	shares      map[string]*share // of the connections, by identity
+	latest      map[[2]netip.AddrPort]*connection // by its ends, the initiator's first
+	shares      map[string]*share                 // of the connections, by identity
 	past        past
 	rates       *policy.Rates
 	ratesFor    *policy.Plan
@@ -54,6 +56,7 @@ func New(c Config) *Pipeline {
 		flows: c.Flows, counters: c.Counters, limits: c.Limits,
 		memory:      stream.NewMemory(c.Limits.StreamBytes),
 		connections: map[uint64]*connection{},
+		latest:      map[[2]netip.AddrPort]*connection{},
 		shares:      map[string]*share{},
 		past:        newPast(c.Limits.Past),
 		dissectors:  map[policy.Protocol]dissector{policy.ProtocolModbus: newModbusDissector(c.Limits)},
