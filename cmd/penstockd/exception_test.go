@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -231,12 +230,8 @@ func TestExceptionFallsBackToReset(t *testing.T) {
 // startLibmodbus compiles and starts a libmodbus server on the filler, or skips.
 func startLibmodbus(t *testing.T, p *plant.Plant) *testnet.Process {
 	t.Helper()
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("skipped: needs gcc, to compile a libmodbus server")
-	}
-	if _, err := os.Stat("/usr/include/modbus/modbus.h"); err != nil {
-		t.Skipf("skipped: needs libmodbus-dev: %v", err)
-	}
+	testnet.RequireProgram(t, "gcc")
+	testnet.RequireFile(t, "/usr/include/modbus/modbus.h", "libmodbus-dev")
 	binary := filepath.Join(t.TempDir(), "libmodbus_server")
 	compile := exec.Command("gcc", "-I/usr/include/modbus", "-o", binary, "testdata/libmodbus_server.c", "-lmodbus")
 	if out, err := compile.CombinedOutput(); err != nil {
@@ -285,9 +280,7 @@ func TestInvariant01ExceptionFromLibmodbus(t *testing.T) {
 func TestInvariant01ExceptionFromLibmodbusToMbpoll(t *testing.T) {
 	p := lay(t, plant.Options{})
 	server := startLibmodbus(t, p)
-	if _, err := exec.LookPath("mbpoll"); err != nil {
-		t.Skip("skipped: needs mbpoll")
-	}
+	testnet.RequireProgram(t, "mbpoll")
 	filler := p.Filler.Address().String()
 	for _, row := range []struct {
 		name string

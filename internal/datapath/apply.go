@@ -282,6 +282,9 @@ func defaultsOf(plan *policy.Plan, generation uint32) bpf.BridgePolicyDefaults {
 	}
 }
 
+// longestFrame is a jumbo frame with its tags, bytes: a burst below it would refuse each one.
+const longestFrame = 9728
+
 const nsPerSecond = 1_000_000_000
 
 // limitOf turns a rate into what a frame, or 1024 bytes, costs in time. Rates above one frame a
@@ -293,7 +296,7 @@ func limitOf(l policy.Limit) (out bpf.BridgeLimit) {
 	}
 	if l.Bytes > 0 {
 		out.KibCost = max(nsPerSecond*1024/l.Bytes, 1)
-		out.ByteBurst = max(l.ByteBurst, 1514) * out.KibCost / 1024
+		out.ByteBurst = max(l.ByteBurst, longestFrame) * out.KibCost / 1024
 	}
 	return out
 }

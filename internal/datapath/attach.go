@@ -115,12 +115,9 @@ func (d *Datapath) attachTCX(port Port, program *ebpf.Program, attach ebpf.Attac
 	if found, err := d.replace(port, program, pin); found || err != nil {
 		return err
 	}
-	anchor := link.Head()
-	if attach == ebpf.AttachTCXEgress {
-		anchor = link.Tail() // nothing after it may change the mark
-	}
+	// First in the row: a program before the gate could let a frame out past it.
 	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: port.Index, Program: program, Attach: attach, Anchor: anchor,
+		Interface: port.Index, Program: program, Attach: attach, Anchor: link.Head(),
 	})
 	if err != nil {
 		return fmt.Errorf("attach %s to port %s: %w: the kernel has to be 6.6 or newer", pin, port.Name, err)

@@ -58,10 +58,10 @@ func TestConduitRateRecovers(t *testing.T) {
 // TestConduitBytes holds a conduit to its bytes: frames of 60 bytes.
 func TestConduitBytes(t *testing.T) {
 	p := plan()
-	p.Conduits[conduitOPC].Limit = policy.Limit{Bytes: 60, ByteBurst: 6000}
+	p.Conduits[conduitOPC].Limit = policy.Limit{Bytes: 60, ByteBurst: 12000}
 	d := open(t, p)
-	if got := d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 200); got < 99 || got > 102 {
-		t.Errorf("%d frames of 60 bytes passed at once, want 100 in a burst of 6000 bytes", got)
+	if got := d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 400); got < 199 || got > 202 {
+		t.Errorf("%d frames of 60 bytes passed at once, want 200 in a burst of 12000 bytes", got)
 	}
 }
 

@@ -36,6 +36,14 @@ func RequireProgram(t testing.TB, name string) {
 	}
 }
 
+// RequireFile skips or fails, as RequireNet does, where a file is absent that package brings.
+func RequireFile(t testing.TB, name, pkg string) {
+	t.Helper()
+	if _, err := os.Stat(name); err != nil {
+		refuse(t, fmt.Errorf("needs the package %s: %w", pkg, err))
+	}
+}
+
 func refuse(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv(requireVariable) == "1" {
