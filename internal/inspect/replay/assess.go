@@ -188,7 +188,13 @@ func (a *assessor) headerOf(f *frame.Frame, reversed bool) *policy.Header {
 	*h = policy.Header{
 		Src: f.Src, Dst: f.Dst, Tags: h.Tags[:0], EtherType: f.EtherType, SrcIP: f.SrcIP, DstIP: f.DstIP,
 		Protocol: f.Protocol, Fragment: f.Fragment, SrcPort: f.SrcPort, DstPort: f.DstPort, ICMPType: f.ICMPType,
-		ARP: policy.ARPHeader{SenderMAC: f.ARP.SenderMAC, SenderIP: f.ARP.SenderIP, TargetIP: f.ARP.TargetIP},
+		SourceRouted: f.SourceRouted(),
+		ARP:          policy.ARPHeader{SenderMAC: f.ARP.SenderMAC, SenderIP: f.ARP.SenderIP, TargetIP: f.ARP.TargetIP},
+	}
+	if f.IsND {
+		h.Neighbour = policy.NeighbourHeader{
+			Type: f.ICMPType, Target: f.ND.Target, Foreign: f.ND.HasLinkAddress && f.ND.LinkAddress != f.Src,
+		}
 	}
 	if f.EtherType == 0 && f.IPVersion != 0 { // a capture without link layer
 		h.EtherType = map[uint8]uint16{4: frame.EtherTypeIPv4, 6: frame.EtherTypeIPv6}[f.IPVersion]
