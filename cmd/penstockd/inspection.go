@@ -35,6 +35,7 @@ type inspection struct {
 	packet     inspect.Packet
 	limit      limiter
 	swept      time.Time
+	unfinished bool   // the last sweep has not come round to every connection
 	generation uint32 // of the policy, when the pipeline last swept
 	plan       *policy.Plan
 	adoption   time.Duration
@@ -55,7 +56,7 @@ func (i *inspection) beat() {
 	i.pulse()
 	now := time.Now()
 	generation := i.path.Generation()
-	if generation == i.generation && now.Sub(i.swept) < sweepInterval {
+	if generation == i.generation && !i.unfinished && now.Sub(i.swept) < sweepInterval {
 		return
 	}
 	if generation != i.generation {
@@ -67,7 +68,7 @@ func (i *inspection) beat() {
 	}
 	i.swept, i.generation = now, generation
 	i.asked.alive = i.pulse
-	i.pipeline.Sweep(now, func(e *inspect.Ended) { i.ended(now, e) })
+	i.unfinished = !i.pipeline.Sweep(now, func(e *inspect.Ended) { i.ended(now, e) })
 	i.asked.alive = nil
 }
 

@@ -17,6 +17,7 @@ type observation struct {
 	records  *recorder
 	limit    limiter
 	swept    time.Time
+	sweeping bool // the last sweep has not come round to every connection
 }
 
 // run judges copies until the tap is closed.
@@ -34,9 +35,9 @@ func (o *observation) run() error {
 		}
 		j := o.pipeline.Judge(&packet)
 		o.records.judgement(&o.limit, &packet, &j)
-		if c.Time.Sub(o.swept) > sweepInterval {
+		if o.sweeping || c.Time.Sub(o.swept) > sweepInterval {
 			o.swept = c.Time
-			o.pipeline.Sweep(c.Time, nil)
+			o.sweeping = !o.pipeline.Sweep(c.Time, nil)
 		}
 	}
 }

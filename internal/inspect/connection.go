@@ -23,6 +23,8 @@ type connection struct {
 	ends       [2]netip.AddrPort // by the direction in which they send
 	observed   bool
 	seen       time.Time
+	asked      time.Time // when a sweep asked the flow source whether the flow is there
+	place      int       // in the pipeline's list
 
 	// whole are the sequence numbers at which segments end that were forwarded from flushFrom on,
 	// while the device may flush; see cuts. The stream bounds them: none is acknowledged.
@@ -171,6 +173,7 @@ func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dis
 	}
 	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
 	p.connections[pkt.Key], p.latest[c.ends] = c, c
+	c.place, p.list = len(p.list), append(p.list, c)
 	p.past.remove(pkt.Key)
 	p.counters.Connections.Add(1)
 	return c
@@ -187,6 +190,10 @@ func (p *Pipeline) remove(c *connection) {
 	if p.latest[c.ends] == c {
 		delete(p.latest, c.ends)
 	}
+	last := p.list[len(p.list)-1]
+	p.list[c.place], last.place = last, c.place
+	p.list[len(p.list)-1] = nil
+	p.list = p.list[:len(p.list)-1]
 	delete(p.connections, c.key)
 	p.counters.Connections.Add(-1)
 }
@@ -194,69 +201,11 @@ func (p *Pipeline) remove(c *connection) {
 // passedNothing reports whether no segment of the connection was held to be judged and then left.
 func (c *connection) passedNothing() bool { return c.observed || c.stream.State() == stream.Unseen }
 
-// forget forgets a connection that has been silent for too long. While the flow source knows it,
-// its key is remembered, or where there is no room for that, it stays.
-func (p *Pipeline) forget(c *connection) {
-	if !c.passedNothing() {
-		_, known := p.flows.Flow(c.key)
-		if known && !p.past.add(c.key, c.seen.Add(p.limits.Idle)) {
-			return
-		}
-	}
-	p.remove(c)
-}
-
 // dropUnseen forgets a connection whose first segment was no beginning after all, unless it is
 // being waited for a message boundary.
 func (p *Pipeline) dropUnseen(c *connection) {
 	if c.stream.State() == stream.Unseen && c.refusals == [2]int{} {
 		p.remove(c)
-	}
-}
-
-// Ended is a connection that Sweep ended: the policy forbids it by now, or a device has not
-// answered a refused request.
-type Ended struct {
-	Key    uint64
-	Flow   Flow // in the first case as the older policy had it
-	Reason verdict.Reason
-	Detail string  // why, for people
-	Resets []Reset // valid until the function that got it returns
-}
-
-// Sweep forgets connections that have been silent for too long, and ends those that a new plan
-// forbids or whose device owes a refusal; ended is told of these and may be nil. Call it every
-// second or so, and at once after a plan was applied.
-func (p *Pipeline) Sweep(now time.Time, ended func(*Ended)) {
-	generation := p.flows.Generation()
-	p.past.sweep(now, p.flows)
-	for _, c := range p.connections {
-		if c.generation != generation && !p.renew(c, generation) {
-			p.resets = p.resets[:0]
-			tell := ended != nil && !p.over(c)
-			j := p.drop(c, Judgement{})
-			if tell {
-				ended(&Ended{
-					Key: c.key, Flow: c.flow, Reason: verdict.ReasonNoConduit, Resets: j.Resets,
-					Detail: "the policy in force no longer permits this connection",
-				})
-			}
-			continue
-		}
-		if now.Sub(c.seen) > p.idleLimit(c.stream.State()) {
-			p.forget(c)
-			continue
-		}
-		if why := c.session.sweep(now); why != verdict.ReasonNone {
-			p.resets = p.resets[:0]
-			j := p.refuse(Judgement{Flow: c.flow}, c, verdict.Denied(why))
-			if ended != nil {
-				ended(&Ended{
-					Key: c.key, Flow: c.flow, Reason: why, Resets: j.Resets,
-					Detail: "the device has not answered a refused request",
-				})
-			}
-		}
 	}
 }
 
@@ -269,17 +218,4 @@ func (p *Pipeline) renew(c *connection, generation uint64) bool {
 	c.flow, c.generation = flow, generation
 	c.counters = p.counters.Conduit(conduitName(flow.Plan, flow.Conduit))
 	return true
-}
-
-// idleLimit returns how long a connection may be silent before it is forgotten.
-func (p *Pipeline) idleLimit(s stream.State) time.Duration {
-	switch s {
-	case stream.Unseen, stream.Opening, stream.Answered:
-		return p.limits.Opening
-	case stream.Closed, stream.Reset:
-		return p.limits.Closed
-	case stream.Ended:
-		return p.limits.Ended
-	}
-	return p.limits.Idle
 }

@@ -15,7 +15,8 @@ type Limits struct {
 
 	Idle    time.Duration // an open connection may be silent that long. 2 h, as the fast path
 	Opening time.Duration // one that is not open yet. 30 s
-	Closed  time.Duration // one that is closed, for late segments. 30 s
+	Gone    time.Duration // one of which the flow source knows no more. 30 s
+	Closed  time.Duration // one that is closed, or by one end, for late segments. 30 s
 	Ended   time.Duration // one that a denial ended, since its last segment. 5 min
 	Answer  time.Duration // a request waits that long for its reply. 60 s
 	Refusal time.Duration // a refused one that long for the device's, before the end. 5 s
@@ -45,6 +46,7 @@ func (l *Limits) setDefaults() {
 	number(&l.Refusals, 3)
 	duration(&l.Idle, 2*time.Hour)
 	duration(&l.Opening, 30*time.Second)
+	duration(&l.Gone, 30*time.Second)
 	duration(&l.Closed, 30*time.Second)
 	duration(&l.Ended, 5*time.Minute)
 	duration(&l.Answer, 60*time.Second)

@@ -29,6 +29,9 @@ type Pipeline struct {
 	memory      *stream.Memory
 	dissectors  map[policy.Protocol]dissector
 	connections map[uint64]*connection
+	list        []*connection                     // the same, for sweeps
+	cursor      int                               // in it: up to where the sweep still has to look
+	sweeping    uint64                            // the generation under which it began
 	latest      map[[2]netip.AddrPort]*connection // by its ends, the initiator's first
 	shares      map[string]*share                 // of the connections, by identity
 	past        past
