@@ -49,15 +49,15 @@ func (c *Counters) Conduit(name string) *ConduitCounters {
 	return c.conduits[name]
 }
 
-// message counts a message's verdict.
-func (c *ConduitCounters) message(v verdict.Verdict) {
+// messages counts n messages with a verdict.
+func (c *ConduitCounters) messages(v verdict.Verdict, n int) {
 	if v.Allows() {
-		c.Allowed.Add(1)
+		c.Allowed.Add(uint64(n))
 	} else {
-		c.Denied.Add(1)
+		c.Denied.Add(uint64(n))
 	}
 	if int(v.Reason) < len(c.reasons) {
-		c.reasons[v.Reason].Add(1)
+		c.reasons[v.Reason].Add(uint64(n))
 	}
 }
 

@@ -1,6 +1,8 @@
 package inspect
 
 import (
+	"slices"
+
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/stream"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -63,10 +65,26 @@ func (m *Message) Fields() any {
 type messages struct {
 	list       []Message
 	unrecorded int
+	denied     int  // of both
 	closed     bool // the last place holds a denial that came after the list was full
 }
 
-func (l *messages) reset() { l.list, l.unrecorded, l.closed = l.list[:0], 0, false }
+func (l *messages) reset() { l.list, l.unrecorded, l.denied, l.closed = l.list[:0], 0, 0, false }
+
+// stop gives every message that was permitted the verdict that stopped its segment.
+func (l *messages) stop(v verdict.Verdict) {
+	for i := range l.list {
+		if l.list[i].Verdict.Allows() {
+			l.list[i].Verdict = v
+		}
+	}
+}
+
+// leaveOutPermitted leaves only the messages that were denied.
+func (l *messages) leaveOutPermitted() {
+	l.list = slices.DeleteFunc(l.list, func(m Message) bool { return m.Verdict.Allows() })
+	l.unrecorded = l.denied - len(l.list)
+}
 
 // takesLast reports whether a message with the verdict would take the last place of a full list:
 // the first denial does, for it is what people look for.
@@ -76,6 +94,9 @@ func (l *messages) takesLast(v verdict.Verdict) bool {
 
 // add records a message.
 func (l *messages) add(m Message) {
+	if !m.Verdict.Allows() {
+		l.denied++
+	}
 	if len(l.list) < cap(l.list) {
 		l.list = append(l.list, m)
 		return

@@ -51,7 +51,9 @@ type Judgement struct {
 	// Resets are packets to send in the name of the ends: each a whole IP packet with an RST,
 	// or the challenge ACK that the other end would have sent (RFC 5961).
 	Resets []Reset
-	// Messages are those that this packet completed, and the one that stopped it. One that was
+	// Messages are those that this packet completed, and the one that stopped it, whose verdict
+	// the others then share: none left. Of a packet that waits as table_full the others are left
+	// out, for they come again. One that was
 	// denied in a packet that is allowed leaves neutralised, and gets the protocol's refusal.
 	Messages []Message
 	// Unrecorded is how many messages found no room in Messages; all are counted.

@@ -155,6 +155,7 @@ func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pk
 	}
 	flushing := c.session.flushing()
 	consumed, v := p.read(c, d)
+	p.reading.settle(v)
 	j.Messages, j.Unrecorded = p.messages.list, p.messages.unrecorded
 	p.counters.Unrecorded.Add(uint64(j.Unrecorded))
 	if c.observed || v.Allows() {

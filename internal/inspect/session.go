@@ -66,10 +66,30 @@ type reading struct {
 	exceptions bool
 	messages   *messages
 	counters   *ConduitCounters
+	permitted  int // messages that are not counted before it is known whether they leave
 }
 
 // record notes and counts a message.
 func (r *reading) record(m Message) {
-	r.counters.message(m.Verdict)
+	if m.Verdict.Allows() {
+		r.permitted++
+	} else {
+		r.counters.messages(m.Verdict, 1)
+	}
 	r.messages.add(m)
+}
+
+// settle says what became of the segment. A permitted message that did not leave, because another
+// in its segment was denied, shares the denial: nobody is to be told of a write that was permitted
+// and never made. Of a segment that waits the messages come again, and count then.
+func (r *reading) settle(v verdict.Verdict) {
+	switch {
+	case r.observed || v.Allows():
+		r.counters.messages(verdict.Permitted, r.permitted)
+	case v.Reason == verdict.ReasonTableFull:
+		r.messages.leaveOutPermitted()
+	default:
+		r.counters.messages(v, r.permitted)
+		r.messages.stop(v)
+	}
 }
