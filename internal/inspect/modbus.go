@@ -70,6 +70,9 @@ func (s *modbusSession) readRequest(r *reading, b []byte) step {
 	if s.requests.fenced() {
 		return s.held()
 	}
+	if !r.measured {
+		r.measured, r.waits = true, !r.observed && !s.fits(r, b)
+	}
 	m := s.dissector.next(false)
 	n, err := modbus.ParseRequest(b, &m.request)
 	if err != nil && !errors.Is(err, modbus.ErrNeedMore) {
@@ -90,14 +93,40 @@ func (s *modbusSession) readRequest(r *reading, b []byte) step {
 	return step{size: n, verdict: v}
 }
 
-// evaluate asks the policy, and files the request for its reply. Where there is no room for it
-// nothing is taken from a rate: its sender will repeat it.
+// fits reports whether there is room for all the requests that b begins with and that are to leave
+// together. Those up to the first that ends the connection are counted.
+func (s *modbusSession) fits(r *reading, b []byte) bool {
+	patience := s.dissector.limits.Answer
+	if s.requests.room(len(b)/shortestRequest, r.now, patience) {
+		return true
+	}
+	m, count := s.dissector.next(false), 0
+	for len(b) > 0 {
+		n, err := modbus.ParseRequest(b, &m.request)
+		if n == 0 || err != nil || !r.exceptions && !r.plan.EvalModbus(r.conduit, &m.request).Allows() {
+			break
+		}
+		b = b[n:]
+		count++
+	}
+	s.dissector.used-- // nobody points to it
+	return s.requests.room(count, r.now, patience)
+}
+
+// shortestRequest is the length of a request without anything but a function code (TCP 3.1.3).
+const shortestRequest = 8
+
+// evaluate asks the policy, and files the request for its reply. Where there is no room for it, or
+// for others in its segment, nothing is taken from a rate: its sender will repeat it.
 func (s *modbusSession) evaluate(r *reading, request *modbus.Request) (v verdict.Verdict, w *waiting) {
-	room := s.requests.room(r.now, s.dissector.limits.Answer)
+	room := s.requests.room(1, r.now, s.dissector.limits.Answer)
 	if !room && !r.observed {
 		if v := r.plan.EvalModbus(r.conduit, request); !v.Allows() {
 			return v, nil
 		}
+		return verdict.Denied(verdict.ReasonTableFull), nil
+	}
+	if r.waits {
 		return verdict.Denied(verdict.ReasonTableFull), nil
 	}
 	if room {

@@ -57,17 +57,17 @@ type outstanding struct {
 	owed                      bool // a flusher was forgotten unanswered: it may flush at any time
 }
 
-// room reports whether another request can wait, once those that have waited for too long are
+// room reports whether n more requests can wait, once those that have waited for too long are
 // forgotten.
-func (o *outstanding) room(now time.Time, patience time.Duration) bool {
-	if o.full() {
+func (o *outstanding) room(n int, now time.Time, patience time.Duration) bool {
+	if !o.holds(n) {
 		o.expire(now, patience)
 	}
-	return !o.full()
+	return o.holds(n)
 }
 
-func (o *outstanding) full() bool {
-	return len(o.list) >= o.limit || o.pool.used >= o.pool.limit || o.share.requests >= shareOf(o.pool.limit)
+func (o *outstanding) holds(n int) bool {
+	return len(o.list)+n <= o.limit && o.pool.used+n <= o.pool.limit && o.share.requests+n <= shareOf(o.pool.limit)
 }
 
 // add files a request. There has to be room.

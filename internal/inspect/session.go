@@ -66,7 +66,9 @@ type reading struct {
 	exceptions bool
 	messages   *messages
 	counters   *ConduitCounters
-	permitted  int // messages that are not counted before it is known whether they leave
+	// waits says that there is no room for what the segment's requests leave behind, once measured.
+	measured, waits bool
+	permitted       int // messages that are not counted before it is known whether they leave
 }
 
 // record notes and counts a message.
