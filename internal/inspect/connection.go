@@ -81,7 +81,11 @@ func (c *connection) restart() {
 // policy has nothing for the packet; a connection that an older policy permitted then ends.
 func (p *Pipeline) find(pkt *Packet, j *Judgement) (c *connection, ok bool) {
 	p.generation = p.flows.Generation()
-	if c = p.connections[pkt.Key]; c == nil {
+	if c = p.connections[pkt.Key]; c != nil && p.isAnother(c, pkt) {
+		p.remove(c)
+		c = nil
+	}
+	if c == nil {
 		flow, ok := p.flows.Flow(pkt.Key)
 		if !ok || !inspects(flow) {
 			return nil, false
@@ -102,6 +106,20 @@ func (p *Pipeline) find(pkt *Packet, j *Judgement) (c *connection, ok bool) {
 	p.remove(c)
 	j.Flow.Adopted = true
 	return nil, true
+}
+
+// isAnother reports whether the packet is of another conversation than the connection of its key: a
+// key names a slot of the fast path, and comes round. What no receiver would take says nothing.
+func (p *Pipeline) isAnother(c *connection, pkt *Packet) bool {
+	f := &p.frame
+	if !f.IsTCP || f.Fragment || f.Truncated || !f.ChecksumOK && !pkt.ChecksumNotReady {
+		return false
+	}
+	d := stream.FromResponder
+	if pkt.From == c.flow.Initiator {
+		d = stream.FromInitiator
+	}
+	return f.Source() != c.ends[d] || f.Destination() != c.ends[d.Other()]
 }
 
 // inspects reports whether a flow names an inspected conduit of its plan.
