@@ -103,6 +103,7 @@ type BridgeFlow struct {
 		Frames uint64
 		Bytes  uint64
 	}
+	Reserved uint64
 }
 
 type BridgeFlowKey struct {

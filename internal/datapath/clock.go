@@ -24,6 +24,18 @@ func monotonic() uint64 {
 	return uint64(ts.Nano())
 }
 
+// epoch is one moment in CLOCK_MONOTONIC and in the runtime's clock, which is the same one read
+// without a system call: a heartbeat for each packet can afford no more.
+type epoch struct {
+	at time.Time
+	ns uint64
+}
+
+func newEpoch() epoch { return epoch{at: time.Now(), ns: monotonic()} }
+
+// now is CLOCK_MONOTONIC in nanoseconds.
+func (e epoch) now() uint64 { return e.ns + uint64(time.Since(e.at)) }
+
 // clock turns the fast path's times into the time of day. A step of the wall clock after its
 // making shifts nothing: times stay comparable with one another.
 type clock struct {

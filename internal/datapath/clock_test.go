@@ -48,3 +48,16 @@ func TestFlowTimes(t *testing.T) {
 	}
 	near("the last frame, by key", f.Seen, again)
 }
+
+// TestEpoch holds that the two readings of one clock stay together.
+func TestEpoch(t *testing.T) {
+	e := newEpoch()
+	for range 5 {
+		time.Sleep(10 * time.Millisecond)
+		before, now, after := monotonic(), e.now(), monotonic()
+		const apart = uint64(time.Millisecond) // between the two readings that began it
+		if now+apart < before || now > after+apart {
+			t.Errorf("the epoch says %d between %d and %d", now, before, after)
+		}
+	}
+}

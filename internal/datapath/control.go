@@ -62,7 +62,7 @@ const (
 // Beat is the heartbeat of a queue's verdict loop. It is called by that loop itself, and costs
 // a clock reading and a store.
 func (d *Datapath) Beat(q Queue) {
-	atomic.StoreUint64(&d.control.block.Beats[q], monotonic())
+	atomic.StoreUint64(&d.control.block.Beats[q], d.epoch.now())
 }
 
 // Rest withdraws a queue's heartbeat: inspection ends now, on purpose, and its conduits do at

@@ -50,6 +50,7 @@ type Datapath struct {
 	objects bpf.BridgeObjects
 	adopted bool
 	control *control
+	epoch   epoch
 
 	attachMu sync.Mutex
 	links    []*portLink
@@ -73,7 +74,7 @@ type generations struct {
 // attached yet, and until a policy is applied to fresh maps every frame is denied. It needs the
 // rights to load eBPF programs, and a BPF file system at PinDir.
 func Open(config Config) (*Datapath, error) {
-	d := &Datapath{config: config}
+	d := &Datapath{config: config, epoch: newEpoch()}
 	if err := d.load(); err != nil {
 		return nil, err
 	}
