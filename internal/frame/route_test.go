@@ -3,7 +3,9 @@ package frame
 import "testing"
 
 func TestSourceRouted(t *testing.T) {
-	v4 := func(options ...byte) *Frame { return &Frame{IPVersion: 4, IPHeader: append(make([]byte, 20), options...)} }
+	v4 := func(options ...byte) *Frame {
+		return &Frame{IPVersion: 4, IPHeader: append(make([]byte, 20), options...)}
+	}
 	v6 := func(first byte, chain ...byte) *Frame {
 		h := make([]byte, 40, 40+len(chain))
 		h[6] = first
