@@ -15,6 +15,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/identity"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/store"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -101,8 +102,41 @@ func happened() []event.Event {
 	}
 }
 
+func seen() identity.Snapshot {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return identity.Snapshot{
+		Assets: []identity.Asset{
+			{MAC: "02:00:00:00:00:10", Side: "a", Identity: "filler-plc", Addresses: []string{"198.18.0.10"}, FirstSeen: at, LastSeen: at.Add(time.Minute),
+				Claims: []identity.Claim{{Protocol: "modbus", Vendor: "Example", Product: "X1 \x1b[2J", Revision: "2.7", Seen: at}}},
+			{MAC: "06:00:00:00:00:99", Side: "b", Addresses: []string{}, FirstSeen: at, LastSeen: at},
+		},
+		Conversations: []identity.Conversation{{
+			Client: "hmi-1", Server: "filler-plc", ClientMAC: "02:00:00:00:00:20", ServerMAC: "02:00:00:00:00:10",
+			ClientAddress: "198.18.0.20", ServerAddress: "198.18.0.10", Protocol: "tcp", Port: 502, Conduit: "hmi-to-filler",
+			Frames: 1200, Bytes: 98000, FirstSeen: at, LastSeen: at.Add(time.Minute),
+		}},
+		LeftOut: 7,
+	}
+}
+
+func alive() api.Flow {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return api.Flow{
+		Source: "hmi-1", Destination: "filler-plc", SourceAddress: "198.18.0.20:49152", DestinationAddress: "198.18.0.10:502",
+		SourceMAC: "02:00:00:00:00:20", DestinationMAC: "02:00:00:00:00:10", Side: "b", Protocol: "tcp", Conduit: "hmi-to-filler",
+		Verdict: "inspect", Created: at, Seen: at.Add(time.Minute), FramesSent: 12, BytesSent: 800, FramesReceived: 11, BytesReceived: 790,
+	}
+}
+
 func (d *daemon) Status(context.Context) (api.Status, error) { return d.status, nil }
 func (d *daemon) Events() *event.Bus                         { return d.bus }
+
+func (d *daemon) Inventory(context.Context) (identity.Snapshot, error) { return seen(), nil }
+
+func (d *daemon) Flows(_ context.Context, fn func(*api.Flow) error) error {
+	f := alive()
+	return fn(&f)
+}
 
 func (d *daemon) ApplyPolicy(_ context.Context, s api.Submission) (api.Applied, error) {
 	p, err := policy.Parse(s.Name, s.Raw)

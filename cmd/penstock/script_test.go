@@ -179,7 +179,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			got = append(got, c.Name()+" "+sub.Name())
 		}
 	}
-	want := []string{"assess", "dissect", "events", "policy", "policy apply", "policy check", "policy confirm",
+	want := []string{"assess", "discover", "dissect", "events", "flows", "policy", "policy apply", "policy check", "policy confirm",
 		"policy history", "policy rollback", "policy show", "status", "version"}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {

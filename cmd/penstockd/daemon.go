@@ -90,8 +90,10 @@ type daemon struct {
 	injector *bridge.Injector
 	bus      *event.Bus
 	records  *recorder
-	counters *inspect.Counters
-	watch    *watch
+
+	inventory *inventory
+	counters  *inspect.Counters
+	watch     *watch
 
 	inspections []*inspection
 	observation *observation
@@ -169,7 +171,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.openLine, d.openStore, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
-		d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.openSocket,
+		d.openInventory, d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.openSocket,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -25,7 +25,7 @@ func (d *daemon) openQueues(ctx context.Context) error {
 	}
 	d.injector = injector
 	d.onClose(injector.Close)
-	d.records = newRecorder(d.path, d.bus)
+	d.records = newRecorder(d.path, d.bus, d.inventory)
 	d.background(func() error { d.records.run(d.done); return nil })
 	for _, n := range []datapath.Queue{datapath.QueueCloses, datapath.QueueOpens} {
 		if err := d.openQueue(ctx, n); err != nil {
@@ -138,7 +138,9 @@ func (d *daemon) readEvents() error {
 		if err != nil {
 			return err
 		}
-		d.bus.Publish(d.records.frameEvent(&e))
+		told := d.records.frameEvent(&e)
+		d.inventory.saw(&e, &told)
+		d.bus.Publish(told)
 	}
 }
 

@@ -24,13 +24,14 @@ const (
 // the kernel has its answer before anybody reads of it, and where nobody keeps up the event is
 // shed and counted.
 type recorder struct {
-	path    *datapath.Datapath
-	bus     *event.Bus
-	pending chan event.Event
+	path      *datapath.Datapath
+	bus       *event.Bus
+	inventory *inventory
+	pending   chan event.Event
 }
 
-func newRecorder(path *datapath.Datapath, bus *event.Bus) *recorder {
-	return &recorder{path: path, bus: bus, pending: make(chan event.Event, recordsPending)}
+func newRecorder(path *datapath.Datapath, bus *event.Bus, v *inventory) *recorder {
+	return &recorder{path: path, bus: bus, inventory: v, pending: make(chan event.Event, recordsPending)}
 }
 
 // run publishes until done is closed, and then what is left.
@@ -80,6 +81,7 @@ func (l *limiter) allow(now time.Time, reason verdict.Reason) bool {
 // judgement records what a pipeline decided on a packet: each message that it denied, each that
 // changes a device, and a packet that was denied without being a message.
 func (r *recorder) judgement(l *limiter, p *inspect.Packet, j *inspect.Judgement) {
+	r.inventory.judged(p, j)
 	denied := !j.Verdict.Allows()
 	for i := range j.Messages {
 		m := &j.Messages[i]
@@ -204,7 +206,12 @@ func protocolOf(d *datapath.Event) string {
 	case !d.SourceIP.IsValid():
 		return fmt.Sprintf("ethertype 0x%04x", d.EtherType)
 	}
-	switch d.Protocol {
+	return transportName(d.Protocol)
+}
+
+// transportName names a protocol of IP.
+func transportName(protocol uint8) string {
+	switch protocol {
 	case protocolICMP:
 		return "icmp"
 	case protocolICMPv6:
@@ -214,7 +221,7 @@ func protocolOf(d *datapath.Event) string {
 	case protocolUDP:
 		return "udp"
 	}
-	return "ip " + strconv.Itoa(int(d.Protocol))
+	return "ip " + strconv.Itoa(int(protocol))
 }
 
 func frameDetail(d *datapath.Event) string {

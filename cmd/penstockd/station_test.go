@@ -162,6 +162,8 @@ func lawfulReply(request []byte) []byte {
 	case function == 23 && len(pdu) >= 10:
 		n := 2 * quantity(3)
 		reply = append([]byte{function, byte(n)}, make([]byte, n)...)
+	case function == 43 && len(pdu) == 4 && pdu[1] == 14:
+		reply = append([]byte{43, 14, 1, 1, 0, 0, 3}, "\x00\x07Example\x01\x02X1\x02\x032.7"...)
 	default:
 		reply = []byte{function | 0x80, 1}
 	}

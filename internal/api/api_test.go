@@ -20,12 +20,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/identity"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
 // fake is a backend that records what is asked of it and answers with what it was given.
 type fake struct {
+	inventory identity.Snapshot
+	flows     []Flow
+
 	bus *event.Bus
 
 	mu      sync.Mutex
@@ -45,6 +49,19 @@ func (f *fake) record(format string, args ...any) error {
 
 func (f *fake) Status(context.Context) (Status, error) { return f.status, f.record("status") }
 func (f *fake) Events() *event.Bus                     { return f.bus }
+
+func (f *fake) Inventory(context.Context) (identity.Snapshot, error) {
+	return f.inventory, f.record("inventory")
+}
+
+func (f *fake) Flows(_ context.Context, fn func(*Flow) error) error {
+	for i := range f.flows {
+		if err := fn(&f.flows[i]); err != nil {
+			return err
+		}
+	}
+	return f.record("flows")
+}
 
 func (f *fake) ApplyPolicy(ctx context.Context, s Submission) (Applied, error) {
 	if f.hold != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/identity"
 )
 
 const (
@@ -79,6 +80,13 @@ func NewClient(socket string) *Client {
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	err := c.ask(ctx, http.MethodGet, "/v1/status", nil, nil, &s)
+	return s, err
+}
+
+// Inventory asks for the devices and conversations seen so far.
+func (c *Client) Inventory(ctx context.Context) (identity.Snapshot, error) {
+	var s identity.Snapshot
+	err := c.ask(ctx, http.MethodGet, "/v1/inventory", nil, nil, &s)
 	return s, err
 }
 

@@ -22,6 +22,7 @@ func newHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
 		"GET /v1/status":              h.status,
+		"GET /v1/inventory":           h.inventory,
 		"GET /v1/policy":              h.policy,
 		"GET /v1/policy/history":      h.history,
 		"GET /v1/policy/versions/{n}": h.policy,
@@ -36,6 +37,7 @@ func newHandler(b Backend) http.Handler {
 	}
 	mux.HandleFunc("POST /v1/policy", h.apply)
 	mux.HandleFunc("GET /v1/events", h.events)
+	mux.HandleFunc("GET /v1/flows", h.flows)
 	return bounded(mux)
 }
 
@@ -75,6 +77,10 @@ func write(w http.ResponseWriter, value any, err error) {
 func (h *handler) status(r *http.Request) (any, error) {
 	s, err := h.backend.Status(r.Context())
 	return s.withoutNull(), err
+}
+
+func (h *handler) inventory(r *http.Request) (any, error) {
+	return h.backend.Inventory(r.Context())
 }
 
 func (h *handler) history(r *http.Request) (any, error) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/identity"
 )
 
 // The bounds on clients.
@@ -38,6 +39,10 @@ const (
 type Backend interface {
 	Status(ctx context.Context) (Status, error)
 	Events() *event.Bus
+	// Inventory returns the devices and conversations seen so far.
+	Inventory(ctx context.Context) (identity.Snapshot, error)
+	// Flows calls fn with each live flow until it fails. CodeFailed where they cannot be read.
+	Flows(ctx context.Context, fn func(*Flow) error) error
 
 	// ApplyPolicy checks the policy, puts it in force and stores it; or changes nothing.
 	ApplyPolicy(ctx context.Context, s Submission) (Applied, error)

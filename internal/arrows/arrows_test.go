@@ -32,15 +32,17 @@ var layers = []layer{
 	{"internal/frame/...", []string{"internal/verdict"}},
 	{"internal/stream", []string{"internal/verdict"}},
 	{"internal/event", []string{"internal/verdict"}},
+	{"internal/identity", nil},
 	{"internal/store", []string{"internal/verdict"}},
 	{"internal/queue", []string{"internal/verdict"}},
 	{"internal/policy", []string{"dissectors/...", "internal/verdict"}},
 	{"internal/inspect/...", []string{
-		"dissectors/...", "internal/verdict", "internal/frame", "internal/stream", "internal/policy", "internal/inspect/...",
+		"dissectors/...", "internal/verdict", "internal/frame", "internal/stream", "internal/policy", "internal/identity",
+		"internal/inspect/...",
 	}},
 	{"internal/datapath", []string{"bpf", "internal/datapath/mark", "internal/policy", "internal/verdict"}},
 	{"internal/bridge/...", []string{"internal/bridge/...", "internal/datapath/mark", "internal/policy"}},
-	{"internal/api", []string{"internal/event", "internal/policy", "internal/verdict"}},
+	{"internal/api", []string{"internal/event", "internal/identity", "internal/policy", "internal/verdict"}},
 	{"internal/tui/...", []string{"internal/tui/...", "internal/api"}},
 }
 

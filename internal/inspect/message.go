@@ -3,6 +3,7 @@ package inspect
 import (
 	"slices"
 
+	"github.com/penstock-ot/penstock/internal/identity"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/stream"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -59,6 +60,24 @@ func (m *Message) Fields() any {
 		return nil
 	}
 	return m.body.fields()
+}
+
+// claimant is a body that may hold what a device says of itself.
+type claimant interface {
+	claim() (identity.Claim, bool)
+}
+
+// Claim returns what the sender of a response says of itself, and false where it says nothing. Its
+// time is left to the caller.
+func (m *Message) Claim() (identity.Claim, bool) {
+	if m.Malformed != "" || m.Direction != stream.FromResponder {
+		return identity.Claim{}, false
+	}
+	c, ok := m.body.(claimant)
+	if !ok {
+		return identity.Claim{}, false
+	}
+	return c.claim()
 }
 
 // messages is a bounded list of messages.

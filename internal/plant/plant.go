@@ -179,6 +179,9 @@ func (p *Plant) Status() (api.Status, error) {
 	return api.NewClient(p.Socket()).Status(ctx)
 }
 
+// Client returns a client of the daemon.
+func (p *Plant) Client() *api.Client { return api.NewClient(p.Socket()) }
+
 // Events returns the recent events of the daemon, oldest first.
 func (p *Plant) Events() ([]event.Event, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
