@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/identity"
+	failure "github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/store"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -81,7 +82,10 @@ func healthy() api.Status {
 func outage() api.Status {
 	s := healthy()
 	s.Policy.ConfirmBy = s.Started.Add(10 * time.Minute)
-	s.Outage = api.OutageStatus{State: api.StateOpen, UninspectedFrames: 42, UninspectedSeconds: 1.5}
+	s.Outage = api.OutageStatus{State: api.StateOpen, UninspectedFrames: 42, UninspectedSeconds: 1.5, Failures: []failure.Failure{
+		{Class: failure.ReaderSilent, Active: true, Count: 2, Since: s.Started, Detail: "queue 101"},
+		{Class: failure.RuleRemoved, Count: 1, Since: s.Started, Until: s.Started.Add(time.Second), Detail: "repaired"},
+	}}
 	s.Conduits[0].State, s.Conduits[1].State = api.StateOpen, api.StateClosed
 	s.Events = api.EventStatus{Published: 3, Dropped: 9, Missed: 2}
 	s.Warnings = []string{"running on the cached policy", "a name with \x1b[2J in it"}

@@ -38,7 +38,7 @@ func printStatus(w io.Writer, s api.Status) error {
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", clean(warning))
 	}
-	for _, t := range []table{summary(s), ports(s), conduits(s), queues(s)} {
+	for _, t := range []table{summary(s), ports(s), conduits(s), queues(s), failures(s)} {
 		if len(t.rows) < 2 {
 			continue
 		}
@@ -121,6 +121,19 @@ func queues(s api.Status) table {
 	t.add("QUEUE", "PACKETS", "DROPPED", "WAITING")
 	for _, q := range s.Queues {
 		t.add(unsigned(uint64(q.Number)), unsigned(q.Packets), unsigned(q.Dropped), unsigned(q.Depth))
+	}
+	return t
+}
+
+// failures are what has failed and what is failing.
+func failures(s api.Status) (t table) {
+	t.add("FAILURE", "NOW", "TIMES", "SINCE", "UNTIL", "DETAIL")
+	for _, f := range s.Outage.Failures {
+		now := "over"
+		if f.Active {
+			now = "FAILING"
+		}
+		t.add(string(f.Class), now, unsigned(f.Count), stamp(f.Since), stamp(f.Until), f.Detail)
 	}
 	return t
 }

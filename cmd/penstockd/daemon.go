@@ -21,6 +21,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/inspect"
+	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/settings"
 	"github.com/penstock-ot/penstock/internal/store"
@@ -94,6 +95,8 @@ type daemon struct {
 	inventory *inventory
 	counters  *inspect.Counters
 	watch     *watch
+	ledger    *outage.Ledger
+	lineMu    sync.Mutex // whoever changes the line once it is up
 
 	inspections []*inspection
 	observation *observation
@@ -120,6 +123,7 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 		bus: event.NewBus(0), counters: inspect.NewCounters(),
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
+	d.ledger = outage.NewLedger(d.tellFailure)
 	if s.BypassDriver != "none" {
 		return fmt.Errorf("bypass.driver is %s, and this build drives no bypass: set it to none", s.BypassDriver)
 	}
@@ -171,7 +175,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.openLine, d.openStore, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
-		d.openInventory, d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.openSocket,
+		d.openInventory, d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.watchLine, d.openSocket,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -371,6 +375,12 @@ func (d *daemon) raisePorts(context.Context) error {
 		}
 	}
 	d.undos = append(d.undos, undo)
+	return nil
+}
+
+// watchLine begins the upkeep of what stands in the kernel.
+func (d *daemon) watchLine(context.Context) error {
+	d.background(d.keepUp)
 	return nil
 }
 

@@ -65,15 +65,15 @@ func TestInvariant06OutagesDoWhatTheConduitSays(t *testing.T) {
 	}
 }
 
-// outage is connections that an outage meets, one of each kind.
-type outage struct {
+// interrupted are connections that an outage meets, one of each kind.
+type interrupted struct {
 	devices map[int]*station
 	conns   map[int]net.Conn
 }
 
-func openOutage(t *testing.T, p *plant.Plant) *outage {
+func openOutage(t *testing.T, p *plant.Plant) *interrupted {
 	t.Helper()
-	o := &outage{devices: map[int]*station{}, conns: map[int]net.Conn{}}
+	o := &interrupted{devices: map[int]*station{}, conns: map[int]net.Conn{}}
 	for _, port := range []int{openPort, closedPort, plainPort} {
 		o.devices[port] = startStation(t, p.Filler, port)
 		o.conns[port] = socketTo(t, p.HMI, p.Filler, port)
@@ -84,8 +84,16 @@ func openOutage(t *testing.T, p *plant.Plant) *outage {
 	return o
 }
 
+// close ends the connections and what they lead to, so that others can be opened.
+func (o *interrupted) close() {
+	for port, conn := range o.conns {
+		conn.Close()
+		o.devices[port].listener.Close()
+	}
+}
+
 // during: nothing is inspected. What passes is whatever the conduit lets pass then.
-func (o *outage) during(t *testing.T, p *plant.Plant) {
+func (o *interrupted) during(t *testing.T, p *plant.Plant) {
 	t.Helper()
 	for _, port := range []int{openPort, plainPort} {
 		if err := ask(o.conns[port], mbap(2, 1, writeRegister(100, 1)), 3*time.Second); err != nil {
@@ -109,7 +117,7 @@ func (o *outage) during(t *testing.T, p *plant.Plant) {
 }
 
 // after: the connections from before live on and are inspected, and what passed uninspected is told.
-func (o *outage) after(t *testing.T, p *plant.Plant) {
+func (o *interrupted) after(t *testing.T, p *plant.Plant) {
 	t.Helper()
 	if err := readReply(o.conns[closedPort], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
 		t.Errorf("the request that waited, repeated by its sender: %v", err)

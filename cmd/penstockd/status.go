@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/datapath"
@@ -38,6 +39,11 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 		return s, err
 	}
 	s.Outage = d.outageStatus(reasons)
+	for _, f := range s.Outage.Failures {
+		if f.Active {
+			warnings = append(warnings, fmt.Sprintf("%s since %s: %s", f.Class, f.Since.UTC().Format(time.TimeOnly), f.Detail))
+		}
+	}
 	s.Conduits = d.conduitStatus(plan, conduits)
 	s.Queues, warnings = d.queueStatus(warnings)
 	s.Events = d.eventStatus(reasons)
@@ -88,6 +94,7 @@ func (d *daemon) outageStatus(reasons [verdict.ReasonCount]datapath.ReasonCount)
 		State:              api.StateInspecting,
 		UninspectedFrames:  reasons[verdict.ReasonOutageOpen].Frames,
 		UninspectedSeconds: d.watch.uninspected().Seconds(),
+		Failures:           d.ledger.Failures(),
 	}
 	switch {
 	case !d.inspecting(datapath.QueueOpens):

@@ -21,6 +21,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/identity"
+	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -141,7 +142,7 @@ func TestQuestionsAndChanges(t *testing.T) {
 		asked string
 	}{
 		{"status", func() (any, error) { return c.Status(ctx) },
-			Status{Ports: []PortStatus{}, Conduits: []ConduitStatus{}, Queues: []QueueStatus{}, Warnings: []string{}}, "status"},
+			Status{Outage: OutageStatus{Failures: []outage.Failure{}}, Ports: []PortStatus{}, Conduits: []ConduitStatus{}, Queues: []QueueStatus{}, Warnings: []string{}}, "status"},
 		{"apply", func() (any, error) {
 			return c.Apply(ctx, Submission{Name: "a b.yaml", Raw: []byte("x: 1\n"), Who: "somebody else", ConfirmWithin: 90 * time.Second})
 		}, Applied{Version: 4, Hash: "abc", Site: "Filling line 3", Previous: 3}, "apply a b.yaml \"x: 1\\n\" by " + me + " within 1m30s"},
@@ -181,7 +182,7 @@ func TestStatusKeysAreExact(t *testing.T) {
 	}
 	want := `{"name":"","version":"","started":"0001-01-01T00:00:00Z","mode":"","policy":{"version":0,"hash":""},` +
 		`"ports":[{"name":"","side":"","link":"","xdp":""}],` +
-		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0},` +
+		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},` +
 		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0}],` +
 		`"queues":[{"number":0,"packets":0,"dropped":0,"depth":0}],` +
 		`"events":{"published":0,"dropped":0,"missed":0},"warnings":[]}`

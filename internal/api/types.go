@@ -4,7 +4,11 @@
 // and the time that each may take are bounded.
 package api
 
-import "time"
+import (
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/outage"
+)
 
 // Status is what `penstock status --json` prints. Its keys are a published interface.
 type Status struct {
@@ -30,6 +34,7 @@ type Status struct {
 func (s Status) withoutNull() Status {
 	s.Ports = append([]PortStatus{}, s.Ports...)
 	s.Conduits = append([]ConduitStatus{}, s.Conduits...)
+	s.Outage.Failures = append([]outage.Failure{}, s.Outage.Failures...)
 	s.Queues = append([]QueueStatus{}, s.Queues...)
 	s.Warnings = append([]string{}, s.Warnings...)
 	return s
@@ -59,6 +64,8 @@ type OutageStatus struct {
 	State              OutageState `json:"state"`
 	UninspectedFrames  uint64      `json:"uninspected_frames"`
 	UninspectedSeconds float64     `json:"uninspected_seconds"`
+	// Failures are what has failed since the daemon began: what is failing first, then the latest.
+	Failures []outage.Failure `json:"failures"`
 }
 
 // OutageState is the state of inspection, for the appliance or for one conduit.

@@ -42,7 +42,7 @@ var layers = []layer{
 	}},
 	{"internal/datapath", []string{"bpf", "internal/datapath/mark", "internal/policy", "internal/verdict"}},
 	{"internal/bridge/...", []string{"internal/bridge/...", "internal/datapath/mark", "internal/policy"}},
-	{"internal/api", []string{"internal/event", "internal/identity", "internal/policy", "internal/verdict"}},
+	{"internal/api", []string{"internal/event", "internal/identity", "internal/outage", "internal/policy", "internal/verdict"}},
 	{"internal/tui/...", []string{"internal/tui/...", "internal/api"}},
 }
 

@@ -134,6 +134,9 @@ func repairRules(repaired *[]string) error {
 func (l *Line) repairUp(repaired *[]string) error {
 	names := l.layout.ports()
 	for _, name := range []string{l.layout.Bridge, names[0], names[1]} {
+		if name == l.held {
+			continue
+		}
 		did, err := raise(name)
 		if err != nil {
 			return err

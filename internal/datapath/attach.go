@@ -39,11 +39,7 @@ func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
 	if err := d.setPorts(a, b); err != nil {
 		return modes, err
 	}
-	for i, at := range []struct {
-		port    Port
-		program *ebpf.Program
-		pin     string
-	}{{a, d.objects.PortA, "xdp_a"}, {b, d.objects.PortB, "xdp_b"}} {
+	for i, at := range d.entries(a, b) {
 		if modes[i], err = d.attachXDP(at.port, at.program, at.pin); err != nil {
 			return modes, err
 		}
@@ -51,20 +47,37 @@ func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
 	return modes, nil
 }
 
-// AttachGate puts the marker at the ingress and the exit gate at the egress of both ports.
-// Called in the ports' network namespace, after AttachXDP and before the ports forward.
-func (d *Datapath) AttachGate(a, b Port) error {
-	for _, at := range []struct {
-		port    Port
-		program *ebpf.Program
-		attach  ebpf.AttachType
-		pin     string
-	}{
+// place is where one of our programs belongs.
+type place struct {
+	port    Port
+	program *ebpf.Program
+	attach  ebpf.AttachType // of tcx
+	pin     string          // of XDP, its mode follows
+}
+
+// entries are the places of the entry programs, side a first.
+func (d *Datapath) entries(a, b Port) []place {
+	return []place{
+		{port: a, program: d.objects.PortA, pin: "xdp_a"},
+		{port: b, program: d.objects.PortB, pin: "xdp_b"},
+	}
+}
+
+// gates are the places of exit gate and marker. The gate comes first: without the marker nothing
+// that waits for a verdict gets one, and with the gate nothing of that leaves.
+func (d *Datapath) gates(a, b Port) []place {
+	return []place{
 		{a, d.objects.ExitGate, ebpf.AttachTCXEgress, "gate_a"},
 		{b, d.objects.ExitGate, ebpf.AttachTCXEgress, "gate_b"},
 		{a, d.objects.Marker, ebpf.AttachTCXIngress, "marker_a"},
 		{b, d.objects.Marker, ebpf.AttachTCXIngress, "marker_b"},
-	} {
+	}
+}
+
+// AttachGate puts the marker at the ingress and the exit gate at the egress of both ports.
+// Called in the ports' network namespace, after AttachXDP and before the ports forward.
+func (d *Datapath) AttachGate(a, b Port) error {
+	for _, at := range d.gates(a, b) {
 		if err := d.attachTCX(at.port, at.program, at.attach, at.pin); err != nil {
 			return err
 		}

@@ -74,6 +74,11 @@ func options() []option {
 				s.HeartbeatTimeout, err = duration(text, 20*time.Millisecond, 10*time.Second)
 				return err
 			}},
+		{key: "outage.link_state", fallback: "independent", help: "what the loss of one port's link does to the other: independent or pass_through",
+			set: func(s *Settings, text string) error {
+				s.LinkPassThrough = text == "pass_through"
+				return oneOf(text, "independent", "pass_through")
+			}},
 		{key: "bypass.driver", fallback: "none", help: "what drives the bypass: none, gpio, watchdog or exec",
 			set: func(s *Settings, text string) error {
 				s.BypassDriver = text

@@ -38,6 +38,7 @@ type Settings struct {
 	QueueLength    uint32        // packets that may wait for inspection, for each queue
 
 	HeartbeatTimeout time.Duration // silence of a queue's reader that counts as an outage
+	LinkPassThrough  bool          // a port that loses its link takes the other one down
 	BypassDriver     string        // none, gpio, watchdog or exec
 
 	// Warnings are things that are probably mistakes but may be meant.

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/outage"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+const (
+	// upkeepInterval is how often the line is looked at. A sender repeats what was lost first after
+	// 200 ms (the kernel's least retransmission time): what is mended sooner is hardly noticed.
+	upkeepInterval = 50 * time.Millisecond
+	// settingsInterval is how often every single setting is compared, which takes longer.
+	settingsInterval = 5 * time.Second
+	// countersInterval is over which counters tell that something is happening.
+	countersInterval = time.Second
+	// clockJump is how far the clock of the wall may drift from the other one between two looks.
+	clockJump = time.Second
+)
+
+// upkeep looks after what stands in the kernel, where others with rights can take it away: it mends
+// what it can, and says so. It works beside the verdict loops, and neither waits for the other. It
+// belongs to one goroutine; only its ledger is read by others.
+type upkeep struct {
+	*daemon
+	settingsAt, countersAt time.Time
+	wall                   time.Time            // of the last look, without the monotonic clock
+	monotonic              time.Time            // of the last look
+	counted                counted              // at the last comparison
+	mute                   map[string]time.Time // complaints of what cannot be mended, by text
+}
+
+// counted are counters whose growth is a failure.
+type counted struct{ full, netlink, table uint64 }
+
+// keepUp works until the daemon ends.
+func (d *daemon) keepUp() error {
+	u := &upkeep{daemon: d, settingsAt: time.Now(), mute: map[string]time.Time{}}
+	changes, err := d.line.Changes(d.done)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(upkeepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.done:
+			return nil
+		case <-changes:
+		case <-tick.C:
+		}
+		u.look(time.Now())
+	}
+}
+
+// look is one round.
+func (u *upkeep) look(now time.Time) {
+	u.lookAtClock(now)
+	u.lookAtReaders(now)
+	u.lineMu.Lock()
+	u.lookAtPrograms(now)
+	u.lookAtLine(now)
+	u.lineMu.Unlock()
+	if now.Sub(u.countersAt) >= countersInterval {
+		u.countersAt = now
+		u.lookAtCounters(now)
+	}
+}
+
+// lookAtClock compares the clock that people read with the one that only goes forward. Nothing of the
+// line depends on it: heartbeats, flows and limits are measured by the other.
+func (u *upkeep) lookAtClock(now time.Time) {
+	wall := now.Round(0)
+	if !u.monotonic.IsZero() {
+		jump := wall.Sub(u.wall) - now.Sub(u.monotonic)
+		if jump.Abs() > clockJump {
+			u.ledger.Happened(outage.ClockJumped, fmt.Sprintf("by %v: times of events before and after do not compare", jump.Round(time.Millisecond)), now)
+		}
+	}
+	u.wall, u.monotonic = wall, now
+}
+
+func (u *upkeep) lookAtReaders(now time.Time) {
+	var silent []string
+	for _, i := range u.inspections {
+		if !u.inspecting(i.number) {
+			silent = append(silent, fmt.Sprintf("queue %d", i.netfilterNumber()))
+		}
+	}
+	u.ledger.Note(outage.ReaderSilent, len(silent) > 0, strings.Join(silent, ", "), now)
+}
+
+// lookAtPrograms comes before anything that lets frames through again.
+func (u *upkeep) lookAtPrograms(now time.Time) {
+	var repaired []string
+	err := u.line.Do(func() (err error) {
+		repaired, err = u.path.Reattach(u.attached[0], u.attached[1])
+		return err
+	})
+	if len(repaired) > 0 {
+		u.mended(outage.ProgramRemoved, repaired, now)
+	}
+	if err != nil {
+		u.complain(outage.ProgramRemoved, err, now)
+	}
+}
+
+func (u *upkeep) lookAtLine(now time.Time) {
+	c, err := u.line.Look()
+	if err != nil {
+		u.complain(outage.BridgeRemoved, err, now)
+		return
+	}
+	u.lookAtLinks(&c, now)
+	if !c.Present[0] || !c.Present[1] {
+		return // without its ports there is no line to mend
+	}
+	if len(c.Broken) == 0 && now.Sub(u.settingsAt) < settingsInterval {
+		return
+	}
+	u.settingsAt = now
+	repaired, err := u.line.Repair()
+	if len(repaired) > 0 {
+		u.mended(classOf(repaired), repaired, now)
+	}
+	if err != nil {
+		u.complain(outage.BridgeRemoved, err, now)
+	}
+}
+
+// classOf tells by what was mended what had failed: the gravest of it.
+func classOf(repaired []string) outage.Class {
+	class := outage.SettingChanged
+	for _, what := range repaired {
+		switch {
+		case strings.HasPrefix(what, "bridge ") || strings.HasPrefix(what, "place of ") || strings.HasSuffix(what, " up"):
+			return outage.BridgeRemoved
+		case what == "netfilter rules":
+			class = outage.RuleRemoved
+		}
+	}
+	return class
+}
+
+// lookAtLinks follows the ports' links, and passes the loss of one on to the other side where the
+// settings ask for it.
+func (u *upkeep) lookAtLinks(c *bridge.Condition, now time.Time) {
+	var missing, down []string
+	for i, port := range u.attached {
+		switch {
+		case !c.Present[i]:
+			missing = append(missing, port.Name)
+		case !c.Carrier[i] && sides[i] != u.line.Held():
+			down = append(down, port.Name)
+		}
+	}
+	u.ledger.Note(outage.PortMissing, len(missing) > 0, strings.Join(missing, ", "), now)
+	u.ledger.Note(outage.LinkDown, len(down) > 0, strings.Join(down, ", "), now)
+	if !u.settings.LinkPassThrough {
+		return
+	}
+	var err error
+	switch held := u.line.Held(); {
+	case held != policy.SideAny:
+		if lost := held.Other(); c.Carrier[index(lost)] {
+			u.log.Info("the link is back, and the other port up again", "port", u.line.Layout().Port(lost))
+			err = u.line.LetUp()
+		}
+	case !c.Carrier[0] && c.Present[1]:
+		err = u.passOn(policy.SideA)
+	case !c.Carrier[1] && c.Present[0]:
+		err = u.passOn(policy.SideB)
+	}
+	if err != nil {
+		u.complain(outage.LinkDown, err, now)
+	}
+}
+
+var sides = [2]policy.Side{policy.SideA, policy.SideB}
+
+func index(side policy.Side) int {
+	if side == policy.SideB {
+		return 1
+	}
+	return 0
+}
+
+// passOn takes the other port down over a link that was lost.
+func (u *upkeep) passOn(lost policy.Side) error {
+	u.log.Warn("a port has lost its link, and the other one is taken down with it", "port", u.line.Layout().Port(lost))
+	return u.line.HoldDown(lost.Other())
+}
+
+// lookAtCounters finds failures that only show in numbers.
+func (u *upkeep) lookAtCounters(now time.Time) {
+	var c counted
+	for _, i := range u.inspections {
+		stats, err := i.queue.Stats()
+		if err != nil {
+			continue
+		}
+		c.full += uint64(stats.QueueFull) + uint64(stats.UserDropped)
+		c.netlink += stats.Lost + stats.SendErrors + stats.Unparseable
+	}
+	if reasons, err := u.path.Reasons(); err == nil {
+		c.table = reasons[verdict.ReasonTableFull].Frames
+		c.full += reasons[verdict.ReasonQueueFull].Frames
+	}
+	for _, row := range []struct {
+		class    outage.Class
+		was, now uint64
+		what     string
+	}{
+		{outage.QueueFull, u.counted.full, c.full, "packets dropped"},
+		{outage.NetlinkError, u.counted.netlink, c.netlink, "messages lost or refused"},
+		{outage.TableFull, u.counted.table, c.table, "frames denied"},
+	} {
+		grown := row.now > row.was && u.counted != counted{}
+		u.ledger.Note(row.class, grown, fmt.Sprintf("%d %s within a second", row.now-row.was, row.what), now)
+	}
+	u.counted = c
+}
+
+func (u *upkeep) mended(class outage.Class, repaired []string, now time.Time) {
+	u.ledger.Happened(class, "somebody changed what is ours, and it was repaired: "+strings.Join(repaired, ", "), now)
+}
+
+// complaintAgain is how often the same failure that cannot be mended is told.
+const complaintAgain = time.Minute
+
+func (u *upkeep) complain(class outage.Class, err error, now time.Time) {
+	if told, ok := u.mute[err.Error()]; ok && now.Sub(told) < complaintAgain {
+		return
+	}
+	if len(u.mute) > 32 {
+		clear(u.mute)
+	}
+	u.mute[err.Error()] = now
+	u.ledger.Happened(class, "it cannot be repaired: "+err.Error(), now)
+}
+
+// failed tells of a failure as it begins and as it ends.
+func (d *daemon) tellFailure(f outage.Failure) {
+	if f.Active {
+		d.log.Warn("failure: "+string(f.Class), "detail", f.Detail)
+	} else {
+		d.log.Info("over: "+string(f.Class), "lasted", f.Until.Sub(f.Since).Round(time.Millisecond).String())
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/outage"
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// TestWhatSomebodyTakesAwayIsMended: with connections of every kind open, each part of the line is
+// taken away; within the time of a few retransmissions everything goes on, in the connections that
+// were open, and the status says what happened.
+func TestWhatSomebodyTakesAwayIsMended(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite()})
+	gate := openGate(t, p)
+	in := func(f func() error) func() error { return func() error { return gate.Do(f) } }
+	for _, row := range []struct {
+		name  string
+		harm  func() error
+		class outage.Class
+	}{
+		{"netfilter rules", in(flushRules), outage.RuleRemoved},
+		{"bridge", in(func() error { return deleteLink("penstock0") }), outage.BridgeRemoved},
+		{"port taken out of the bridge", in(func() error { return onLink(testnet.PortA, netlink.LinkSetNoMaster) }), outage.BridgeRemoved},
+		{"bridge set down", in(func() error { return onLink("penstock0", netlink.LinkSetDown) }), outage.BridgeRemoved},
+		{"port set down", in(func() error { return onLink(testnet.PortB, netlink.LinkSetDown) }), outage.BridgeRemoved},
+		{"entry program", func() error { return detach(p, "xdp_a_native") }, outage.ProgramRemoved},
+		{"exit gate", func() error { return detach(p, "gate_b") }, outage.ProgramRemoved},
+		{"marker", func() error { return detach(p, "marker_a") }, outage.ProgramRemoved},
+		{"learning switched on", in(func() error {
+			return onLink(testnet.PortA, func(l netlink.Link) error { return netlink.LinkSetLearning(l, true) })
+		}), outage.SettingChanged},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			o := openOutage(t, p)
+			defer o.close()
+			before := failureOf(t, p, row.class)
+			if err := row.harm(); err != nil {
+				t.Fatal(err)
+			}
+			for _, port := range []int{openPort, closedPort, plainPort} {
+				if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+					t.Errorf("port %d: %v", port, err)
+				}
+			}
+			err := testnet.WaitFor("it to be mended and said", 10*time.Second, func() (bool, error) {
+				f := failureOf(t, p, row.class)
+				return f.Count > before.Count && !f.Active, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			for _, port := range []int{openPort, closedPort} {
+				call := o.devices[port].callFrom(t, o.conns[port])
+				lawful, denied := call.bytes(), mbap(5, 1, writeRegister(101, 1))
+				if err := ask(o.conns[port], denied, 3*time.Second); !wasReset(err) {
+					t.Errorf("a denied request afterwards, port %d: %v, want a reset", port, err)
+				}
+				neverComplete(t, call, lawful, denied)
+			}
+		})
+	}
+}
+
+func flushRules() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	conn.FlushRuleset()
+	return conn.Flush()
+}
+
+func deleteLink(name string) error { return onLink(name, netlink.LinkDel) }
+
+func onLink(name string, do func(netlink.Link) error) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if err := do(link); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// failureOf returns what the status says of a class, the zero value if nothing.
+func failureOf(t *testing.T, p *plant.Plant, class outage.Class) outage.Failure {
+	t.Helper()
+	status, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(status.Outage.Failures, func(f outage.Failure) bool { return f.Class == class })
+	if i < 0 {
+		return outage.Failure{}
+	}
+	return status.Outage.Failures[i]
+}
+
+// TestLinkStatePassesThrough: a ring sees at its other end that the line is interrupted, and that it
+// is there again, whichever side it was; without the setting nothing of one side shows at the other.
+func TestLinkStatePassesThrough(t *testing.T) {
+	for _, passes := range []bool{true, false} {
+		t.Run(fmt.Sprint(passes), func(t *testing.T) {
+			o := plant.Options{Policy: outageSite()}
+			if passes {
+				o.Settings = []string{"outage: {link_state: pass_through}"}
+			}
+			p := lay(t, o)
+			for _, ends := range [][2]*testnet.Host{{p.Filler, p.HMI}, {p.HMI, p.Filler}} {
+				lost, other := ends[0], ends[1]
+				if err := setLink(lost, false); err != nil {
+					t.Fatal(err)
+				}
+				err := testnet.WaitFor("the lost link to be told", 5*time.Second, func() (bool, error) {
+					return failureOf(t, p, outage.LinkDown).Active, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if passes {
+					awaitCarrier(t, other, false)
+				} else if has, err := carrier(other); err != nil || !has {
+					t.Errorf("the other end has lost its link, too (%v)", err)
+				}
+				if err := setLink(lost, true); err != nil {
+					t.Fatal(err)
+				}
+				for _, h := range ends {
+					awaitCarrier(t, h, true)
+				}
+				eventually(t, "both ports to be up", func() bool {
+					status, err := p.Status()
+					return err == nil && !slices.ContainsFunc(status.Ports, func(p api.PortStatus) bool { return p.Link != "up" })
+				})
+			}
+			c := openOutage(t, p)
+			defer c.close()
+			for _, port := range []int{openPort, closedPort, plainPort} {
+				if err := ask(c.conns[port], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+					t.Errorf("afterwards, port %d: %v", port, err)
+				}
+			}
+		})
+	}
+}
+
+func setLink(h *testnet.Host, up bool) error {
+	return h.Do(func() error {
+		if up {
+			return onLink(testnet.HostInterface, netlink.LinkSetUp)
+		}
+		return onLink(testnet.HostInterface, netlink.LinkSetDown)
+	})
+}
+
+func carrier(h *testnet.Host) (has bool, err error) {
+	err = h.Do(func() error {
+		link, err := netlink.LinkByName(testnet.HostInterface)
+		if err == nil {
+			has = link.Attrs().OperState == netlink.OperUp
+		}
+		return err
+	})
+	return has, err
+}
+
+func awaitCarrier(t *testing.T, h *testnet.Host, want bool) {
+	t.Helper()
+	err := testnet.WaitFor(fmt.Sprintf("carrier of %v: %v", h, want), 5*time.Second, func() (bool, error) {
+		has, err := carrier(h)
+		return has == want, err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

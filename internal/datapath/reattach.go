@@ -1,0 +1,76 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Reattach puts our programs back on the ports that somebody took them off, and returns which, in
+// words; it costs a system call for each program that is in its place. Called in the ports' network
+// namespace, after AttachGate. A port without its entry program is closed by the exit gate, and one
+// without its gate lets nothing out that the entry program did not redirect: neither is a way past.
+func (d *Datapath) Reattach(a, b Port) (repaired []string, err error) {
+	for _, at := range d.entries(a, b) {
+		if d.stands(at) {
+			continue
+		}
+		if err := d.forget(at.pin); err != nil {
+			return repaired, err
+		}
+		if _, err := d.attachXDP(at.port, at.program, at.pin); err != nil {
+			return repaired, err
+		}
+		repaired = append(repaired, "entry program of "+at.port.Name)
+	}
+	for _, at := range d.gates(a, b) {
+		if d.stands(at) {
+			continue
+		}
+		if err := d.forget(at.pin); err != nil {
+			return repaired, err
+		}
+		if err := d.attachTCX(at.port, at.program, at.attach, at.pin); err != nil {
+			return repaired, err
+		}
+		what, _, _ := strings.Cut(at.pin, "_")
+		repaired = append(repaired, fmt.Sprintf("%s of %s", map[string]string{"gate": "exit gate", "marker": "marker"}[what], at.port.Name))
+	}
+	return repaired, nil
+}
+
+// stands reports whether a program of ours is where it belongs.
+func (d *Datapath) stands(at place) bool {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	return slices.ContainsFunc(d.links, func(l *portLink) bool {
+		return l.isOf(at.pin) && linkIndex(l.Link) == at.port.Index
+	})
+}
+
+// forget lets go of the links that a pin's name stands for: they hold no port any more.
+func (d *Datapath) forget(pin string) error {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	var errs []error
+	d.links = slices.DeleteFunc(d.links, func(l *portLink) bool {
+		if !l.isOf(pin) {
+			return false
+		}
+		if err := l.Unpin(); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("unpin the link %s: %w", l.pin, err))
+		}
+		errs = append(errs, l.Close())
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// isOf reports whether the link's pin is the one named, with or without the mode of XDP.
+func (l *portLink) isOf(pin string) bool {
+	name := filepath.Base(l.pin)
+	return name == pin || strings.HasPrefix(name, pin+"_")
+}
