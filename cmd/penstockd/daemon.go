@@ -124,9 +124,6 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
 	d.ledger = outage.NewLedger(d.tellFailure)
-	if s.BypassDriver != "none" {
-		return fmt.Errorf("bypass.driver is %s, and this build drives no bypass: set it to none", s.BypassDriver)
-	}
 	if err := raisePriority(); err != nil {
 		d.warn("%v: under load inspection may be late", err)
 	}

@@ -33,7 +33,7 @@ func (o option) flag() string { return strings.NewReplacer(".", "-", "_", "-").R
 // options are the keys, in the order of the example file. It is a function because nothing
 // may change them.
 func options() []option {
-	return []option{
+	return append([]option{
 		{key: "name", help: "which of the policy's appliances this is",
 			set: func(s *Settings, text string) error {
 				s.Name = text
@@ -79,12 +79,7 @@ func options() []option {
 				s.LinkPassThrough = text == "pass_through"
 				return oneOf(text, "independent", "pass_through")
 			}},
-		{key: "bypass.driver", fallback: "none", help: "what drives the bypass: none, gpio, watchdog or exec",
-			set: func(s *Settings, text string) error {
-				s.BypassDriver = text
-				return oneOf(text, "none", "gpio", "watchdog", "exec")
-			}},
-	}
+	}, bypassOptions()...)
 }
 
 // text returns a value as text. Anything that YAML read as something else (a date, a boolean,

@@ -39,7 +39,8 @@ type Settings struct {
 
 	HeartbeatTimeout time.Duration // silence of a queue's reader that counts as an outage
 	LinkPassThrough  bool          // a port that loses its link takes the other one down
-	BypassDriver     string        // none, gpio, watchdog or exec
+
+	Bypass Bypass
 
 	// Warnings are things that are probably mistakes but may be meant.
 	Warnings []string
@@ -162,6 +163,7 @@ func (l *loader) checkTogether(s *Settings) {
 	if s.PortA != "" && s.PortA == s.PortB {
 		l.mistake("ports.b", fmt.Errorf("%q is port a already: give two different interfaces", s.PortB))
 	}
+	l.checkBypass(&s.Bypass)
 	if s.Bridge != "" && (s.Bridge == s.PortA || s.Bridge == s.PortB) {
 		l.mistake("bridge", fmt.Errorf("%q is one of the ports: give the bridge a name of its own", s.Bridge))
 	}

@@ -38,7 +38,10 @@ func exampleSettings(dir string) *Settings {
 		Name: "line-3-gate", PortA: "pa", PortB: "pb", Bridge: "penstock0", Netns: "penstock",
 		Policy: filepath.Join(dir, "policy.yaml"), StateDir: "/var/lib/penstock",
 		Socket: api.DefaultSocket, AdoptionWindow: 30 * time.Second, QueueLength: 1024,
-		HeartbeatTimeout: 100 * time.Millisecond, BypassDriver: "none",
+		HeartbeatTimeout: 100 * time.Millisecond, Bypass: Bypass{
+			Driver: "none", GPIOChip: "gpiochip0", RelaySocket: "/run/penstock/relay.sock",
+			WatchdogDevice: "/dev/watchdog", WatchdogTimeout: 10 * time.Second, Engage: []string{}, Release: []string{}, State: []string{},
+		},
 	}
 }
 

@@ -1,0 +1,216 @@
+package outage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSwitchReleasesOnlyAfterASelfTest(t *testing.T) {
+	f := &fake{state: Engaged}
+	broken := errors.New("nothing came back")
+	var tested error = broken
+	var kept []bool
+	s := NewSwitch(f, Standing{Engaged: true}, func(context.Context) error { return tested },
+		func(st Standing) error { kept = append(kept, st.Engaged); return nil })
+	if err := s.Release(t.Context(), "root", "done"); !errors.Is(err, broken) || len(f.calls) != 0 || !s.Standing().Engaged {
+		t.Errorf("after a failed self-test: %v, the driver was told %v", err, f.calls)
+	}
+	tested = nil
+	if err := s.Release(t.Context(), "root", "done"); err != nil || f.state != Inline || s.Standing().Engaged || s.Standing().Who != "root" {
+		t.Errorf("%v, %s, %+v", err, f.state, s.Standing())
+	}
+	if err := s.Engage(t.Context(), "root", "work on the line"); err != nil || f.state != Engaged {
+		t.Errorf("%v, %s", err, f.state)
+	}
+	if !slices.Equal(kept, []bool{false, true}) {
+		t.Errorf("written down %v", kept)
+	}
+}
+
+func TestSwitchEngagesAlthoughItCannotBeWrittenDown(t *testing.T) {
+	f := &fake{state: Inline}
+	full := errors.New("no space left")
+	s := NewSwitch(f, Standing{}, nil, func(Standing) error { return full })
+	if err := s.Engage(t.Context(), "root", ""); !errors.Is(err, full) || f.state != Engaged {
+		t.Errorf("%v, %s: want it engaged, and the error told", err, f.state)
+	}
+}
+
+func TestSwitchReportsWhatDiffers(t *testing.T) {
+	f := &fake{state: Inline}
+	s := NewSwitch(f, Standing{Engaged: true}, nil, nil)
+	if r := s.Report(t.Context()); r.State != Inline || r.Detail == "" {
+		t.Errorf("%+v, want it to be said that it should be engaged", r)
+	}
+	f.state, f.err = Unknown, errors.New("no answer")
+	if r := s.Report(t.Context()); r.State != Unknown || r.Detail != "no answer" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// script writes a vendor's tool.
+func script(t *testing.T, body string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestExecDrivesATool(t *testing.T) {
+	tool := script(t, `f="$(dirname "$0")/state"
+case "$1" in on|off) echo "bypass is $1" >"$f";; get) cat "$f";; esac`)
+	e := &Exec{
+		EngageCommand: []string{tool, "on"}, ReleaseCommand: []string{tool, "off"}, StateCommand: []string{tool, "get"},
+		WhenEngaged: "is on", WhenInline: "is off",
+	}
+	for _, row := range []struct {
+		turn func(context.Context) error
+		want State
+	}{{e.Engage, Engaged}, {e.Release, Inline}} {
+		if err := row.turn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if state, err := e.State(t.Context()); state != row.want || err != nil {
+			t.Errorf("state %s, %v, want %s", state, err, row.want)
+		}
+	}
+}
+
+func TestExecSaysWhatWentWrong(t *testing.T) {
+	for _, row := range []struct{ name, body, want string }{
+		{"fails", "echo no such card; exit 3", "no such card"},
+		{"says something else", "echo maybe", "says none of"},
+		{"floods", "yes | head -c 1000000", "says none of"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			e := &Exec{StateCommand: []string{script(t, row.body)}, WhenEngaged: "is on", WhenInline: "is off"}
+			state, err := e.State(t.Context())
+			if state != Unknown || err == nil || !strings.Contains(err.Error(), row.want) || len(err.Error()) > 1000 {
+				t.Errorf("state %s, error %v", state, err)
+			}
+		})
+	}
+	e := &Exec{}
+	if err := e.Engage(t.Context()); err == nil {
+		t.Error("a command that is not named was run")
+	}
+}
+
+func TestExecDoesNotWaitForEver(t *testing.T) {
+	e := &Exec{StateCommand: []string{script(t, "sleep 60")}, WhenInline: "x"}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if state, err := e.State(ctx); state != Unknown || err == nil || time.Since(begin) > 10*time.Second {
+		t.Errorf("state %s, %v, after %v", state, err, time.Since(begin))
+	}
+}
+
+func TestRelayIsHeldBeyondItsAsker(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "relay.sock")
+	line := &pin{value: 0}
+	h, err := NewHolder(line, 1, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve() }()
+	g := &GPIO{Socket: socket}
+	if state, err := g.State(t.Context()); state != Engaged || err != nil {
+		t.Errorf("a holder begins %s, %v, want it engaged", state, err)
+	}
+	if err := g.Release(t.Context()); err != nil || line.value != 0 {
+		t.Errorf("released: %v, the line is %d", err, line.value)
+	}
+	if _, err := NewHolder(line, 1, socket); err == nil {
+		t.Error("a second holder took the relay")
+	}
+	if _, err := g.ask(t.Context(), "nonsense"); err == nil {
+		t.Error("nonsense was carried out")
+	}
+	line.err = errors.New("the chip is gone")
+	if err := g.Engage(t.Context()); err == nil || !strings.Contains(err.Error(), "the chip is gone") {
+		t.Errorf("%v, want the chip's error", err)
+	}
+	line.err = nil
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if state, err := g.State(t.Context()); state != Unknown || err == nil {
+		t.Errorf("without a holder the state is %s, %v", state, err)
+	}
+	if line.value != 0 {
+		t.Error("the line moved when its holder ended")
+	}
+}
+
+func TestRelayLeavesOtherFilesAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewHolder(&pin{}, 1, path); err == nil {
+		t.Error("a file was taken for a stale socket")
+	}
+}
+
+func TestWatchdogLetsGoOnlyWithoutHeartbeat(t *testing.T) {
+	device, now := &dog{}, noon
+	w, err := newWatchdog(device, 90*time.Second, 10*time.Second, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Timeout() != time.Minute || device.pretimeout != 10 || device.fed != 1 {
+		t.Errorf("time-out %v, %+v", w.Timeout(), device)
+	}
+	now = now.Add(59 * time.Second)
+	if err := w.Beat(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(59 * time.Second)
+	if state, err := w.State(t.Context()); state != Inline || err != nil {
+		t.Errorf("fed in time it is %s, %v", state, err)
+	}
+	if err := w.Engage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Beat(); err != nil || device.fed != 2 {
+		t.Errorf("fed %d times, %v: engaged on purpose it is not fed", device.fed, err)
+	}
+	if state, err := w.State(t.Context()); state != Inline || err == nil {
+		t.Errorf("before its time is over it is %s, %v; want it to be said when", state, err)
+	}
+	now = now.Add(time.Second)
+	if state, _ := w.State(t.Context()); state != Engaged {
+		t.Errorf("when its time is over it is %s", state)
+	}
+	if err := w.Close(); err != nil || device.ended != "abandoned" {
+		t.Errorf("closed while engaged it is %s, %v", device.ended, err)
+	}
+}
+
+func TestWatchdogIsDisarmedByAnOrderlyEnd(t *testing.T) {
+	device := &dog{}
+	w, err := newWatchdog(device, 30*time.Second, 0, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), w.Close()); err != nil || device.ended != "disarmed" {
+		t.Errorf("%s, %v", device.ended, err)
+	}
+	refused := &dog{refuses: errors.New("not that long")}
+	if _, err := newWatchdog(refused, time.Hour, 0, time.Now); err == nil || refused.ended != "disarmed" {
+		t.Errorf("%v, a watchdog that takes no time-out is %q: it must not be left running", err, refused.ended)
+	}
+}

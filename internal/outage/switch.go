@@ -1,0 +1,114 @@
+package outage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Standing is what the bypass is meant to be, and why; it survives a restart.
+type Standing struct {
+	Engaged bool      `json:"engaged"`
+	Why     string    `json:"why"`
+	Who     string    `json:"who"`
+	Since   time.Time `json:"since"`
+}
+
+// Switch is the bypass as people and failures turn it. It is safe for concurrent use; one turn at a
+// time.
+type Switch struct {
+	driver   Driver
+	selfTest func(context.Context) error
+	keep     func(Standing) error
+	now      func() time.Time
+
+	mu       sync.Mutex
+	standing Standing
+}
+
+// NewSwitch returns a switch over a driver. selfTest passes frames through inspection and returns an
+// error if they do not come out as they should; keep writes the standing down.
+func NewSwitch(driver Driver, standing Standing, selfTest func(context.Context) error, keep func(Standing) error) *Switch {
+	return &Switch{driver: driver, selfTest: selfTest, keep: keep, now: time.Now, standing: standing}
+}
+
+// Engage leads frames past the appliance. It is written down first, so that whoever starts next does
+// not undo it; that it could not be is returned beside a bypass that is engaged all the same.
+func (s *Switch) Engage(ctx context.Context, who, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	standing := Standing{Engaged: true, Why: why, Who: who, Since: s.now()}
+	kept := s.keep(standing)
+	if err := s.driver.Engage(ctx); err != nil {
+		return errors.Join(fmt.Errorf("engage the bypass: %w", err), kept)
+	}
+	s.standing = standing
+	if kept != nil {
+		return fmt.Errorf("the bypass is engaged, and a restart will not know of it: %w", kept)
+	}
+	return nil
+}
+
+// Release leads frames through the appliance, once a self-test has passed frames through inspection.
+// Where it fails, what is engaged stays so.
+func (s *Switch) Release(ctx context.Context, who, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.selfTest(ctx); err != nil {
+		return fmt.Errorf("the bypass stays as it is: the self-test failed: %w", err)
+	}
+	if err := s.driver.Release(ctx); err != nil {
+		return fmt.Errorf("release the bypass: %w", err)
+	}
+	s.standing = Standing{Why: why, Who: who, Since: s.now()}
+	if err := s.keep(s.standing); err != nil {
+		return fmt.Errorf("the bypass is released, and a restart will not know of it: %w", err)
+	}
+	return nil
+}
+
+// Report is what a switch knows of itself.
+type Report struct {
+	Driver   string   `json:"driver"`
+	State    State    `json:"state"`
+	Standing Standing `json:"standing"`
+	// Detail says why a state is not known, or how it differs from what it is meant to be.
+	Detail string `json:"detail,omitempty"`
+}
+
+// Report asks the driver.
+func (s *Switch) Report(ctx context.Context) Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state, err := s.driver.State(ctx)
+	r := Report{Driver: s.driver.Name(), State: state, Standing: s.standing}
+	switch {
+	case err != nil:
+		r.Detail = err.Error()
+	case s.standing.Engaged && state != Engaged:
+		r.Detail = fmt.Sprintf("it is meant to be %s", Engaged)
+	case !s.standing.Engaged && state != Inline:
+		r.Detail = fmt.Sprintf("it is meant to be %s", Inline)
+	}
+	return r
+}
+
+// Standing returns what the bypass is meant to be.
+func (s *Switch) Standing() Standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.standing
+}
+
+// Beat tells a driver that waits for it that inspection works.
+func (s *Switch) Beat() error {
+	if b, ok := s.driver.(Beater); ok {
+		return b.Beat()
+	}
+	return nil
+}
+
+// Close lets go of the driver.
+func (s *Switch) Close() error { return s.driver.Close() }
