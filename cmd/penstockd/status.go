@@ -112,6 +112,8 @@ func (d *daemon) conduitStatus(plan *policy.Plan, counts []datapath.ConduitCount
 		s := api.ConduitStatus{
 			Name: c.Name, Protocol: c.Protocol.String(), Mode: c.Mode.String(), OnOutage: c.OnOutage.String(),
 			State: d.conduitState(c), Allowed: counts[i].Allowed, Denied: counts[i].Denied,
+			SLTarget: c.Assurance.SLTarget.String(), Essential: c.Assurance.Essential, SecondPath: c.Assurance.SecondPath,
+			Waiver: waiverStatus(c.Assurance.Waiver, time.Now()),
 		}
 		if c.Inspect {
 			// Of an inspected conduit people want to know about messages; its frames say nothing.
@@ -122,6 +124,15 @@ func (d *daemon) conduitStatus(plan *policy.Plan, counts []datapath.ConduitCount
 		list = append(list, s)
 	}
 	return list
+}
+
+func waiverStatus(w *policy.Waiver, now time.Time) *api.WaiverStatus {
+	if w == nil {
+		return nil
+	}
+	return &api.WaiverStatus{
+		Owner: w.Owner, Expires: w.Expires.Format(time.DateOnly), Compensating: w.Compensating, Lapsed: w.Lapsed(now),
+	}
 }
 
 func (d *daemon) conduitState(c *policy.Conduit) api.OutageState {

@@ -183,7 +183,7 @@ func TestStatusKeysAreExact(t *testing.T) {
 	want := `{"name":"","version":"","started":"0001-01-01T00:00:00Z","mode":"","policy":{"version":0,"hash":""},` +
 		`"ports":[{"name":"","side":"","link":"","xdp":""}],` +
 		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},` +
-		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0}],` +
+		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0,"sl_target":"","essential":false}],` +
 		`"queues":[{"number":0,"packets":0,"dropped":0,"depth":0}],` +
 		`"events":{"published":0,"dropped":0,"missed":0},"warnings":[]}`
 	if diff := cmp.Diff(want, string(raw)); diff != "" {

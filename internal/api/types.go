@@ -89,6 +89,20 @@ type ConduitStatus struct {
 	State    OutageState `json:"state"`
 	Allowed  uint64      `json:"allowed"`
 	Denied   uint64      `json:"denied"`
+
+	// What the conduit states of its targets (IEC 62443-3-3 SR 5.2).
+	SLTarget   string        `json:"sl_target"` // a level, or a vector: "iac 2, rdf 3"
+	Essential  bool          `json:"essential"`
+	SecondPath string        `json:"second_path,omitempty"`
+	Waiver     *WaiverStatus `json:"waiver,omitempty"`
+}
+
+// WaiverStatus is an owner's acceptance of a conduit that opens although its target excludes it.
+type WaiverStatus struct {
+	Owner        string `json:"owner"`
+	Expires      string `json:"expires"` // the last day on which it holds
+	Compensating string `json:"compensating"`
+	Lapsed       bool   `json:"lapsed"`
 }
 
 // QueueStatus is one of the queues between the kernel and inspection.

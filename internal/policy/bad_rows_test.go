@@ -240,6 +240,20 @@ func badRows() []badRow {
 			"42:5: conduit \"web\" has a target of SL 4 and opens in an outage, which SL 3 and 4 exclude: write on_outage: closed, or a waiver with owner, expires and compensating",
 		}},
 		{"target of 3 with a waiver", []string{"    protocol: tcp", "    sl_target: 3\n    waiver: {owner: ada, expires: 2027-01-31, compensating: guard at the gate}\n    protocol: tcp"}, []string{}},
+		{"vector of targets", []string{"room, sl_target: 2", "room, sl_target: {iac: 4, rdf: 2}"}, []string{}},
+		{"vector with a restricted data flow of 3 and open", []string{"    protocol: tcp", "    sl_target: {rdf: 3}\n    on_outage: open\n    protocol: tcp"}, []string{
+			"42:5: conduit \"web\" has a target of SL 3 and opens in an outage, which SL 3 and 4 exclude: write on_outage: closed, or a waiver with owner, expires and compensating",
+		}},
+		{"vector with a requirement that does not exist", []string{"room, sl_target: 2", "room, sl_target: {fr5: 2}"}, []string{
+			"10:30: a vector of sl_target has no key \"fr5\"; its keys are iac, uc, si, dc, rdf, tre, ra",
+		}},
+		{"vector out of range", []string{"room, sl_target: 2", "room, sl_target: {ra: 5}"}, []string{
+			"10:34: ra cannot be \"5\": write a whole number from 0 to 4",
+		}},
+		{"relay that opens, and a conduit that closes", []string{"    sides: {a: [cell], b: [room]}", "    sides: {a: [cell], b: [room]}\n    on_power_loss: open", "    protocol: tcp", "    on_outage: closed\n    protocol: tcp"}, []string{
+			"42:5: conduit \"web\" is closed in an outage, and the relay of appliance \"gate\" is open without power: a relay does the same for all conduits; carry it over another appliance, or write on_outage: open",
+		}},
+		{"relay that opens as every conduit does", []string{"    sides: {a: [cell], b: [room]}", "    sides: {a: [cell], b: [room]}\n    on_power_loss: open"}, []string{}},
 		{"waiver that lacks something", []string{"    protocol: tcp", "    sl_target: 3\n    waiver: {owner: ada, expires: soon}\n    protocol: tcp"}, []string{
 			"42:13: a waiver has no \"compensating\": add it",
 			"42:35: expires cannot be \"soon\": write a day such as 2027-06-30",

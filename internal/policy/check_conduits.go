@@ -17,6 +17,7 @@ func (c *checker) conduits() {
 		c.target(conduit)
 		c.assurance(conduit)
 	}
+	c.relays()
 }
 
 // selectors tells whether each names somebody.
@@ -93,11 +94,10 @@ func (m *applianceMasks) of(x *index, selectors []Selector) sideMask {
 func (c *checker) crosses(conduit *ConduitSpec, masks []applianceMasks) {
 	seen := false
 	for i := range masks {
-		from, to := masks[i].of(c.x, conduit.From), masks[i].of(c.x, conduit.To)
-		if from&1 != 0 && to&2 != 0 || from&2 != 0 && to&1 != 0 {
+		if masks[i].carries(c.x, conduit) {
 			return
 		}
-		seen = seen || from != 0
+		seen = seen || masks[i].of(c.x, conduit.From) != 0
 	}
 	if len(masks) == 0 {
 		return // reported: appliances is required
@@ -116,7 +116,7 @@ func (c *checker) target(conduit *ConduitSpec) {
 	}
 	raise := func(zone string) {
 		if z, ok := c.x.zones[zone]; ok {
-			conduit.SLTarget = max(conduit.SLTarget, c.p.Zones[z].SLTarget)
+			conduit.SLTarget = conduit.SLTarget.atLeast(c.p.Zones[z].SLTarget)
 		}
 	}
 	for _, selectors := range [][]Selector{conduit.From, conduit.To} {
@@ -133,9 +133,9 @@ func (c *checker) target(conduit *ConduitSpec) {
 // assurance holds the conduit to IEC 62443-3-3 5.2 RE 3: from SL 3 up a boundary fails closed, and
 // what closes may not be essential unless there is another way.
 func (c *checker) assurance(conduit *ConduitSpec) {
-	if conduit.SLTarget >= 3 && conduit.OnOutage == OutageOpen && conduit.Waiver == nil {
+	if conduit.SLTarget.RestrictedDataFlow() >= 3 && conduit.OnOutage == OutageOpen && conduit.Waiver == nil {
 		c.errorf(conduit.outageAt, "conduit %q has a target of SL %d and opens in an outage, which SL 3 and 4 exclude: "+
-			"write on_outage: closed, or a waiver with owner, expires and compensating", conduit.Name, conduit.SLTarget)
+			"write on_outage: closed, or a waiver with owner, expires and compensating", conduit.Name, conduit.SLTarget.RestrictedDataFlow())
 	}
 	if conduit.Essential && conduit.OnOutage == OutageClosed && conduit.SecondPath == "" {
 		c.errorf(conduit.outageAt, "conduit %q is essential and closes in an outage: name how its function goes on, with second_path",

@@ -193,17 +193,18 @@ func (c *compiler) addConduits() {
 	for i := range c.conduits {
 		spec := &c.conduits[i]
 		c.plan.Conduits = append(c.plan.Conduits, Conduit{
-			Name:     spec.Name,
-			Protocol: spec.Protocol,
-			Mode:     spec.Mode,
-			OnOutage: spec.OnOutage,
-			OnDeny:   spec.OnDeny,
-			Limit:    spec.Limit,
-			Inspect:  hasDissector(spec.Protocol),
-			Modbus:   spec.Modbus,
-			From:     c.idsOf(c.part.sets[c.part.from[i]]),
-			To:       c.idsOf(c.part.sets[c.part.to[i]]),
-			Services: spec.Services,
+			Name:      spec.Name,
+			Protocol:  spec.Protocol,
+			Mode:      spec.Mode,
+			OnOutage:  spec.OnOutage,
+			Assurance: Assurance{spec.SLTarget, spec.Essential, spec.SecondPath, spec.Waiver},
+			OnDeny:    spec.OnDeny,
+			Limit:     spec.Limit,
+			Inspect:   hasDissector(spec.Protocol),
+			Modbus:    spec.Modbus,
+			From:      c.idsOf(c.part.sets[c.part.from[i]]),
+			To:        c.idsOf(c.part.sets[c.part.to[i]]),
+			Services:  spec.Services,
 		})
 	}
 }

@@ -49,16 +49,19 @@ type Reference struct {
 type ApplianceSpec struct {
 	Name string
 	A, B []Reference
+	// OnPowerLoss is what its relay does without power, for every conduit that crosses it.
+	OnPowerLoss OnOutage
 
-	at  pos
-	bad bool // something of it could not be read, so where zones lie is not known
+	at       pos
+	hasRelay bool // on_power_loss is there
+	bad      bool // something of it could not be read, so where zones lie is not known
 }
 
 // ZoneSpec is a zone.
 type ZoneSpec struct {
 	Name        string
-	SLTarget    uint8   // 0 to 4; 0 where it is not given
-	PurdueLevel float64 // 0 to 5 in halves, or -1 where it is not given
+	SLTarget    SecurityLevel // 0 where it is not given
+	PurdueLevel float64       // 0 to 5 in halves, or -1 where it is not given
 
 	at pos
 }
@@ -137,7 +140,7 @@ type ConduitSpec struct {
 	SecondPath string
 
 	// SLTarget is the conduit's own target, or the highest of its zones'.
-	SLTarget uint8
+	SLTarget SecurityLevel
 	Waiver   *Waiver // nil if none
 
 	// The rules, in the list of the conduit's protocol.
@@ -213,13 +216,16 @@ func permitWords() []word[verdict.Action] {
 	return []word[verdict.Action]{{"permit", verdict.Allow}, {"deny", verdict.Deny}}
 }
 
+// Lapsed reports whether the waiver does not hold any more at the time given.
+func (w *Waiver) Lapsed(now time.Time) bool { return !now.Before(w.Expires.AddDate(0, 0, 1)) }
+
 // LapsedWaivers returns the names of the conduits whose waiver does not hold any more at the time
 // given.
 func (p *Policy) LapsedWaivers(now time.Time) []string {
 	var lapsed []string
 	for i := range p.Conduits {
 		w := p.Conduits[i].Waiver
-		if w != nil && !now.Before(w.Expires.AddDate(0, 0, 1)) {
+		if w != nil && w.Lapsed(now) {
 			lapsed = append(lapsed, p.Conduits[i].Name)
 		}
 	}

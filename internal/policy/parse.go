@@ -127,12 +127,14 @@ func (d *decoder) appliance(n *yaml.Node) (a ApplianceSpec) {
 	before := len(d.errors)
 	a.at = position(n)
 	defer func() { a.bad = len(d.errors) > before }()
-	f, ok := d.mapping(n, "an appliance", []string{"name", "sides"}, nil)
+	f, ok := d.mapping(n, "an appliance", []string{"name", "sides", "on_power_loss"}, nil)
 	if !ok {
 		return a
 	}
 	f.require("name", "sides")
 	a.Name = f.name("name")
+	a.hasRelay = f.has("on_power_loss")
+	a.OnPowerLoss = choice(f, "on_power_loss", outageWords(), OutageClosed)
 	sides, ok := d.mapping(f.get("sides"), "sides", []string{"a", "b"}, nil)
 	if !ok {
 		return a
@@ -161,8 +163,7 @@ func (d *decoder) zone(n *yaml.Node) ZoneSpec {
 	}
 	f.require("name")
 	z.Name = f.name("name")
-	target, _ := f.number("sl_target", 0, 4)
-	z.SLTarget = uint8(target)
+	z.SLTarget, _ = f.securityLevel("sl_target")
 	if level, ok := d.text(f.get("purdue_level"), "purdue_level"); ok {
 		z.PurdueLevel = d.purdueLevel(f.get("purdue_level"), level)
 	}

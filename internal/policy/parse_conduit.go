@@ -107,9 +107,7 @@ func (d *decoder) selector(text string, destination bool) (Selector, string) {
 func (d *decoder) assurance(f *fields, c *ConduitSpec) {
 	c.Essential = f.flag("essential")
 	c.SecondPath, _ = d.text(f.get("second_path"), "second_path")
-	if target, ok := f.number("sl_target", 0, 4); ok {
-		c.SLTarget, c.hasSLTarget = uint8(target), true
-	}
+	c.SLTarget, c.hasSLTarget = f.securityLevel("sl_target")
 	w, ok := d.mapping(f.get("waiver"), "a waiver", []string{"owner", "expires", "compensating"}, nil)
 	if !ok {
 		return

@@ -164,6 +164,9 @@ type Conduit struct {
 	OnOutage OnOutage
 	OnDeny   OnDeny
 
+	// Assurance is what IEC 62443 asks a conduit to state; for people, no verdict rests on it.
+	Assurance Assurance
+
 	// Inspect says that its messages are judged by the slow path. A protocol without a
 	// dissector is enforced by address and port only and has Inspect false.
 	Inspect bool
@@ -177,6 +180,14 @@ type Conduit struct {
 	From, To []uint32
 	// Services lists transport and port ranges that the conduit covers.
 	Services []Service
+}
+
+// Assurance is what a conduit states of its targets.
+type Assurance struct {
+	SLTarget   SecurityLevel
+	Essential  bool
+	SecondPath string
+	Waiver     *Waiver // nil if none
 }
 
 // Limit is a rate limit. A measure whose rate is 0 is not limited.
