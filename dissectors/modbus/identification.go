@@ -40,7 +40,7 @@ const identificationHeader = 6
 // checkIdentification judges a device identification reply (AP 6.21); want is the body's length.
 // The objects have to end exactly where the message does.
 func checkIdentification(body []byte, want int) *MalformedError {
-	if want < identificationHeader {
+	if want < identificationHeader || want == identificationHeader+1 { // no object is one byte long
 		return errFunctionLength
 	}
 	if len(body) > 1 && (body[1] < 1 || body[1] > individualAccess) {
