@@ -105,12 +105,13 @@ func follow(ts *testscript.TestScript, value any, step string) any {
 	return value
 }
 
-// awaitFollower waits until somebody follows the daemon's events.
-func awaitFollower(ts *testscript.TestScript, _ bool, _ []string) {
+// awaitFollower waits until somebody follows the daemon's events: follower; or until nobody does any
+// more: ! follower.
+func awaitFollower(ts *testscript.TestScript, neg bool, _ []string) {
 	d := ts.Value(daemonKey{}).(*daemon)
-	for deadline := time.Now().Add(10 * time.Second); d.bus.Stats().Readers == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); (d.bus.Stats().Readers == 0) != neg; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			ts.Fatalf("nobody follows")
+			ts.Fatalf("somebody follows: want %v", !neg)
 		}
 	}
 }
@@ -179,7 +180,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			got = append(got, c.Name()+" "+sub.Name())
 		}
 	}
-	want := []string{"assess", "discover", "dissect", "events", "flows", "policy", "policy apply", "policy check", "policy confirm",
+	want := []string{"assess", "discover", "dissect", "events", "flows", "island", "policy", "policy apply", "policy check", "policy confirm",
 		"policy history", "policy rollback", "policy show", "status", "version"}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {

@@ -25,6 +25,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/settings"
 	"github.com/penstock-ot/penstock/internal/store"
+	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
 // pinRoot is where the fast path's pins lie, one directory for each appliance.
@@ -207,8 +208,13 @@ func (d *daemon) warn(format string, args ...any) {
 	d.log.Warn(w)
 }
 
+// tell publishes what a person did.
+func (d *daemon) tell(what string) {
+	d.bus.Publish(event.Event{Mode: event.ModeEnforce, Verdict: verdict.Deny, Reason: verdict.ReasonNoConduit, Layer: event.LayerPerson, Detail: what})
+}
+
 func (d *daemon) choosePolicy(context.Context) error {
-	d.policies = &policies{appliance: d.settings.Name, file: d.settings.Policy, store: d.store, log: d.log}
+	d.policies = &policies{appliance: d.settings.Name, file: d.settings.Policy, store: d.store, log: d.log, tell: d.tell}
 	c, v, err := d.policies.start()
 	if err != nil {
 		return err

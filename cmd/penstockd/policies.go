@@ -34,11 +34,14 @@ type policies struct {
 	file      string
 	store     *store.Store // nil where it could not be opened
 	log       *slog.Logger
+	tell      func(what string) // of what people do beside changing the policy
 
 	mu       sync.Mutex
 	path     applier
 	plan     *policy.Plan
+	raw      []byte // the text of the version in force
 	version  store.Version
+	islands  islands
 	since    time.Time
 	confirm  time.Time
 	rollback *time.Timer
@@ -49,6 +52,7 @@ type policies struct {
 // start chooses the policy to begin with: the one that the store says is in force, else the
 // file. It puts nothing in force; first does, once the fast path is there.
 func (p *policies) start() (candidate, store.Version, error) {
+	p.restoreIslands(time.Now())
 	if c, v, ok := p.cached(); ok {
 		p.compareFile(c.raw, v)
 		return c, v, nil
@@ -116,7 +120,8 @@ func (p *policies) first(path applier, c candidate, v store.Version) error {
 	if _, err := path.Apply(c.plan, v.Number); err != nil {
 		return err
 	}
-	p.plan, p.version, p.since = c.plan, v, time.Now()
+	p.plan, p.raw, p.version, p.since = c.plan, c.raw, v, time.Now()
+	p.awaitIslands()
 	if p.store == nil {
 		return nil
 	}
@@ -151,7 +156,16 @@ func (p *policies) compile(name string, raw []byte) (candidate, error) {
 	if err != nil {
 		return candidate{}, err
 	}
-	plan, err := parsed.Compile(p.appliance)
+	closing, err := p.closing(parsed, p.islands.closed)
+	if err != nil && p.path == nil {
+		// A line that does not come up helps nobody.
+		p.note("zones that were closed are open: %v", err)
+		closing, p.islands.closed, err = parsed, map[string]api.Island{}, nil
+	}
+	if err != nil {
+		return candidate{}, api.Refuse(api.CodeConflict, fmt.Errorf("%w; or open the zone first: penstock island --end", err))
+	}
+	plan, err := closing.Compile(p.appliance)
 	if err != nil {
 		return candidate{}, api.Refuse(api.CodePolicyWrong, err) // not for this appliance
 	}
@@ -173,7 +187,7 @@ func (p *policies) put(c candidate, who string) (store.Version, error) {
 
 // apply puts a candidate in force and records it. Callers hold the lock.
 func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (api.Applied, error) {
-	before, previous := p.plan, p.version
+	before, previous := inForce{p.plan, p.raw}, p.version
 	v, notCached := p.put(c, who)
 	if notCached != nil && !errors.Is(notCached, store.ErrReadOnly) {
 		return api.Applied{}, notCached
@@ -194,7 +208,7 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 		if _, err := p.path.Apply(c.plan, v.Number); err != nil {
 			return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
 		}
-		p.plan, p.version, p.since, p.notes = c.plan, v, time.Now(), nil
+		p.plan, p.raw, p.version, p.since, p.notes = c.plan, c.raw, v, time.Now(), nil
 		p.log.Info("policy in force", "version", v.Number, "hash", v.Hash, "who", who)
 	}
 	// Also for what is in force already: applied again it may begin, or end, to wait for
@@ -220,18 +234,24 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 	return out, nil
 }
 
+// inForce is a policy and its text.
+type inForce struct {
+	plan *policy.Plan
+	raw  []byte
+}
+
 // giveUpTrial puts the policy before in force again, because the store could not record the trial
 // of another and so nobody would ever roll that one back. It returns what to tell the caller.
-func (p *policies) giveUpTrial(plan *policy.Plan, version store.Version, cause error) error {
+func (p *policies) giveUpTrial(before inForce, version store.Version, cause error) error {
 	err := fmt.Errorf("the policy cannot be applied on trial: %w", cause)
 	if p.version.Number == version.Number {
 		return err // it was in force before
 	}
-	if _, back := p.path.Apply(plan, version.Number); back != nil {
+	if _, back := p.path.Apply(before.plan, version.Number); back != nil {
 		p.note("a policy meant for a trial is in force for good: %v; and the one before could not be put back: %v", cause, back)
 		return errors.Join(err, back)
 	}
-	p.plan, p.version, p.since = plan, version, time.Now()
+	p.plan, p.raw, p.version, p.since = before.plan, before.raw, version, time.Now()
 	p.log.Info("policy in force", "version", version.Number, "hash", version.Hash, "who", "a trial that was given up")
 	return err
 }
@@ -298,7 +318,7 @@ func (p *policies) revert(number uint64, who string) (api.Applied, error) {
 	if _, err := p.path.Apply(c.plan, v.Number); err != nil {
 		return api.Applied{}, fmt.Errorf("%w: the policy before goes on", err)
 	}
-	p.plan, p.version, p.since = c.plan, v, time.Now()
+	p.plan, p.raw, p.version, p.since = c.plan, c.raw, v, time.Now()
 	p.log.Info("policy rolled back", "version", v.Number, "who", who)
 	p.await(time.Time{})
 	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
@@ -317,6 +337,10 @@ func (p *policies) close() {
 	if p.rollback != nil {
 		p.rollback.Stop()
 	}
+	if p.islands.timer != nil {
+		p.islands.timer.Stop()
+	}
+	p.closed = true
 }
 
 // ApplyPolicy implements api.Backend.

@@ -23,6 +23,7 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	d.policies.mu.Lock()
 	plan, version, since, confirm := d.policies.plan, d.policies.version, d.policies.since, d.policies.confirm
 	warnings := append(append([]string{}, d.warnings...), d.policies.notes...)
+	closed := d.policies.islandStatus()
 	d.policies.mu.Unlock()
 
 	s := api.Status{
@@ -39,6 +40,10 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 		return s, err
 	}
 	s.Outage = d.outageStatus(reasons)
+	s.Islands = closed
+	for _, i := range closed {
+		warnings = append(warnings, fmt.Sprintf("zone %s is closed since %s by %s", i.Zone, i.Since.Format(time.TimeOnly), i.Who))
+	}
 	for _, f := range s.Outage.Failures {
 		if f.Active {
 			warnings = append(warnings, fmt.Sprintf("%s since %s: %s", f.Class, f.Since.UTC().Format(time.TimeOnly), f.Detail))

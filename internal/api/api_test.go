@@ -64,6 +64,14 @@ func (f *fake) Flows(_ context.Context, fn func(*Flow) error) error {
 	return f.record("flows")
 }
 
+func (f *fake) CloseZone(_ context.Context, zone, who string, within time.Duration) (Island, error) {
+	return Island{Zone: zone, Who: who}, f.record("close %s by %s for %v", zone, who, within)
+}
+
+func (f *fake) OpenZone(_ context.Context, zone, who string) (Island, error) {
+	return Island{Zone: zone, Who: who}, f.record("open %s by %s", zone, who)
+}
+
 func (f *fake) ApplyPolicy(ctx context.Context, s Submission) (Applied, error) {
 	if f.hold != nil {
 		f.hold <- struct{}{}
@@ -142,7 +150,7 @@ func TestQuestionsAndChanges(t *testing.T) {
 		asked string
 	}{
 		{"status", func() (any, error) { return c.Status(ctx) },
-			Status{Outage: OutageStatus{Failures: []outage.Failure{}}, Ports: []PortStatus{}, Conduits: []ConduitStatus{}, Queues: []QueueStatus{}, Warnings: []string{}}, "status"},
+			Status{Outage: OutageStatus{Failures: []outage.Failure{}}, Ports: []PortStatus{}, Islands: []Island{}, Conduits: []ConduitStatus{}, Queues: []QueueStatus{}, Warnings: []string{}}, "status"},
 		{"apply", func() (any, error) {
 			return c.Apply(ctx, Submission{Name: "a b.yaml", Raw: []byte("x: 1\n"), Who: "somebody else", ConfirmWithin: 90 * time.Second})
 		}, Applied{Version: 4, Hash: "abc", Site: "Filling line 3", Previous: 3}, "apply a b.yaml \"x: 1\\n\" by " + me + " within 1m30s"},
@@ -151,6 +159,8 @@ func TestQuestionsAndChanges(t *testing.T) {
 		{"confirm", func() (any, error) { return c.Confirm(ctx) }, Applied{Version: 4}, "confirm by " + me},
 		{"rollback", func() (any, error) { return c.Rollback(ctx, 0) }, Applied{}, "rollback 0 by " + me},
 		{"rollback to one", func() (any, error) { return c.Rollback(ctx, 7) }, Applied{Version: 7}, "rollback 7 by " + me},
+		{"close a zone", func() (any, error) { return c.CloseZone(ctx, "cell-3", time.Minute) }, Island{Zone: "cell-3", Who: me}, "close cell-3 by " + me + " for 1m0s"},
+		{"open a zone", func() (any, error) { return c.OpenZone(ctx, "cell-3") }, Island{Zone: "cell-3", Who: me}, "open cell-3 by " + me},
 		{"reload", func() (any, error) { return c.Reload(ctx) }, Applied{Version: 4, Unchanged: true}, "reload by " + me},
 		{"history", func() (any, error) { return c.History(ctx, 5) },
 			[]PolicyVersion{{Version: 4, State: VersionActive}, {Version: 3, State: VersionPrevious}}, "history 5"},
@@ -182,7 +192,7 @@ func TestStatusKeysAreExact(t *testing.T) {
 	}
 	want := `{"name":"","version":"","started":"0001-01-01T00:00:00Z","mode":"","policy":{"version":0,"hash":""},` +
 		`"ports":[{"name":"","side":"","link":"","xdp":""}],` +
-		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},` +
+		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},"islands":null,` +
 		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0,"sl_target":"","essential":false}],` +
 		`"queues":[{"number":0,"packets":0,"dropped":0,"depth":0}],` +
 		`"events":{"published":0,"dropped":0,"missed":0},"warnings":[]}`

@@ -90,6 +90,20 @@ func (c *Client) Inventory(ctx context.Context) (identity.Snapshot, error) {
 	return s, err
 }
 
+// CloseZone closes a zone's conduits but the essential ones; 0 is until OpenZone.
+func (c *Client) CloseZone(ctx context.Context, zone string, within time.Duration) (Island, error) {
+	var i Island
+	err := c.ask(ctx, http.MethodPost, "/v1/zones/"+url.PathEscape(zone)+"/close", url.Values{"for": {within.String()}}, nil, &i)
+	return i, err
+}
+
+// OpenZone ends that.
+func (c *Client) OpenZone(ctx context.Context, zone string) (Island, error) {
+	var i Island
+	err := c.ask(ctx, http.MethodPost, "/v1/zones/"+url.PathEscape(zone)+"/open", nil, nil, &i)
+	return i, err
+}
+
 // EventQuery chooses events.
 type EventQuery struct {
 	Since  uint64 // only events after this sequence

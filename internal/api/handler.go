@@ -26,6 +26,8 @@ func newHandler(b Backend) http.Handler {
 		"GET /v1/policy":              h.policy,
 		"GET /v1/policy/history":      h.history,
 		"GET /v1/policy/versions/{n}": h.policy,
+		"POST /v1/zones/{zone}/close": h.closeZone,
+		"POST /v1/zones/{zone}/open":  h.openZone,
 		"POST /v1/policy/confirm":     h.confirm,
 		"POST /v1/policy/rollback":    h.rollback,
 		"POST /v1/reload":             h.reload,
@@ -122,6 +124,22 @@ func (h *handler) rollback(r *http.Request) (any, error) {
 	})
 }
 
+func (h *handler) closeZone(r *http.Request) (any, error) {
+	within, err := durationParameter(r, "for")
+	if err != nil {
+		return nil, err
+	}
+	return change(r, func(ctx context.Context, who string) (Island, error) {
+		return h.backend.CloseZone(ctx, r.PathValue("zone"), who, within)
+	})
+}
+
+func (h *handler) openZone(r *http.Request) (any, error) {
+	return change(r, func(ctx context.Context, who string) (Island, error) {
+		return h.backend.OpenZone(ctx, r.PathValue("zone"), who)
+	})
+}
+
 func (h *handler) reload(r *http.Request) (any, error) {
 	return change(r, func(ctx context.Context, who string) (Applied, error) {
 		return h.backend.Reload(ctx, who)
@@ -148,10 +166,11 @@ func (h *handler) apply(w http.ResponseWriter, r *http.Request) {
 }
 
 // change carries a change out in the peer's name. It is not given up when the peer goes.
-func change(r *http.Request, do func(ctx context.Context, who string) (Applied, error)) (Applied, error) {
+func change[T any](r *http.Request, do func(ctx context.Context, who string) (T, error)) (T, error) {
 	p, ok := peerFrom(r.Context())
 	if !ok {
-		return Applied{}, Refuse(CodeFailed, errors.New("the kernel does not say who you are, and a change is recorded with a name"))
+		var none T
+		return none, Refuse(CodeFailed, errors.New("the kernel does not say who you are, and a change is recorded with a name"))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), changeTimeout)
 	defer cancel()

@@ -54,6 +54,12 @@ type Backend interface {
 	// Reload applies the policy file that the settings name.
 	Reload(ctx context.Context, who string) (Applied, error)
 
+	// CloseZone closes every conduit of a zone but the essential ones, until OpenZone or, where within
+	// is not 0, until that is over. CodeConflict where the policy in force cannot.
+	CloseZone(ctx context.Context, zone, who string, within time.Duration) (Island, error)
+	// OpenZone ends that. CodeConflict where the zone is not closed.
+	OpenZone(ctx context.Context, zone, who string) (Island, error)
+
 	// PolicyHistory returns the newest versions first, at most limit; all where it is 0.
 	PolicyHistory(ctx context.Context, limit int) ([]PolicyVersion, error)
 	// Policy returns a version, 0 is the one in force. CodeNotFound where there is none.

@@ -20,6 +20,7 @@ type Status struct {
 
 	Ports    []PortStatus    `json:"ports"`
 	Outage   OutageStatus    `json:"outage"`
+	Islands  []Island        `json:"islands"`
 	Conduits []ConduitStatus `json:"conduits"`
 	Queues   []QueueStatus   `json:"queues"`
 	Events   EventStatus     `json:"events"`
@@ -34,6 +35,7 @@ type Status struct {
 func (s Status) withoutNull() Status {
 	s.Ports = append([]PortStatus{}, s.Ports...)
 	s.Conduits = append([]ConduitStatus{}, s.Conduits...)
+	s.Islands = append([]Island{}, s.Islands...)
 	s.Outage.Failures = append([]outage.Failure{}, s.Outage.Failures...)
 	s.Queues = append([]QueueStatus{}, s.Queues...)
 	s.Warnings = append([]string{}, s.Warnings...)
@@ -79,6 +81,14 @@ const (
 	StateOpen        OutageState = "open"
 	StateClosed      OutageState = "closed"
 )
+
+// Island is a zone whose conduits are closed but for the essential ones.
+type Island struct {
+	Zone  string    `json:"zone"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until,omitzero"` // when it ends by itself; zero is never
+	Who   string    `json:"who"`
+}
 
 // ConduitStatus is one conduit of the policy in force.
 type ConduitStatus struct {

@@ -25,6 +25,7 @@ type Layer string
 const (
 	LayerXDP     Layer = "xdp"     // the fast path, on a frame
 	LayerInspect Layer = "inspect" // the slow path, on a packet or a message
+	LayerPerson  Layer = "person"  // a person, on the appliance: a zone closed, a bypass engaged
 )
 
 // Mode says whether the verdict held.

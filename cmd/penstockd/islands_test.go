@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/plant"
+)
+
+// TestIslandClosesAZoneAndOpensItAgain: of the connections to a zone only the essential one goes on,
+// over a restart of the daemon, too; by command and by timer everything is as before.
+func TestIslandClosesAZoneAndOpensItAgain(t *testing.T) {
+	p := lay(t, plant.Options{Policy: site{conduits: []string{
+		modbusConduit("essential", openPort, "on_outage: open", "on_deny: reset", "essential: true"),
+		modbusConduit("poll", closedPort, "on_outage: closed", "on_deny: reset"),
+		plainConduit("plain", "tcp", plainPort),
+	}}.String()})
+	o := openOutage(t, p)
+	works := func(port int) bool {
+		conn, err := trySocket(p.HMI, p.Filler, port, 300*time.Millisecond)
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		return ask(conn, mbap(2, 1, readRegisters(0, 1)), time.Second) == nil
+	}
+	onlyEssential := func(when string) {
+		t.Helper()
+		for port, want := range map[int]bool{openPort: true, closedPort: false, plainPort: false} {
+			if works(port) != want {
+				t.Errorf("%s: port %d works is %v", when, port, !want)
+			}
+		}
+		if err := ask(o.conns[openPort], mbap(3, 1, readRegisters(0, 1)), 3*time.Second); err != nil {
+			t.Errorf("%s: the essential connection from before: %v", when, err)
+		}
+	}
+	everything := func(when string) {
+		t.Helper()
+		for _, port := range []int{openPort, closedPort, plainPort} {
+			eventually(t, when, func() bool { return works(port) })
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client := p.Client()
+	before, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CloseZone(ctx, "cell", 0); err != nil {
+		t.Fatal(err)
+	}
+	onlyEssential("closed")
+	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool { return e.Layer == event.LayerPerson }); err != nil {
+		t.Errorf("an event says that somebody closed a zone: %v", err)
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, p)
+	onlyEssential("closed, after a restart")
+	status, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(status.Islands) != 1 || status.Islands[0].Zone != "cell" || status.Policy.Version != before.Policy.Version {
+		t.Errorf("closed are %+v under version %d, before it was %d", status.Islands, status.Policy.Version, before.Policy.Version)
+	}
+	if _, err := client.OpenZone(ctx, "cell"); err != nil {
+		t.Fatal(err)
+	}
+	everything("opened by command")
+	if _, err := client.CloseZone(ctx, "room", 2*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	onlyEssential("closed for a time")
+	eventually(t, "the time to be over", func() bool {
+		status, err := p.Status()
+		return err == nil && !slices.ContainsFunc(status.Islands, func(i api.Island) bool { return i.Zone == "room" })
+	})
+	everything("opened by timer")
+	if _, err := client.CloseZone(ctx, "nowhere", 0); err == nil {
+		t.Error("a zone that does not exist was closed")
+	}
+}

@@ -1,0 +1,30 @@
+package store
+
+import "testing"
+
+func TestStatesSurviveARestart(t *testing.T) {
+	dir := t.TempDir()
+	s := openTest(t, dir)
+	got := map[string]int{"as": 1}
+	if err := s.State(StateIslands, &got); err != nil || got["as"] != 1 {
+		t.Errorf("of nothing stored: %v, %v", got, err)
+	}
+	if err := s.PutState(StateIslands, map[string]int{"cell": 2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutState(StateBypass, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openTest(t, dir)
+	got = nil
+	if err := s.State(StateIslands, &got); err != nil || got["cell"] != 2 {
+		t.Errorf("after a restart: %v, %v", got, err)
+	}
+	var wrong []int
+	if err := s.State(StateBypass, &wrong); err == nil {
+		t.Error("a value of another kind was read")
+	}
+}
