@@ -3,14 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf/link"
-
+	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -136,17 +133,7 @@ func openGate(t *testing.T, p *plant.Plant) testnet.Place {
 }
 
 // detach takes a program off its port, as somebody with a tool for it could.
-func detach(p *plant.Plant, pin string) error {
-	l, err := link.LoadPinnedLink(filepath.Join(pinsOf(p), "links", pin), nil)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	if err := l.Detach(); err != nil {
-		return fmt.Errorf("detach %s: %w", pin, err)
-	}
-	return nil
-}
+func detach(p *plant.Plant, pin string) error { return datapath.Detach(pinsOf(p), pin) }
 
 func wantWarning(t *testing.T, p *plant.Plant, text string) {
 	t.Helper()

@@ -21,15 +21,16 @@ import (
 
 // bench is one run.
 type bench struct {
-	ctx      context.Context
-	env      *environment
-	rounds   int
-	time     time.Duration // of each round of each contender
-	trips    int
-	suricata string // the program's name or path
-	dir      string // for what is built
-	daemon   string // a built penstockd
-	report   report
+	ctx        context.Context
+	env        *environment
+	rounds     int
+	time       time.Duration // of each round of each contender
+	trips      int
+	injections int    // of each failure
+	suricata   string // the program's name or path
+	dir        string // for what is built
+	daemon     string // a built penstockd
+	report     report
 }
 
 func main() {
@@ -51,15 +52,17 @@ func exit(err error) {
 type part struct {
 	name    string
 	measure func(*bench) error
+	asked   bool // takes many minutes, and is measured only where it is named
 }
 
 func parts() []part {
 	return []part{
-		{"forwarding", (*bench).forwarding},
-		{"scale", (*bench).scale},
-		{"trips", (*bench).roundTrips},
-		{"flood", (*bench).flood},
-		{"program", (*bench).program},
+		{name: "forwarding", measure: (*bench).forwarding},
+		{name: "scale", measure: (*bench).scale},
+		{name: "trips", measure: (*bench).roundTrips},
+		{name: "flood", measure: (*bench).flood},
+		{name: "program", measure: (*bench).program},
+		{name: "outages", measure: (*bench).outages, asked: true},
 	}
 }
 
@@ -69,6 +72,7 @@ func run(args []string) error {
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds, in which everything compared takes a turn")
 	flags.DurationVar(&b.time, "time", time.Second, "how long a turn of forwarding takes")
 	flags.IntVar(&b.trips, "trips", 5000, "round trips in a turn")
+	flags.IntVar(&b.injections, "injections", 20, "how often each failure is injected (part outages)")
 	flags.StringVar(&b.daemon, "daemon", "", "a built penstockd `file`; without it, it is built")
 	flags.StringVar(&b.suricata, "suricata", "suricata", "the Suricata `program` to compare with, where there is one")
 	write := flags.String("write", "", "also put the tables into this `file`, between its markers")
@@ -121,7 +125,7 @@ func (b *bench) measure(only []string) error {
 		}
 	}
 	for _, p := range parts() {
-		if len(only) > 0 && !slices.Contains(only, p.name) {
+		if len(only) > 0 && !slices.Contains(only, p.name) || len(only) == 0 && p.asked {
 			continue
 		}
 		b.env.Logf("measuring %s", p.name)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/cilium/ebpf/link"
 )
 
 // Reattach puts our programs back on the ports that somebody took them off, and returns which, in
@@ -73,4 +75,18 @@ func (d *Datapath) forget(pin string) error {
 func (l *portLink) isOf(pin string) bool {
 	name := filepath.Base(l.pin)
 	return name == pin || strings.HasPrefix(name, pin+"_")
+}
+
+// Detach takes one of our programs off its port, as anybody with rights could: by the name of its pin
+// below dir, such as gate_a or xdp_b_native. It is for trying what happens then.
+func Detach(dir, pin string) error {
+	l, err := link.LoadPinnedLink(filepath.Join(dir, linksDir, pin), nil)
+	if err != nil {
+		return fmt.Errorf("open the pinned link %s: %w", pin, err)
+	}
+	defer l.Close()
+	if err := l.Detach(); err != nil {
+		return fmt.Errorf("detach %s: %w", pin, err)
+	}
+	return nil
 }

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/store"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// injection is one way in which things fail.
+type injection struct {
+	name string
+	// harm makes it fail, and waits until what can be done about it has been done: by whoever looks
+	// after the daemon, where it ended, and else by the daemon itself.
+	harm func(*outages) error
+	// limit is how long an inspected conduit that opens may be silent; 0 is only told.
+	limit time.Duration
+	// stops says that plain traffic may lose frames: a port or its program is gone for a moment.
+	stops bool
+}
+
+// gapLimit is how long a conduit that opens may be silent through anything; a hang is over by the
+// heartbeat's time-out and the kernel's least retransmission time is twice that.
+const gapLimit = 500 * time.Millisecond
+
+func injections() []injection {
+	hang := 100*time.Millisecond + 100*time.Millisecond // the heartbeat's time-out, and as much again
+	return []injection{
+		{"kill -9, and a start", (*outages).crash, gapLimit, false},
+		{"SIGTERM, and a start (upgrade)", (*outages).restart, gapLimit, false},
+		{"stopped for half a second (hang)", (*outages).hang, hang, false},
+		{"policy file gone, and a reload", (*outages).losePolicy, gapLimit, false},
+		{"store's file overwritten, and a crash", (*outages).breakStore, gapLimit, false},
+		{"state directory full, and a new policy", (*outages).fillDisk, gapLimit, false},
+		{"netfilter rules removed", (*outages).flush, gapLimit, false},
+		{"bridge removed", (*outages).removeBridge, gapLimit, false},
+		{"port set down", (*outages).lowerPort, 0, true},
+		{"an entry program removed", (*outages).removeEntry, gapLimit, true},
+		{"exit gate and markers removed", (*outages).removeGates, gapLimit, false},
+		{"policies applied", (*outages).changePolicy, gapLimit, false},
+	}
+}
+
+// outages is one line under injections.
+type outages struct {
+	*bench
+	plant   *plant.Plant
+	gate    *bridge.Namespace
+	device  *plant.Device // behind the conduit that closes
+	opens   *probe
+	closes  *probe
+	plain   *probe
+	version int
+}
+
+// outages injects each failure over and over into a line that works, and tells what its users noticed.
+func (b *bench) outages() error {
+	o, stop, err := b.layOutages()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	s := b.report.section("What its users notice", fmt.Sprintf(
+		"Each %d times, at any moment of the probes: a Modbus poll every %v on a conduit that opens and on one that closes, datagrams every %v on a plain one, "+
+			"and somebody who asks for what is not permitted through the one that closes.", b.injections, pollInterval, plainInterval),
+		"failure", "opens: longest gap", "… connections broken", "closes: longest gap", "… connections broken", "denied writes that passed it", "plain: frames lost", "… longest gap")
+	for _, i := range injections() {
+		if err := o.inject(&i, s); err != nil {
+			return fmt.Errorf("%s: %w", i.name, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) layOutages() (o *outages, stop func(), err error) {
+	l, err := testnet.Build(b.env)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := plant.New(b.env, l, b.daemon, plant.Options{Policy: outagePolicy})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(b.layState(p), p.Start()); err != nil {
+		return nil, nil, err
+	}
+	o = &outages{bench: b, plant: p, opens: &probe{}, closes: &probe{}, plain: &probe{}}
+	if o.gate, err = o.plant.Gate(); err != nil {
+		return nil, nil, err
+	}
+	b.env.Cleanup(func() { o.gate.Close() })
+	for _, port := range []int{opensPort, closesPort} {
+		if o.device, err = plant.StartDevice(b.env, l.Cell, port); err != nil {
+			return nil, nil, err
+		}
+	}
+	done := make(chan struct{})
+	go o.opens.poll(l.Plant, l.Cell, opensPort, done)
+	go o.closes.poll(l.Plant, l.Cell, closesPort, done)
+	go intrude(l.Plant, l.Cell, closesPort, done)
+	if err := o.plain.stream(l.Plant, l.Cell, datagramPort, done); err != nil {
+		close(done)
+		return nil, nil, err
+	}
+	time.Sleep(time.Second)
+	return o, func() { close(done); time.Sleep(100 * time.Millisecond) }, nil
+}
+
+// settling is how long the line is left alone between two injections: senders repeat by then.
+const settling = 700 * time.Millisecond
+
+func (o *outages) inject(i *injection, s *section) error {
+	var worst [3]tally
+	writes := o.device.Writes()
+	for n := range o.injections {
+		for _, p := range []*probe{o.opens, o.closes, o.plain} {
+			p.take()
+		}
+		if err := i.harm(o); err != nil {
+			return fmt.Errorf("injection %d: %w", n+1, err)
+		}
+		select {
+		case <-o.ctx.Done():
+			return o.ctx.Err()
+		case <-time.After(settling + time.Duration(n)*7*time.Millisecond): // at another moment each time
+		}
+		for k, p := range []*probe{o.opens, o.closes, o.plain} {
+			t := p.take()
+			worst[k].longest = max(worst[k].longest, t.longest)
+			worst[k].broken += t.broken
+			worst[k].lost += t.lost
+		}
+	}
+	passed := o.device.Writes() - writes
+	s.row(i.name, milliseconds(worst[0].longest), fmt.Sprint(worst[0].broken), milliseconds(worst[1].longest), fmt.Sprint(worst[1].broken),
+		fmt.Sprint(passed), fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest))
+	if i.limit > 0 {
+		o.report.bar(i.name+": longest gap of a conduit that opens, ms", float64(worst[0].longest.Milliseconds()), atMost(float64(i.limit.Milliseconds())))
+	}
+	o.report.bar(i.name+": connections broken on it", float64(worst[0].broken), atMost(0))
+	o.report.bar(i.name+": denied writes through a conduit that closes", float64(passed), atMost(0))
+	if !i.stops {
+		o.report.bar(i.name+": plain frames lost", float64(worst[2].lost), atMost(0))
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
+
+func (o *outages) crash() error {
+	return errors.Join(o.plant.Kill(), o.plant.Start())
+}
+
+func (o *outages) restart() error {
+	return errors.Join(o.plant.Stop(), o.plant.Start())
+}
+
+func (o *outages) hang() error {
+	if err := o.plant.Daemon.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	time.Sleep(500 * time.Millisecond)
+	return o.plant.Daemon.Signal(syscall.SIGCONT)
+}
+
+// losePolicy takes the policy's file away and asks for it, then crashes: what is cached goes on.
+func (o *outages) losePolicy() error {
+	if err := os.Remove(o.plant.PolicyFile()); err != nil {
+		return err
+	}
+	err := errors.Join(o.plant.Daemon.Signal(syscall.SIGHUP), o.crash())
+	return errors.Join(err, o.plant.WritePolicy(outagePolicy))
+}
+
+// breakStore overwrites the store while nobody holds it.
+func (o *outages) breakStore() error {
+	if err := o.plant.Kill(); err != nil {
+		return err
+	}
+	file := filepath.Join(o.state(), store.FileName)
+	return errors.Join(os.WriteFile(file, []byte("nothing of use"), 0o600), o.plant.Start(), removeAsides(o.state()))
+}
+
+// removeAsides removes what a start set aside, or the file system would be full of it.
+func removeAsides(dir string) error {
+	asides, err := filepath.Glob(filepath.Join(dir, store.FileName+".corrupt-*"))
+	for _, a := range asides {
+		err = errors.Join(err, os.Remove(a))
+	}
+	return err
+}
+
+// fillDisk fills the file system that the state lies on, and applies policies.
+func (o *outages) fillDisk() error {
+	filler := filepath.Join(o.state(), "filler")
+	if err := os.WriteFile(filler, make([]byte, stateBytes), 0o600); !errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("fill the state directory: %w", err)
+	}
+	for range 3 {
+		_, _ = o.plant.Apply(o.nextPolicy()) // may be refused
+	}
+	return os.Remove(filler)
+}
+
+func (o *outages) state() string { return filepath.Join(o.plant.Directory, "state") }
+
+// stateBytes is how large the file system of the state is.
+const stateBytes = 8 << 20
+
+// layState gives the state a file system of its own, small enough to be filled.
+func (b *bench) layState(p *plant.Plant) error {
+	dir := filepath.Join(p.Directory, "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("penstock-bench", dir, "tmpfs", 0, fmt.Sprintf("size=%d", stateBytes)); err != nil {
+		return fmt.Errorf("mount a file system for the state: %w", err)
+	}
+	b.env.Cleanup(func() { b.complain("unmount the state", unix.Unmount(dir, unix.MNT_DETACH)) })
+	return nil
+}
+
+func (o *outages) nextPolicy() string {
+	o.version++
+	return fmt.Sprintf("%s# %d\n", outagePolicy, o.version)
+}
+
+func (o *outages) changePolicy() error {
+	for range 5 {
+		if _, err := o.plant.Apply(o.nextPolicy()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *outages) flush() error {
+	return o.gate.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		conn.FlushRuleset()
+		return conn.Flush()
+	})
+}
+
+func (o *outages) onLink(name string, do func(netlink.Link) error) error {
+	return o.gate.Do(func() error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return do(link)
+	})
+}
+
+func (o *outages) removeBridge() error { return o.onLink("penstock0", netlink.LinkDel) }
+
+func (o *outages) lowerPort() error { return o.onLink(testnet.PortA, netlink.LinkSetDown) }
+
+func (o *outages) removeEntry() error { return o.detach("xdp_b_native") }
+
+func (o *outages) removeGates() error {
+	return errors.Join(o.detach("gate_a"), o.detach("gate_b"), o.detach("marker_a"), o.detach("marker_b"))
+}
+
+// detach takes a program off its port.
+func (o *outages) detach(pin string) error {
+	return datapath.Detach(filepath.Join("/sys/fs/bpf/penstock", plant.Appliance+"@"+o.plant.Netns), pin)
+}
