@@ -43,6 +43,7 @@ type policies struct {
 	version  store.Version
 	islands  islands
 	since    time.Time
+	fileErr  error // why the policy file could not be used when it was read last
 	confirm  time.Time
 	rollback *time.Timer
 	closed   bool
@@ -139,7 +140,8 @@ func (p *policies) first(path applier, c candidate, v store.Version) error {
 }
 
 // read parses and compiles a policy file.
-func (p *policies) read(file string) (candidate, error) {
+func (p *policies) read(file string) (c candidate, err error) {
+	defer func() { p.fileErr = err }()
 	// Reading a pipe would wait for whoever writes, and everything that needs the policy with it.
 	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 		return candidate{}, fmt.Errorf("read the policy: %s is no regular file", file)

@@ -29,8 +29,10 @@ const (
 type upkeep struct {
 	*daemon
 	settingsAt, countersAt time.Time
-	wall                   time.Time            // of the last look, without the monotonic clock
-	monotonic              time.Time            // of the last look
+	storeAt                time.Time
+	began                  time.Time            // the daemon, by the clock that only goes forward
+	wall                   time.Time            // of the last look
+	forward                time.Duration        // since it began, at the last look
 	counted                counted              // at the last comparison
 	mute                   map[string]time.Time // complaints of what cannot be mended, by text
 }
@@ -40,7 +42,7 @@ type counted struct{ full, netlink, table uint64 }
 
 // keepUp works until the daemon ends.
 func (d *daemon) keepUp() error {
-	u := &upkeep{daemon: d, settingsAt: time.Now(), mute: map[string]time.Time{}}
+	u := &upkeep{daemon: d, began: time.Now(), settingsAt: time.Now(), mute: map[string]time.Time{}}
 	changes, err := d.line.Changes(d.done)
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func (d *daemon) keepUp() error {
 
 // look is one round.
 func (u *upkeep) look(now time.Time) {
-	u.lookAtClock(now)
+	u.lookAtClock(now, now.Sub(u.began))
 	u.lookAtReaders(now)
 	u.lineMu.Lock()
 	u.lookAtPrograms(now)
@@ -69,20 +71,22 @@ func (u *upkeep) look(now time.Time) {
 	if now.Sub(u.countersAt) >= countersInterval {
 		u.countersAt = now
 		u.lookAtCounters(now)
+		u.lookAtFiles(now)
 	}
 }
 
-// lookAtClock compares the clock that people read with the one that only goes forward. Nothing of the
-// line depends on it: heartbeats, flows and limits are measured by the other.
-func (u *upkeep) lookAtClock(now time.Time) {
-	wall := now.Round(0)
-	if !u.monotonic.IsZero() {
-		jump := wall.Sub(u.wall) - now.Sub(u.monotonic)
+// lookAtClock compares the clock that people read with one that only goes forward, which shows the time
+// since some moment. Nothing of the line depends on the first: heartbeats, flows and limits are measured
+// by the other.
+func (u *upkeep) lookAtClock(wall time.Time, forward time.Duration) {
+	wall = wall.Round(0)
+	if !u.wall.IsZero() {
+		jump := wall.Sub(u.wall) - (forward - u.forward)
 		if jump.Abs() > clockJump {
-			u.ledger.Happened(outage.ClockJumped, fmt.Sprintf("by %v: times of events before and after do not compare", jump.Round(time.Millisecond)), now)
+			u.ledger.Happened(outage.ClockJumped, fmt.Sprintf("by %v: times of events before and after do not compare", jump.Round(time.Millisecond)), wall)
 		}
 	}
-	u.wall, u.monotonic = wall, now
+	u.wall, u.forward = wall, forward
 }
 
 func (u *upkeep) lookAtReaders(now time.Time) {
@@ -194,6 +198,34 @@ func index(side policy.Side) int {
 func (u *upkeep) passOn(lost policy.Side) error {
 	u.log.Warn("a port has lost its link, and the other one is taken down with it", "port", u.line.Layout().Port(lost))
 	return u.line.HoldDown(lost.Other())
+}
+
+// storeInterval is how often a store that failed is tried.
+const storeInterval = 10 * time.Second
+
+// lookAtFiles follows what is read and written: nothing of the line waits for it, nor depends on it.
+func (u *upkeep) lookAtFiles(now time.Time) {
+	u.policies.mu.Lock()
+	invalid := u.fileErr
+	u.policies.mu.Unlock()
+	u.ledger.Note(outage.PolicyInvalid, invalid != nil, firstLine(invalid), now)
+	switch {
+	case u.store == nil:
+		u.ledger.Note(outage.StoreFailed, true, "it could not be opened", now)
+	case now.Sub(u.storeAt) >= storeInterval || u.storeAt.IsZero():
+		u.storeAt = now
+		err := u.store.Failing()
+		u.ledger.Note(outage.StoreFailed, err != nil, firstLine(err), now)
+	}
+}
+
+// firstLine is the beginning of an error that may be long, such as that of a policy with many mistakes.
+func firstLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 // lookAtCounters finds failures that only show in numbers.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,5 +184,60 @@ func awaitCarrier(t *testing.T, h *testnet.Host, want bool) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestClockJumpsAreTold: whoever sets the clock changes nothing of the line, and is told of.
+func TestClockJumpsAreTold(t *testing.T) {
+	u := &upkeep{daemon: &daemon{ledger: outage.NewLedger(nil)}}
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	for i, look := range []struct {
+		wall    time.Time
+		forward time.Duration
+		jumps   uint64
+	}{
+		{noon, time.Second, 0},
+		{noon.Add(50 * time.Millisecond), 1050 * time.Millisecond, 0},
+		{noon.Add(10 * time.Second), 11 * time.Second, 0}, // it was stopped for a while
+		{noon.Add(time.Hour), 12 * time.Second, 1},
+		{noon, 13 * time.Second, 2},
+		{noon.Add(time.Second), 14 * time.Second, 2},
+	} {
+		u.lookAtClock(look.wall, look.forward)
+		var jumps uint64
+		for _, f := range u.ledger.Failures() {
+			jumps = f.Count
+		}
+		if jumps != look.jumps {
+			t.Errorf("look %d: %d jumps, want %d", i, jumps, look.jumps)
+		}
+	}
+}
+
+// TestAPolicyFileThatIsOfNoUseIsTold: the policy in force goes on, and the status says why the file is
+// not in force for as long as that is so.
+func TestAPolicyFileThatIsOfNoUseIsTold(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite()})
+	for _, text := range []string{"nonsense: [", ""} {
+		if text == "" {
+			if err := os.Remove(p.PolicyFile()); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := p.WritePolicy(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Daemon.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it to be told", func() bool { return failureOf(t, p, outage.PolicyInvalid).Active })
+		o := openOutage(t, p)
+		o.close()
+		if err := p.WritePolicy(outageSite()); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Daemon.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it to be over", func() bool { return !failureOf(t, p, outage.PolicyInvalid).Active })
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,6 +53,9 @@ type Store struct {
 	now      func() time.Time
 	readOnly bool
 	notes    []string
+
+	mu     sync.Mutex
+	failed error // of the last write
 }
 
 // Open opens the store in dir and creates both where they do not exist. What is wrong with
@@ -244,7 +248,39 @@ func (s *Store) update(what string, fn func(*bbolt.Tx) error) error {
 		return fmt.Errorf("%s: %w", what, ErrReadOnly)
 	}
 	if err := s.db.Update(fn); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		err = fmt.Errorf("%s: %w", what, err)
+		s.written(err)
+		return err
 	}
+	s.written(nil)
 	return nil
+}
+
+// written takes down how a write went. That a caller asked for what cannot be is no failure of the store.
+func (s *Store) written(err error) {
+	for _, refusal := range []error{ErrNotFound, ErrNoPending, ErrNoEarlier} {
+		if errors.Is(err, refusal) {
+			err = nil
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
+}
+
+// Failing returns why the store takes no writes, nil if the last one went well. A write that failed is
+// tried once more with one that changes nothing, so that the answer is true now.
+func (s *Store) Failing() error {
+	if s.readOnly {
+		return ErrReadOnly
+	}
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if failed == nil {
+		return nil
+	}
+	return s.update("write to the store", func(tx *bbolt.Tx) error {
+		return putJSON(tx.Bucket(bucketMeta), keySchema, SchemaVersion)
+	})
 }
