@@ -173,7 +173,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.openLine, d.openStore, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
-		d.openInventory, d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.watchLine, d.openSocket,
+		d.openInventory, d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.watchLine, d.openSocket, d.confine,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -30,6 +32,8 @@ type upkeep struct {
 	*daemon
 	settingsAt, countersAt time.Time
 	storeAt                time.Time
+	alive                  time.Duration // how often the service manager wants to hear; 0 is never
+	aliveAt                time.Time
 	began                  time.Time            // the daemon, by the clock that only goes forward
 	wall                   time.Time            // of the last look
 	forward                time.Duration        // since it began, at the last look
@@ -43,6 +47,10 @@ type counted struct{ full, netlink, table uint64 }
 // keepUp works until the daemon ends.
 func (d *daemon) keepUp() error {
 	u := &upkeep{daemon: d, began: time.Now(), settingsAt: time.Now(), mute: map[string]time.Time{}}
+	var err error
+	if u.alive, err = sd.SdWatchdogEnabled(false); err != nil {
+		d.warn("the service manager's watchdog is not fed: %v", err)
+	}
 	changes, err := d.line.Changes(d.done)
 	if err != nil {
 		return err
@@ -96,7 +104,20 @@ func (u *upkeep) lookAtReaders(now time.Time) {
 			silent = append(silent, fmt.Sprintf("queue %d", i.netfilterNumber()))
 		}
 	}
+	if len(silent) == 0 {
+		u.sayAlive(now)
+	}
 	u.ledger.Note(outage.ReaderSilent, len(silent) > 0, strings.Join(silent, ", "), now)
+}
+
+// sayAlive tells the service manager, where it wants to know (WatchdogSec), and the bypass, where that
+// engages by itself otherwise: only while every verdict loop is at work.
+func (u *upkeep) sayAlive(now time.Time) {
+	if u.alive == 0 || now.Sub(u.aliveAt) < u.alive/3 {
+		return
+	}
+	u.aliveAt = now
+	_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
 }
 
 // lookAtPrograms comes before anything that lets frames through again.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +38,9 @@ type Plant struct {
 	Netns     string // where the appliance's ports and bridge live; "" is the box itself
 	Daemon    *testnet.Process
 
-	binary string
-	env    testnet.Env
+	binary  string
+	wrapper []string // what starts the binary, if anything
+	env     testnet.Env
 }
 
 // Options say how an appliance is set up. The zero value is the example policy and settings.
@@ -100,7 +102,7 @@ func (p *Plant) Socket() string { return filepath.Join(p.Directory, "penstock.so
 
 // Start starts the daemon and waits until it says ready.
 func (p *Plant) Start() error {
-	daemon, err := p.Lab.Start(p.Box, p.binary, "run", "--config", p.Config())
+	daemon, err := p.Run("run", "--config", p.Config())
 	if err != nil {
 		return err
 	}
@@ -113,8 +115,12 @@ func (p *Plant) Start() error {
 
 // Run starts penstockd with other arguments, such as settings that differ, and does not wait.
 func (p *Plant) Run(args ...string) (*testnet.Process, error) {
-	return p.Lab.Start(p.Box, p.binary, args...)
+	words := append(append(slices.Clone(p.wrapper), p.binary), args...)
+	return p.Lab.Start(p.Box, words[0], words[1:]...)
 }
+
+// Wrap has a program with arguments start penstockd from now on: it has to become penstockd.
+func (p *Plant) Wrap(words ...string) { p.wrapper = words }
 
 // Gate returns the namespace in which the appliance's ports and bridge work. It is the caller's
 // to close.
@@ -154,7 +160,7 @@ func (p *Plant) Kill() error {
 
 // Down runs penstockd down.
 func (p *Plant) Down() error {
-	proc, err := p.Lab.Start(p.Box, p.binary, "down", "--config", p.Config())
+	proc, err := p.Run("down", "--config", p.Config())
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,14 @@ func RequireNet(t testing.TB) {
 	}
 }
 
+// Require skips or fails, as RequireNet does, where something else is missing.
+func Require(t testing.TB, missing error) {
+	t.Helper()
+	if missing != nil {
+		refuse(t, missing)
+	}
+}
+
 // RequireProgram skips or fails, as RequireNet does, where a program is not installed.
 func RequireProgram(t testing.TB, name string) {
 	t.Helper()

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
+)
+
+// confine takes from the running daemon, by Landlock, every file and every network port that its work
+// does not need: what comes off the wire is parsed in this process, and whoever took it over would
+// otherwise hold all of root's files. It cannot be undone, holds for every thread and for programs that
+// are started, and comes last: the start needs more than the work.
+//
+// A kernel without Landlock is said and worked on; a newer one confines more.
+func (d *daemon) confine(context.Context) error {
+	if d.settings.Bypass.Driver == "exec" {
+		d.log.Info("not confined: the vendor's tool that drives the bypass may need any file")
+		return nil
+	}
+	if _, err := llsys.LandlockGetABIVersion(); err != nil {
+		d.warn("not confined: this kernel has no Landlock (%v)", err)
+		return nil
+	}
+	rules := []landlock.Rule{
+		landlock.RWDirs(d.settings.StateDir, filepath.Dir(d.settings.Socket), pinRoot, "/proc/sys/net").IgnoreIfMissing(),
+		landlock.RODirs(filepath.Dir(d.settings.Policy), "/proc", "/sys/devices").IgnoreIfMissing(),
+	}
+	port, err := metricsPort(d.settings.Metrics)
+	if err != nil {
+		return err
+	}
+	if port != 0 {
+		rules = append(rules, landlock.BindTCP(port))
+	}
+	if err := landlock.V5.BestEffort().Restrict(rules...); err != nil {
+		return fmt.Errorf("confine the daemon: %w", err)
+	}
+	return nil
+}
+
+// metricsPort is the port of an address to listen on, 0 where there is none.
+func metricsPort(address string) (uint16, error) {
+	if address == "" {
+		return 0, nil
+	}
+	_, text, err := net.SplitHostPort(address)
+	port, parseErr := strconv.ParseUint(text, 10, 16)
+	if err = errors.Join(err, parseErr); err != nil {
+		return 0, fmt.Errorf("read the port of %q: %w", address, err)
+	}
+	return uint16(port), nil
+}
