@@ -167,10 +167,11 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 	case !syn && !pkt.Observed && !p.joins(pkt, j.Flow):
 		*j = p.deny(*j, verdict.ReasonTCPState)
 		j.Resets = p.resetStranger(pkt, j.Flow)
-	case !p.hasRoom(j.Flow):
-		*j = p.deny(*j, verdict.ReasonTableFull)
 	default:
-		return p.add(pkt, d, j.Flow, dissector), true
+		if c := p.add(pkt, d, j.Flow, dissector); c != nil {
+			return c, true
+		}
+		*j = p.deny(*j, verdict.ReasonTableFull)
 	}
 	return nil, false
 }
@@ -180,13 +181,16 @@ func (p *Pipeline) joins(pkt *Packet, flow Flow) bool {
 	return (flow.Adopted || pkt.Time.Before(p.adoptUntil)) && !p.past.has(pkt.Key)
 }
 
-// add files a new connection.
+// add files a new connection; nil if there is no room for it.
 func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dissector) *connection {
-	f, share := &p.frame, p.join(flow)
+	f, share := &p.frame, p.common.join(flow)
+	if share == nil {
+		return nil
+	}
 	c := &connection{
 		key: pkt.Key, flow: flow, generation: p.generation, observed: pkt.Observed,
 		counters: p.counters.Conduit(conduitName(flow.Plan, flow.Conduit)),
-		stream:   stream.New(stream.Limits{Memory: p.memory, Observed: pkt.Observed}),
+		stream:   stream.New(stream.Limits{Memory: p.memory.Within(share.memory), Observed: pkt.Observed}),
 		session:  dissector.open(share), share: share,
 	}
 	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
@@ -204,7 +208,7 @@ func (p *Pipeline) remove(c *connection) {
 	}
 	c.session.close()
 	c.stream.Close()
-	p.leave(c.share)
+	p.common.leave(c.share)
 	if p.latest[c.ends] == c {
 		delete(p.latest, c.ends)
 	}

@@ -2,8 +2,9 @@ package inspect
 
 import "time"
 
-// Limits bound what a pipeline keeps. A zero field means its default. Of Connections and AllRequests
-// the connections that one identity began get a quarter.
+// Limits bound what a pipeline keeps, or what pipelines with a Common keep together. A zero field
+// means its default. Of Connections, StreamBytes and AllRequests the connections that one identity
+// began get a quarter. Past holds for each pipeline.
 type Limits struct {
 	Connections int // followed at a time; a SYN beyond is denied as table_full. 16384
 	Past        int // keys of forgotten connections; beyond, they are not forgotten. 65536

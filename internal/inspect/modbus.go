@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/penstock-ot/penstock/dissectors/modbus"
@@ -25,11 +26,11 @@ type modbusDissector struct {
 	measured, without *policy.Plan // see unmeasured
 }
 
-func newModbusDissector(l Limits) *modbusDissector {
+func newModbusDissector(l Limits, used *atomic.Int64) *modbusDissector {
 	return &modbusDissector{
 		limits:   l,
 		decoded:  make([]modbusMessage, l.Messages+1),
-		requests: waitingPool{limit: l.AllRequests},
+		requests: waitingPool{limit: l.AllRequests, used: used},
 	}
 }
 

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/penstock-ot/penstock/dissectors/modbus"
@@ -19,15 +20,16 @@ type waiting struct {
 // waitingPool bounds the requests that wait on all connections together, and keeps their
 // storage for reuse.
 type waitingPool struct {
-	limit, used int
-	spare       []*waiting
+	limit int
+	used  *atomic.Int64 // by all pipelines that share the limit
+	spare []*waiting
 }
 
 // spareWaiting is how many are kept for reuse.
 const spareWaiting = 1024
 
 func (p *waitingPool) get() *waiting {
-	p.used++
+	p.used.Add(1)
 	if n := len(p.spare); n > 0 {
 		w := p.spare[n-1]
 		p.spare = p.spare[:n-1]
@@ -37,7 +39,7 @@ func (p *waitingPool) get() *waiting {
 }
 
 func (p *waitingPool) put(w *waiting) {
-	p.used--
+	p.used.Add(-1)
 	if len(p.spare) < spareWaiting {
 		p.spare = append(p.spare, w)
 	}
@@ -67,13 +69,14 @@ func (o *outstanding) room(n int, now time.Time, patience time.Duration) bool {
 }
 
 func (o *outstanding) holds(n int) bool {
-	return len(o.list)+n <= o.limit && o.pool.used+n <= o.pool.limit && o.share.requests+n <= shareOf(o.pool.limit)
+	return len(o.list)+n <= o.limit && int(o.pool.used.Load())+n <= o.pool.limit &&
+		int(o.share.requests.Load())+n <= shareOf(o.pool.limit)
 }
 
 // add files a request. There has to be room.
 func (o *outstanding) add(r *modbus.Request, now time.Time) *waiting {
 	w := o.pool.get()
-	o.share.requests++
+	o.share.requests.Add(1)
 	w.request, w.since, w.refusal, w.flushes = r.Clone(&w.body), now, refusal{}, false
 	o.list = append(o.list, w)
 	o.added++
@@ -113,7 +116,7 @@ func (o *outstanding) release(w *waiting) {
 	}
 	o.setFlushes(w, false)
 	o.pool.put(w)
-	o.share.requests--
+	o.share.requests.Add(-1)
 }
 
 // answer takes the request that a reply answers off the list. Where there is none it says what

@@ -14,7 +14,8 @@ import (
 type Config struct {
 	Flows    FlowSource
 	Counters *Counters // may be shared by several pipelines; nil counts for this one alone
-	Limits   Limits
+	Common   *Common   // shared by several pipelines; nil is this one's alone, under Limits
+	Limits   Limits    // without a Common, whose own hold
 }
 
 // Pipeline judges packets. It belongs to one goroutine, the verdict loop; only its Counters may
@@ -22,6 +23,7 @@ type Config struct {
 type Pipeline struct {
 	flows      FlowSource
 	counters   *Counters
+	common     *Common
 	limits     Limits
 	adoptUntil time.Time
 
@@ -33,7 +35,6 @@ type Pipeline struct {
 	cursor      int                               // in it: up to where the sweep still has to look
 	sweeping    uint64                            // the generation under which it began
 	latest      map[[2]netip.AddrPort]*connection // by its ends, the initiator's first
-	shares      map[string]*share                 // of the connections, by identity
 	past        past
 	rates       *policy.Rates
 	ratesFor    *policy.Plan
@@ -54,16 +55,18 @@ func New(c Config) *Pipeline {
 	if c.Counters == nil {
 		c.Counters = NewCounters()
 	}
-	c.Limits.setDefaults()
+	if c.Common == nil {
+		c.Common = NewCommon(c.Limits)
+	}
+	limits := c.Common.limits
 	return &Pipeline{
-		flows: c.Flows, counters: c.Counters, limits: c.Limits,
-		memory:      stream.NewMemory(c.Limits.StreamBytes),
+		flows: c.Flows, counters: c.Counters, common: c.Common, limits: limits,
+		memory:      stream.NewMemory(0),
 		connections: map[uint64]*connection{},
 		latest:      map[[2]netip.AddrPort]*connection{},
-		shares:      map[string]*share{},
-		past:        newPast(c.Limits.Past),
-		dissectors:  map[policy.Protocol]dissector{policy.ProtocolModbus: newModbusDissector(c.Limits)},
-		messages:    messages{list: make([]Message, 0, c.Limits.Messages)},
+		past:        newPast(limits.Past),
+		dissectors:  map[policy.Protocol]dissector{policy.ProtocolModbus: newModbusDissector(limits, &c.Common.requests)},
+		messages:    messages{list: make([]Message, 0, limits.Messages)},
 		resets:      make([]Reset, 0, 2),
 	}
 }
@@ -293,10 +296,10 @@ func (p *Pipeline) forward(j Judgement, c *connection, d stream.Direction) Judge
 	return j
 }
 
-// ratesOf returns what the plan's rules have left. A new plan begins with full measures.
+// ratesOf returns what the plan's rules have left.
 func (p *Pipeline) ratesOf(plan *policy.Plan) *policy.Rates {
 	if plan != p.ratesFor {
-		p.rates, p.ratesFor = plan.NewRates(), plan
+		p.rates, p.ratesFor = p.common.ratesOf(plan), plan
 	}
 	return p.rates
 }

@@ -34,8 +34,8 @@ func TestOneIdentityCannotFillTheTable(t *testing.T) {
 	for _, c := range w.pipeline.connections {
 		w.pipeline.remove(c)
 	}
-	if len(w.pipeline.shares) != 0 {
-		t.Errorf("%d shares of no connection", len(w.pipeline.shares))
+	if len(w.pipeline.common.shares) != 0 {
+		t.Errorf("%d shares of no connection", len(w.pipeline.common.shares))
 	}
 }
 

@@ -52,7 +52,9 @@ func (p *Plan) EvalModbusRate(conduit uint32, r *modbus.Request, rates *Rates, n
 	if !ok {
 		return verdict.Denied(verdict.ReasonNoConduit)
 	}
-	e := evaluation{rules: rules, r: r, buckets: rates.of(conduit), now: now}
+	left := rates.of(conduit)
+	e := evaluation{rules: rules, r: r, buckets: left.lock(), now: now}
+	defer left.unlock()
 	e.markEmpty()
 	v := e.verdict()
 	if v.Allows() {

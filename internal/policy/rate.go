@@ -1,37 +1,63 @@
 package policy
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // Rates holds what rules with a rate have left: one bucket of tokens for each conduit and rule. It
-// is the state of a running pipeline, not of the policy: whoever evaluates owns one for each plan,
-// and gives the time. It is not safe for concurrent use.
+// is the state of running pipelines, not of the policy: those that judge side by side share one
+// for each plan, and give the time. It is safe for concurrent use; only evaluations on one conduit
+// whose rules have rates wait for each other.
 type Rates struct {
-	buckets [][]bucket // by conduit; nil where no rule has a rate
+	conduits []*conduitRates // nil where no rule has a rate
+}
+
+// conduitRates are one conduit's, by rule. An evaluation holds the lock from when it looks at the
+// buckets until it has paid.
+type conduitRates struct {
+	mu      sync.Mutex
+	buckets []bucket
 }
 
 // NewRates returns full buckets for the plan's rules.
 func (p *Plan) NewRates() *Rates {
-	r := &Rates{buckets: make([][]bucket, len(p.Conduits))}
+	r := &Rates{conduits: make([]*conduitRates, len(p.Conduits))}
 	for id := range p.Conduits {
 		rules := p.Conduits[id].Modbus
 		for i := range rules {
 			if !rules[i].Rate.Limited() {
 				continue
 			}
-			if r.buckets[id] == nil {
-				r.buckets[id] = make([]bucket, len(rules))
+			if r.conduits[id] == nil {
+				r.conduits[id] = &conduitRates{buckets: make([]bucket, len(rules))}
 			}
-			r.buckets[id][i] = newBucket(rules[i].Rate)
+			r.conduits[id].buckets[i] = newBucket(rules[i].Rate)
 		}
 	}
 	return r
 }
 
-func (r *Rates) of(conduit uint32) []bucket {
-	if r == nil || int(conduit) >= len(r.buckets) {
+func (r *Rates) of(conduit uint32) *conduitRates {
+	if r == nil || int(conduit) >= len(r.conduits) {
 		return nil
 	}
-	return r.buckets[conduit]
+	return r.conduits[conduit]
+}
+
+// lock returns the buckets, until unlock. Both do nothing where there are none.
+func (c *conduitRates) lock() []bucket {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	return c.buckets
+}
+
+func (c *conduitRates) unlock() {
+	if c != nil {
+		c.mu.Unlock()
+	}
 }
 
 // bucket fills at perSecond and holds one second's worth, at least one token.
