@@ -16,6 +16,7 @@
 #include "maps.h"
 #include "lib/event.h"
 #include "lib/flow.h"
+#include "lib/share.h"
 #include "lib/tap.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -77,12 +78,13 @@ int __noinline pass_marked(struct xdp_md *ctx, __u32 mark)
 	return XDP_PASS;
 }
 
-/* Whether the verdict loop of the conduit's queue is alive. */
-static __always_inline int inspecting(struct control_block *control, __u8 opens)
+/* Whether the verdict loop of the queue that the frame would wait in is alive. One that never
+ * showed itself is not, also while the machine has run for less than the time-out. */
+static __always_inline int inspecting(struct control_block *control, struct queue_state *queue)
 {
-	__u64 now = bpf_ktime_get_ns(), beat = control->beats[opens ? 1 : 0];
+	__u64 now = bpf_ktime_get_ns(), beat = queue->beat;
 
-	return now < beat || now - beat <= control->heartbeat_timeout;
+	return beat && (now < beat || now - beat <= control->heartbeat_timeout);
 }
 
 static __always_inline int opens_in_outage(struct decision *d)
@@ -110,7 +112,9 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 			     struct control_block *control)
 {
 	struct conduit_counter *counter;
+	struct queue_state *queue;
 	struct flow *w;
+	__u32 number;
 	__u8 opens;
 	int answer;
 
@@ -129,7 +133,11 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		deny(d, REASON_ENCAPSULATION);
 		return refuse(f, d);
 	}
-	if (!inspecting(control, opens)) {
+	number = queue_of(control, d->slot, opens);
+	queue = bpf_map_lookup_elem(&queues, &number);
+	if (!queue)
+		return XDP_DROP;
+	if (!inspecting(control, queue)) {
 		if (!opens) {
 			deny(d, REASON_OUTAGE_CLOSED);
 			return refuse(f, d);
@@ -145,6 +153,10 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 	if (w && (w->state & FLOW_PASSED)) {
 		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
 		d->slot = bump_slot(w);
+	}
+	if (!within_share(control, queue, number, d)) {
+		deny(d, REASON_QUEUE_FULL);
+		return refuse(f, d);
 	}
 	answer = pass_marked(ctx, MARK_INSPECT | (f->side == SIDE_B ? MARK_SIDE_B : 0) |
 					  (opens ? MARK_QUEUE_OPENS : 0) | (d->slot & MARK_KEY_MASK));

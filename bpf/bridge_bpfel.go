@@ -50,11 +50,12 @@ type BridgeControlBlock struct {
 	FlowQuota        uint32
 	AdoptUntil       uint64
 	HeartbeatTimeout uint64
-	Beats            [2]uint64
 	Tick             uint64
 	ClockTicks       uint64
 	ClockNs          uint64
 	SlotsReady       uint32
+	LaneMask         uint32
+	QueueShare       uint32
 	Reserved         uint32
 }
 
@@ -228,6 +229,22 @@ type BridgePolicyDefaults struct {
 	Multicast       BridgeLimit
 }
 
+type BridgeQueueShare struct {
+	_      structs.HostLayout
+	Begun  uint64
+	Frames uint32
+	Before uint32
+}
+
+type BridgeQueueState struct {
+	_        structs.HostLayout
+	Beat     uint64
+	Answered uint64
+	Reserved [6]uint64
+	Handed   uint64
+	Rest     [7]uint64
+}
+
 type BridgeRange struct {
 	_       structs.HostLayout
 	Low     uint16
@@ -284,6 +301,8 @@ const (
 	BridgeMapMacs               = "macs"
 	BridgeMapPairs              = "pairs"
 	BridgeMapPorts              = "ports"
+	BridgeMapQueueShares        = "queue_shares"
+	BridgeMapQueues             = "queues"
 	BridgeMapRanges             = "ranges"
 	BridgeMapReasons            = "reasons"
 	BridgeMapSlots              = "slots"
@@ -377,6 +396,8 @@ type BridgeMapSpecs struct {
 	Macs            *ebpf.MapSpec `ebpf:"macs"`
 	Pairs           *ebpf.MapSpec `ebpf:"pairs"`
 	Ports           *ebpf.MapSpec `ebpf:"ports"`
+	QueueShares     *ebpf.MapSpec `ebpf:"queue_shares"`
+	Queues          *ebpf.MapSpec `ebpf:"queues"`
 	Ranges          *ebpf.MapSpec `ebpf:"ranges"`
 	Reasons         *ebpf.MapSpec `ebpf:"reasons"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
@@ -438,6 +459,8 @@ type BridgeMaps struct {
 	Macs            *ebpf.Map `ebpf:"macs"`
 	Pairs           *ebpf.Map `ebpf:"pairs"`
 	Ports           *ebpf.Map `ebpf:"ports"`
+	QueueShares     *ebpf.Map `ebpf:"queue_shares"`
+	Queues          *ebpf.Map `ebpf:"queues"`
 	Ranges          *ebpf.Map `ebpf:"ranges"`
 	Reasons         *ebpf.Map `ebpf:"reasons"`
 	Slots           *ebpf.Map `ebpf:"slots"`
@@ -462,6 +485,8 @@ func (m *BridgeMaps) Close() error {
 		m.Macs,
 		m.Pairs,
 		m.Ports,
+		m.QueueShares,
+		m.Queues,
 		m.Ranges,
 		m.Reasons,
 		m.Slots,

@@ -11,6 +11,7 @@
 #define MAX_SLOTS 65536
 #define MAX_IDENTITIES 65536
 #define MAX_CONDUITS 16384
+#define MAX_SHARES 262144 /* a power of two */
 #define GENERATIONS 2
 
 struct {
@@ -145,6 +146,25 @@ struct {
 	__type(key, __u32);
 	__type(value, struct slot);
 } slots SEC(".maps");
+
+/* The queues of inspection; user space maps them into its memory, too. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_QUEUES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct queue_state);
+} queues SEC(".maps");
+
+/* What each identity has waiting in each queue: in the first half of those that begin flows, in the
+ * second of those that answer, by whom they answer. Where there are more than there is room for with
+ * so many queues, several have one share together. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SHARES);
+	__type(key, __u32);
+	__type(value, struct queue_share);
+} queue_shares SEC(".maps");
 
 /* Side to port. */
 struct {

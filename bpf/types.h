@@ -6,7 +6,7 @@
 #ifndef PENSTOCK_TYPES_H
 #define PENSTOCK_TYPES_H
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 enum penstock_action {
 	ACTION_UNDECIDED,
@@ -77,7 +77,7 @@ enum penstock_kind {
 /* The mark of a frame that the fast path hands to the slow path, and of what comes back:
  *
  *   31..28 kind   27 side (0 a, 1 b)   26 queue (1 opens in an outage)
- *   25..18 generation of the slot      17..0 flow slot */
+ *   25..18 generation of the slot      17..0 flow slot, whose low bits are the lane */
 #define MARK_KIND_MASK	  0xf0000000u
 #define MARK_INSPECT	  0x50000000u /* waits for a verdict */
 #define MARK_PERMITTED	  0x60000000u /* the slow path's verdict: may leave */
@@ -88,6 +88,13 @@ enum penstock_kind {
 #define MARK_KEY_MASK	  0x03ffffffu /* slot and its generation: one inspected flow */
 #define MARK_SLOT_GEN_ONE 0x00040000u
 #define MARK_SLOT_GEN_MASK 0x03fc0000u
+
+/* Inspected flows are spread over lanes, one for each core that judges. A flow's lane is its slot
+ * modulo their number, a power of two, so that both directions are judged in one loop and stay in
+ * order there. A lane has two queues, of conduits that close and that open in an outage: queue
+ * 2 * lane + opens. */
+#define MAX_LANES  16
+#define MAX_QUEUES (2 * MAX_LANES)
 
 /* Metadata in front of a frame, from XDP to the tcx marker. The magic carries the layout, so
  * metadata of another program or of another version is never a pass. */
@@ -249,12 +256,31 @@ struct control_block {
 	__u32 flow_quota; /* flows that one identity may have begun */
 	__u64 adopt_until;	 /* CLOCK_MONOTONIC, ns: reverse adoption ends */
 	__u64 heartbeat_timeout; /* ns */
-	__u64 beats[2];		 /* CLOCK_MONOTONIC, ns: queue that closes, queue that opens */
 	__u64 tick;		 /* ns that a tick of the kernel's clock (jiffies) lasts */
 	__u64 clock_ticks;	 /* one moment in both clocks, as program clock read it */
 	__u64 clock_ns;
 	__u32 slots_ready;	 /* the free slots have been handed out, once for these maps */
+	__u32 lane_mask;	 /* lanes less one */
+	__u32 queue_share;	 /* packets of one identity that may wait in a queue; 0: any number */
 	__u32 reserved;
+};
+
+/* One queue of inspection. What the verdict loop writes and what XDP writes for every frame lie
+ * in cache lines of their own. Positions count frames: the loop has answered those up to answered
+ * of the ones that were handed over, or they are lost. */
+struct queue_state {
+	__u64 beat; /* CLOCK_MONOTONIC, ns, of the verdict loop itself */
+	__u64 answered;
+	__u64 reserved[6];
+	__u64 handed;
+	__u64 rest[7];
+};
+
+/* What one identity has waiting in one queue, see lib/share.h. */
+struct queue_share {
+	__u64 begun; /* the position at which the window under way begins */
+	__u32 frames; /* handed over in it */
+	__u32 before; /* handed over in the window before */
 };
 
 /* Per CPU and per reason: what was decided, what was told, what was not told. */

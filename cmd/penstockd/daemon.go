@@ -80,6 +80,7 @@ const flowSweepInterval = 2 * time.Second
 type daemon struct {
 	*policies
 	settings *settings.Settings
+	lanes    int
 	log      *slog.Logger
 	started  time.Time
 	warnings []string
@@ -95,6 +96,7 @@ type daemon struct {
 
 	inventory *inventory
 	counters  *inspect.Counters
+	common    *inspect.Common // of the verdict loops
 	watch     *watch
 	ledger    *outage.Ledger
 	lineMu    sync.Mutex // whoever changes the line once it is up
@@ -120,11 +122,12 @@ type daemon struct {
 // run is the daemon's life: ordered start, ready, work, stop.
 func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 	d := &daemon{
-		settings: s, log: log, started: time.Now(),
-		bus: event.NewBus(0), counters: inspect.NewCounters(),
+		settings: s, lanes: lanesOf(s), log: log, started: time.Now(),
+		bus: event.NewBus(0), counters: inspect.NewCounters(), common: inspect.NewCommon(inspect.Limits{}),
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
 	d.ledger = outage.NewLedger(d.tellFailure)
+	leaveProcessors(d.lanes)
 	if err := raisePriority(); err != nil {
 		d.warn("%v: under load inspection may be late", err)
 	}
@@ -169,11 +172,13 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 }
 
 // start takes the appliance up in the order in which no frame crosses undecided: ports down,
-// entry programs with a policy, exit gate, bridge, queues and their readers, rule, ports up.
+// entry programs with a policy, exit gate, bridge, rule, queues and their readers, ports up. The
+// rule comes before the heartbeats: where it led packets to the queues of another number of lanes,
+// they would meet a loop that judges other flows.
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.openLine, d.openStore, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
-		d.openInventory, d.openQueues, d.awaitInspection, d.observe, d.addRule, d.raisePorts, d.watchLine, d.openSocket, d.confine,
+		d.openInventory, d.addRule, d.openQueues, d.awaitInspection, d.observe, d.raisePorts, d.watchLine, d.openSocket, d.confine,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -226,7 +231,7 @@ func (d *daemon) choosePolicy(context.Context) error {
 func (d *daemon) openLine(context.Context) error {
 	line, err := bridge.Open(bridge.Layout{
 		PortA: d.settings.PortA, PortB: d.settings.PortB,
-		Bridge: d.settings.Bridge, Namespace: d.settings.Netns,
+		Bridge: d.settings.Bridge, Namespace: d.settings.Netns, Lanes: d.lanes,
 	})
 	if err != nil {
 		return err
@@ -249,6 +254,8 @@ func (d *daemon) openPath(context.Context) error {
 		PinDir:           pinDir(d.settings),
 		HeartbeatTimeout: d.settings.HeartbeatTimeout,
 		AdoptionWindow:   d.settings.AdoptionWindow,
+		Lanes:            d.lanes,
+		QueueShare:       queueShare(d.settings.QueueLength),
 	})
 	if err != nil {
 		return err
@@ -256,7 +263,7 @@ func (d *daemon) openPath(context.Context) error {
 	d.path = path
 	d.onClose(d.closePath)
 	d.onClose(func() error { d.policies.close(); return nil })
-	d.watch = newWatch(path, d.settings.HeartbeatTimeout)
+	d.watch = newWatch(path, d.settings.HeartbeatTimeout, d.lanes)
 	if path.Adopted() {
 		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
 	} else {

@@ -22,6 +22,7 @@ const sweepInterval = time.Second
 // pipeline wants sent. Everything but the counters belongs to the loop's goroutine.
 type inspection struct {
 	number   datapath.Queue
+	lanes    int // of the appliance
 	queue    *queue.Queue
 	pipeline *inspect.Pipeline
 	path     *datapath.Datapath
@@ -42,6 +43,7 @@ type inspection struct {
 	complained time.Time // of a reset that could not be sent
 
 	injected, notInjected atomic.Uint64
+	misled                atomic.Uint64 // packets that belong into another queue
 }
 
 // run judges packets until ctx ends. The heartbeat is the loop's own, so that a handler that
@@ -74,8 +76,8 @@ func (i *inspection) beat() {
 
 // pulse is the heartbeat itself.
 func (i *inspection) pulse() {
-	if i.number == datapath.QueueOpens {
-		i.watch.beat()
+	if i.number.Opens() {
+		i.watch.beat(i.number)
 	} else {
 		i.path.Beat(i.number)
 	}
@@ -133,8 +135,13 @@ func forgotten(plan *policy.Plan, e *inspect.Ended, w *datapath.Flow) bool {
 		plan.Conduits[d.Conduit].Protocol == e.Flow.Plan.Conduits[e.Flow.Conduit].Protocol
 }
 
-// judge answers one packet.
+// judge answers one packet. One of another lane's flow, which the rule led here, is dropped: its
+// connection is followed elsewhere.
 func (i *inspection) judge(p *queue.Packet) queue.Answer {
+	if mark.QueueOf(p.Mark, i.lanes) != i.number {
+		i.misled.Add(1)
+		return queue.Answer{}
+	}
 	i.packet = inspect.Packet{
 		Time:             time.Now(),
 		Key:              uint64(mark.Key(p.Mark)),

@@ -16,8 +16,8 @@ import (
 // inspectionTimeout is how long a start waits for the verdict loops.
 const inspectionTimeout = 5 * time.Second
 
-// openQueues opens the queues and starts their verdict loops, before the rule leads anything
-// there. Conduits that close and conduits that open have a queue each.
+// openQueues opens the queues and starts their verdict loops. Until a loop shows its heartbeat
+// nothing is led there. Each lane has a queue for conduits that close and one for conduits that open.
 func (d *daemon) openQueues(ctx context.Context) error {
 	injector, err := d.line.OpenInjector()
 	if err != nil {
@@ -27,7 +27,7 @@ func (d *daemon) openQueues(ctx context.Context) error {
 	d.onClose(injector.Close)
 	d.records = newRecorder(d.path, d.bus, d.inventory)
 	d.background(func() error { d.records.run(d.done); return nil })
-	for _, n := range []datapath.Queue{datapath.QueueCloses, datapath.QueueOpens} {
+	for _, n := range queuesOf(d.lanes) {
 		if err := d.openQueue(ctx, n); err != nil {
 			return err
 		}
@@ -35,27 +35,21 @@ func (d *daemon) openQueues(ctx context.Context) error {
 	return nil
 }
 
-func netfilterNumber(q datapath.Queue) uint16 {
-	if q == datapath.QueueOpens {
-		return bridge.QueueOpens
-	}
-	return bridge.QueueCloses
-}
-
-func (i *inspection) netfilterNumber() uint16 { return netfilterNumber(i.number) }
+func (i *inspection) netfilterNumber() uint16 { return bridge.QueueNumber(i.number) }
 
 func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	source := newFlows(d.path)
 	asked := &pulsing{FlowSource: source}
 	i := &inspection{
-		number: number, path: d.path, watch: d.watch, injector: d.injector, records: d.records, log: d.log,
+		number: number, lanes: d.lanes, path: d.path, watch: d.watch, injector: d.injector, records: d.records, log: d.log,
 		flows: source, asked: asked, adoption: d.settings.AdoptionWindow,
-		pipeline: inspect.New(inspect.Config{Flows: asked, Counters: d.counters}),
+		pipeline: inspect.New(inspect.Config{Flows: asked, Counters: d.counters, Common: d.common}),
 	}
 	i.pipeline.AdoptUntil(time.Now().Add(i.adoption))
 	err := d.line.Do(func() (err error) {
 		i.queue, err = queue.Open(queue.Config{
-			Number: netfilterNumber(number), MaxLength: d.settings.QueueLength, Beat: i.beat, Log: d.log,
+			Number: i.netfilterNumber(), MaxLength: d.settings.QueueLength, Beat: i.beat,
+			Answered: d.path.Progress(number).Answered, Log: d.log,
 		})
 		return err
 	})
@@ -73,11 +67,11 @@ func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	return nil
 }
 
-// awaitInspection waits until both verdict loops have shown themselves, which they do once the
-// kernel hands them packets: the rule and the ports may only follow then.
+// awaitInspection waits until all verdict loops have shown themselves, which they do once the
+// kernel hands them packets: the ports may only follow then.
 func (d *daemon) awaitInspection(ctx context.Context) error {
 	deadline := time.Now().Add(inspectionTimeout)
-	for !d.inspecting(datapath.QueueCloses) || !d.inspecting(datapath.QueueOpens) {
+	for !d.allInspecting(false) || !d.allInspecting(true) {
 		select {
 		case err := <-d.failed:
 			return err

@@ -32,7 +32,6 @@ func main() {
 	// Started again among other mounts the program has the name of a descriptor; people look
 	// for its own. Nothing depends on it.
 	_ = os.WriteFile("/proc/self/comm", []byte("penstockd"), 0)
-	leaveProcessors()
 	os.Exit(execute(os.Args[1:]))
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/settings"
 	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -145,7 +146,7 @@ func TestStatusJSON(t *testing.T) {
 			t.Errorf("conduit %s is %q, want %q", name, states[name], want)
 		}
 	}
-	if len(s.Queues) != 2 || s.Queues[0].Number == nil || s.Queues[0].Packets == nil || s.Queues[0].Dropped == nil || s.Queues[0].Depth == nil {
+	if lanes := lanesOf(&settings.Settings{}); len(s.Queues) != 2*lanes || s.Queues[0].Number == nil || s.Queues[0].Packets == nil || s.Queues[0].Dropped == nil || s.Queues[0].Depth == nil {
 		t.Errorf("queues: %s", stdout)
 	}
 	if err := p.Stop(); err != nil {

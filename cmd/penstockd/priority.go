@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,14 +11,6 @@ import (
 // niceness of the daemon's threads: before everything else on the box that is not real-time. A
 // verdict loop that waits for a processor holds up the line, and looks like an outage.
 const niceness = -15
-
-// leaveProcessors lets more goroutines run at once than there are cores: a verdict loop that
-// comes back from the kernel has to find a free processor, whatever else the daemon does.
-func leaveProcessors() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(4, runtime.NumCPU()+2))
-	}
-}
 
 // raisePriority sets the niceness of every thread that there is; those to come inherit it.
 func raisePriority() error {

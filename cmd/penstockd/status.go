@@ -58,6 +58,9 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	if n := reasons[verdict.ReasonNoVerdict].Frames; n > 0 {
 		warnings = append(warnings, fmt.Sprintf("the exit gate stopped %d frames that had no verdict", n))
 	}
+	if n := reasons[verdict.ReasonQueueFull].Frames; n > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d frames were denied as %v: their senders had as many waiting as one identity may", n, verdict.ReasonQueueFull))
+	}
 	if s.Outage.UninspectedFrames > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d frames passed uninspected", s.Outage.UninspectedFrames))
 	}
@@ -94,6 +97,17 @@ func (d *daemon) inspecting(q datapath.Queue) bool {
 	return d.path.BeatAge(q) <= d.settings.HeartbeatTimeout
 }
 
+// allInspecting reports the same of all queues whose conduits open, or close. Where one does not,
+// some flows of each such conduit are not inspected.
+func (d *daemon) allInspecting(opens bool) bool {
+	for _, q := range queuesOf(d.lanes) {
+		if q.Opens() == opens && !d.inspecting(q) {
+			return false
+		}
+	}
+	return true
+}
+
 func (d *daemon) outageStatus(reasons [verdict.ReasonCount]datapath.ReasonCount) api.OutageStatus {
 	s := api.OutageStatus{
 		State:              api.StateInspecting,
@@ -102,9 +116,9 @@ func (d *daemon) outageStatus(reasons [verdict.ReasonCount]datapath.ReasonCount)
 		Failures:           d.ledger.Failures(),
 	}
 	switch {
-	case !d.inspecting(datapath.QueueOpens):
+	case !d.allInspecting(true):
 		s.State = api.StateOpen
-	case !d.inspecting(datapath.QueueCloses):
+	case !d.allInspecting(false):
 		s.State = api.StateClosed
 	}
 	return s
@@ -141,14 +155,14 @@ func waiverStatus(w *policy.Waiver, now time.Time) *api.WaiverStatus {
 }
 
 func (d *daemon) conduitState(c *policy.Conduit) api.OutageState {
-	q, otherwise := datapath.QueueCloses, api.StateClosed
+	opens, otherwise := false, api.StateClosed
 	if c.OnOutage == policy.OutageOpen {
-		q, otherwise = datapath.QueueOpens, api.StateOpen
+		opens, otherwise = true, api.StateOpen
 	}
 	switch {
 	case !c.Inspect:
 		return api.StateAddressOnly
-	case c.Mode == policy.Enforce && !d.inspecting(q):
+	case c.Mode == policy.Enforce && !d.allInspecting(opens):
 		return otherwise
 	}
 	return api.StateInspecting
@@ -163,6 +177,9 @@ func (d *daemon) queueStatus(warnings []string) ([]api.QueueStatus, []string) {
 		}
 		q, remarks := describeQueue(i.netfilterNumber(), stats)
 		list, warnings = append(list, q), append(warnings, remarks...)
+		if n := i.misled.Load(); n > 0 {
+			warnings = append(warnings, fmt.Sprintf("queue %d dropped %d packets that belong into another: the netfilter rules are not ours", i.netfilterNumber(), n))
+		}
 	}
 	return list, warnings
 }

@@ -1,48 +1,101 @@
 package main
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/datapath"
 )
 
-// watch counts for how long conduits that open were open: by the silence between two heartbeats
-// of their queue's verdict loop. The older one may be of the daemon before, which ended, or of
-// this one, which hung; no goroutine of this one could have counted then.
+// watch counts for how long conduits that open were open, all of them or those of one lane: by the
+// silence between two heartbeats of a queue's verdict loop. The older one may be of the daemon
+// before, which ended, or of this one, which hung; no goroutine of this one could have counted then.
+// Silences of several queues that overlap count once.
 type watch struct {
 	path    *datapath.Datapath
 	timeout time.Duration
+	queues  []datapath.Queue // whose conduits open
 
-	mu    sync.Mutex // the loop holds it for two stores, everybody else for two loads
-	known bool       // there is a heartbeat to count from
-	open  time.Duration
+	mu     sync.Mutex // a loop takes it only after a silence
+	open   time.Duration
+	recent []span // silences that are over, while another queue's is not
 }
 
-// newWatch counts from the last heartbeat of a daemon before, if there was one.
-func newWatch(path *datapath.Datapath, timeout time.Duration) *watch {
-	return &watch{path: path, timeout: timeout, known: path.Adopted()}
+// span is a time in CLOCK_MONOTONIC.
+type span struct{ from, to time.Duration }
+
+// newWatch counts from the last heartbeats of a daemon before, if there was one.
+func newWatch(path *datapath.Datapath, timeout time.Duration, lanes int) *watch {
+	w := &watch{path: path, timeout: timeout}
+	for _, q := range queuesOf(lanes) {
+		if q.Opens() {
+			w.queues = append(w.queues, q)
+		}
+	}
+	return w
 }
 
-// beat is the heartbeat of the loop whose conduits open.
-func (w *watch) beat() {
+// beat is the heartbeat of a loop whose conduits open.
+func (w *watch) beat(q datapath.Queue) {
+	if w.path.BeatAge(q) <= w.timeout {
+		w.path.Beat(q)
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.open += w.silence()
-	w.known = true
-	w.path.Beat(datapath.QueueOpens)
+	if s, silent := w.silence(q); silent {
+		w.recent = append(w.recent, s)
+	}
+	w.path.Beat(q)
+	w.fold()
 }
 
-// silence is how long the conduits have been open by now.
-func (w *watch) silence() time.Duration {
-	if !w.known {
-		return 0
+// silence is since when a queue's conduits have been open, and until now.
+func (w *watch) silence(q datapath.Queue) (s span, silent bool) {
+	last := w.path.LastBeat(q)
+	if last == 0 {
+		return s, false // there is no heartbeat to count from
 	}
-	return max(0, w.path.BeatAge(datapath.QueueOpens)-w.timeout)
+	s = span{last + w.timeout, last + w.path.BeatAge(q)}
+	return s, s.to > s.from
+}
+
+// mostRecent bounds what is kept while a queue is silent. Beyond it a time may count twice.
+const mostRecent = 64
+
+// fold adds up the silences that are over, once no other can overlap them.
+func (w *watch) fold() {
+	for _, q := range w.queues {
+		if _, silent := w.silence(q); silent && len(w.recent) < mostRecent {
+			return
+		}
+	}
+	w.open += covered(w.recent)
+	w.recent = w.recent[:0]
 }
 
 func (w *watch) uninspected() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.open + w.silence()
+	spans := slices.Clone(w.recent)
+	for _, q := range w.queues {
+		if s, silent := w.silence(q); silent {
+			spans = append(spans, s)
+		}
+	}
+	return w.open + covered(spans)
+}
+
+// covered is how long it was within any of the spans.
+func covered(spans []span) (sum time.Duration) {
+	slices.SortFunc(spans, func(a, b span) int { return int(a.from - b.from) })
+	var end time.Duration
+	for _, s := range spans {
+		if s.to > end {
+			sum += s.to - max(s.from, end)
+			end = s.to
+		}
+	}
+	return sum
 }

@@ -37,7 +37,7 @@ func (l *Line) Adopt() (repaired []string, err error) {
 			}
 		}
 		for _, repair := range []func(*[]string) error{
-			repairNetfilter, l.repairBridge, l.repairPorts, repairRules, l.repairUp,
+			repairNetfilter, l.repairBridge, l.repairPorts, l.repairRules, l.repairUp,
 		} {
 			if err := repair(&repaired); err != nil {
 				return err
@@ -118,12 +118,12 @@ func (l *Line) repairPorts(repaired *[]string) error {
 	return nil
 }
 
-func repairRules(repaired *[]string) error {
-	present, err := rulesPresent()
+func (l *Line) repairRules(repaired *[]string) error {
+	present, err := rulesPresent(l.layout.lanes())
 	if err != nil || present {
 		return err
 	}
-	if err := replaceRules(); err != nil {
+	if err := replaceRules(l.layout.lanes()); err != nil {
 		return err
 	}
 	*repaired = append(*repaired, "netfilter rules")

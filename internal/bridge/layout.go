@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
 )
 
@@ -12,6 +13,7 @@ type Layout struct {
 	PortA, PortB string // interface names, towards side a and side b
 	Bridge       string // created if absent
 	Namespace    string // created if absent; "" is the one that the process is in
+	Lanes        int    // of inspection, see mark.Queue; 0 is one
 }
 
 // Port returns the name of a side's port.
@@ -23,6 +25,13 @@ func (l Layout) Port(side policy.Side) string {
 }
 
 func (l Layout) ports() [2]string { return [2]string{l.PortA, l.PortB} }
+
+func (l Layout) lanes() int {
+	if l.Lanes == 0 {
+		return 1
+	}
+	return l.Lanes
+}
 
 // Check returns an error for a layout that no machine could have.
 func (l Layout) Check() error {
@@ -38,6 +47,9 @@ func (l Layout) Check() error {
 		if port == l.Bridge {
 			return fmt.Errorf("check ports: %s is given as a port and as the bridge that joins the ports", port)
 		}
+	}
+	if n := l.lanes(); n < 1 || n > mark.MaxLanes || n&(n-1) != 0 {
+		return fmt.Errorf("check lanes: %d is no power of two up to %d", l.Lanes, mark.MaxLanes)
 	}
 	if l.Namespace != "" {
 		return checkNamespaceName(l.Namespace)

@@ -14,12 +14,16 @@ import (
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 )
 
-// Netfilter queues, one for each choice of what happens in an outage: the kernel's fail-open flag
-// belongs to the queue, not to the packet.
+// Netfilter queues of the first lane, one for each choice of what happens in an outage: the kernel's
+// fail-open flag belongs to the queue, not to the packet.
 const (
 	QueueCloses = 100
 	QueueOpens  = 101
 )
+
+// QueueNumber is the number by which the kernel knows a queue: 100 and 101 for the first lane, 102
+// and 103 for the second.
+func QueueNumber(q mark.Queue) uint16 { return QueueCloses + uint16(q) }
 
 // RuleTable is the name of the tables, one for IPv4 and one for IPv6, that hold the rules.
 const RuleTable = "penstock"
@@ -40,12 +44,16 @@ type queueRule struct {
 	queue       uint16
 }
 
-func queueRules() []queueRule {
-	const mask = mark.KindMask | mark.QueueOpens
-	return []queueRule{
-		{mask, mark.Inspect, QueueCloses},
-		{mask, mark.Inspect | mark.QueueOpens, QueueOpens},
+// queueRules are one rule for each queue. The bits of the flow's slot that tell its lane are enough
+// to lead both directions of a flow to one queue, which a balance of netfilter's own would not.
+func queueRules(lanes int) []queueRule {
+	rules := make([]queueRule, 2*lanes)
+	for i := range rules {
+		q := mark.Queue(i)
+		mask, value := q.Match(lanes)
+		rules[i] = queueRule{mask, value, QueueNumber(q)}
 	}
+	return rules
 }
 
 // AddRule makes netfilter queue what waits for a verdict. What has no such mark is accepted here,
@@ -54,10 +62,10 @@ func queueRules() []queueRule {
 func (l *Line) AddRule() (Undo, error) {
 	var present bool
 	err := l.Do(func() (err error) {
-		if present, err = rulesPresent(); err != nil || present {
+		if present, err = rulesPresent(l.layout.lanes()); err != nil || present {
 			return err
 		}
-		return replaceRules()
+		return replaceRules(l.layout.lanes())
 	})
 	if err != nil {
 		return nil, err
@@ -71,7 +79,7 @@ func (l *Line) AddRule() (Undo, error) {
 // RulePresent reports whether the rules are in force, exactly as AddRule makes them.
 func (l *Line) RulePresent() (present bool, err error) {
 	err = l.Do(func() error {
-		present, err = rulesPresent()
+		present, err = rulesPresent(l.layout.lanes())
 		return err
 	})
 	return present, err
@@ -82,12 +90,12 @@ func (l *Line) RemoveRule() error { return l.Do(removeRules) }
 
 // replaceRules puts the rules in force. nftables' own queue expression is tried first; a kernel
 // without it (CONFIG_NFT_QUEUE) takes the xtables target by the same name.
-func replaceRules() error {
-	native := sendRules(nativeQueue)
+func replaceRules(lanes int) error {
+	native := sendRules(lanes, nativeQueue)
 	if native == nil {
 		return nil
 	}
-	if err := sendRules(compatQueue); err != nil {
+	if err := sendRules(lanes, compatQueue); err != nil {
 		return fmt.Errorf("add netfilter rules: %w", errors.Join(
 			fmt.Errorf("by the queue expression (CONFIG_NFT_QUEUE): %w", native),
 			fmt.Errorf("by the NFQUEUE target (CONFIG_NFT_COMPAT, CONFIG_NETFILTER_XT_TARGET_NFQUEUE): %w", err)))
@@ -97,7 +105,7 @@ func replaceRules() error {
 
 // sendRules replaces tables, chains and rules of both families in one batch: the kernel takes all
 // of it or nothing, and no packet meets a part.
-func sendRules(queue func(number uint16) expr.Any) error {
+func sendRules(lanes int, queue func(number uint16) expr.Any) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return err
@@ -116,7 +124,7 @@ func sendRules(queue func(number uint16) expr.Any) error {
 			Priority: nftables.ChainPriorityFilter,
 			Policy:   &policy,
 		})
-		for _, r := range queueRules() {
+		for _, r := range queueRules(lanes) {
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.expressions(queue)})
 		}
 	}
@@ -157,13 +165,13 @@ func compatQueue(number uint16) expr.Any {
 }
 
 // rulesPresent reads the rules of the calling thread's namespace back.
-func rulesPresent() (bool, error) {
+func rulesPresent(lanes int) (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return false, err
 	}
 	for _, family := range ruleFamilies() {
-		present, err := rulesPresentIn(conn, family)
+		present, err := rulesPresentIn(conn, family, lanes)
 		if err != nil || !present {
 			return false, err
 		}
@@ -171,7 +179,7 @@ func rulesPresent() (bool, error) {
 	return true, nil
 }
 
-func rulesPresentIn(conn *nftables.Conn, family nftables.TableFamily) (bool, error) {
+func rulesPresentIn(conn *nftables.Conn, family nftables.TableFamily, lanes int) (bool, error) {
 	chains, err := conn.ListChainsOfTableFamily(family)
 	if err != nil {
 		return false, fmt.Errorf("list netfilter chains: %w", err)
@@ -192,7 +200,7 @@ func rulesPresentIn(conn *nftables.Conn, family nftables.TableFamily) (bool, err
 	if err != nil {
 		return false, fmt.Errorf("list netfilter rules: %w", err)
 	}
-	want := queueRules()
+	want := queueRules(lanes)
 	if len(rules) != len(want) {
 		return false, nil
 	}

@@ -51,7 +51,7 @@ func (l *Line) Look() (c Condition, err error) {
 		if br != nil && br.Attrs().RawFlags&unix.IFF_UP == 0 {
 			c.Broken = append(c.Broken, l.layout.Bridge+" up")
 		}
-		present, err := rulesPresent()
+		present, err := rulesPresent(l.layout.lanes())
 		if err == nil && !present {
 			c.Broken = append(c.Broken, "netfilter rules")
 		}

@@ -50,28 +50,5 @@ func (c *control) setSlotsReady()   { atomic.StoreUint32(&c.block.SlotsReady, 1)
 
 func (c *control) setFlowQuota(flows uint32) { atomic.StoreUint32(&c.block.FlowQuota, flows) }
 
-// Queue names one of the two verdict loops.
-type Queue int
-
-// The queues: for conduits that close and for those that open in an outage.
-const (
-	QueueCloses Queue = 0
-	QueueOpens  Queue = 1
-)
-
-// Beat is the heartbeat of a queue's verdict loop. It is called by that loop itself, and costs
-// a clock reading and a store.
-func (d *Datapath) Beat(q Queue) {
-	atomic.StoreUint64(&d.control.block.Beats[q], d.epoch.now())
-}
-
-// Rest withdraws a queue's heartbeat: inspection ends now, on purpose, and its conduits do at
-// once what they do in an outage. How long it lasts can still be told from the heartbeat.
-func (d *Datapath) Rest(q Queue) {
-	atomic.StoreUint64(&d.control.block.Beats[q], monotonic()-uint64(d.config.HeartbeatTimeout)-1)
-}
-
-// BeatAge is how long ago a queue's verdict loop last showed itself.
-func (d *Datapath) BeatAge(q Queue) time.Duration {
-	return time.Duration(monotonic() - atomic.LoadUint64(&d.control.block.Beats[q]))
-}
+func (c *control) setLanes(lanes int)           { atomic.StoreUint32(&c.block.LaneMask, uint32(lanes-1)) }
+func (c *control) setQueueShare(packets uint32) { atomic.StoreUint32(&c.block.QueueShare, packets) }

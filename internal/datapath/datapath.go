@@ -27,7 +27,7 @@ import (
 
 // LayoutVersion is the version of the pinned maps and of the metadata (LAYOUT_VERSION in
 // bpf/types.h).
-const LayoutVersion = 1
+const LayoutVersion = 2
 
 // Config says where the fast path lives and how patient it is.
 type Config struct {
@@ -39,6 +39,11 @@ type Config struct {
 	// AdoptionWindow is how long after Open connections that were there before may be adopted
 	// against their conduit's direction.
 	AdoptionWindow time.Duration
+	// Lanes is how many cores judge, each with two queues: a power of two up to mark.MaxLanes; 0
+	// is one.
+	Lanes int
+	// QueueShare is how many packets of one identity may wait in a queue; 0 is any number.
+	QueueShare uint32
 	// Flows is how many conversations the table holds; 0 is the default of bpf/maps.h. Maps
 	// that are pinned already keep their size.
 	Flows uint32
@@ -50,6 +55,7 @@ type Datapath struct {
 	objects bpf.BridgeObjects
 	adopted bool
 	control *control
+	queues  *queues
 	epoch   epoch
 
 	attachMu sync.Mutex
@@ -83,11 +89,16 @@ func Open(config Config) (*Datapath, error) {
 		d.objects.Close()
 		return nil, err
 	}
+	if d.queues, err = mapQueues(d.objects.Queues); err != nil {
+		return nil, errors.Join(err, d.control.close(), d.objects.Close())
+	}
 	d.adopted = d.control.generation() != 0
 	if err := errors.Join(d.fillSlots(), d.calibrate()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.control.setFlowQuota(max(d.objects.Flows.MaxEntries()/quotaShare, 1))
+	d.setLanes(max(config.Lanes, 1))
+	d.control.setQueueShare(config.QueueShare)
 	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
 	d.control.setAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
 	return d, nil
@@ -180,7 +191,7 @@ func (d *Datapath) Close() error {
 		errs = append(errs, l.Close())
 	}
 	d.links = nil
-	errs = append(errs, d.control.close(), d.objects.Close())
+	errs = append(errs, d.control.close(), d.queues.close(), d.objects.Close())
 	return errors.Join(errs...)
 }
 

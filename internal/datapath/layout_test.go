@@ -64,7 +64,7 @@ func TestSizesAgree(t *testing.T) {
 		"flow": unsafe.Sizeof(bpf.BridgeFlow{}), "flow_key": unsafe.Sizeof(bpf.BridgeFlowKey{}),
 		"slot": unsafe.Sizeof(bpf.BridgeSlot{}), "identity": unsafe.Sizeof(bpf.BridgeIdentity{}),
 		"conduit": unsafe.Sizeof(bpf.BridgeConduit{}), "address_key": unsafe.Sizeof(bpf.BridgeAddressKey{}),
-		"control_block": unsafe.Sizeof(bpf.BridgeControlBlock{}), "policy_defaults": unsafe.Sizeof(bpf.BridgePolicyDefaults{}),
+		"control_block": unsafe.Sizeof(bpf.BridgeControlBlock{}), "queue_state": unsafe.Sizeof(bpf.BridgeQueueState{}), "policy_defaults": unsafe.Sizeof(bpf.BridgePolicyDefaults{}),
 	} {
 		var s *btf.Struct
 		if err := types.TypeByName(name, &s); err != nil {
@@ -93,6 +93,7 @@ func TestNumbersAgree(t *testing.T) {
 	}
 	for name, want := range map[string]uint64{
 		"LAYOUT_VERSION": LayoutVersion, "MAX_CONDUITS": maxConduits, "MAX_IDENTITIES": maxIdentities,
+		"MAX_LANES":      mark.MaxLanes,
 		"MARK_KIND_MASK": mark.KindMask, "MARK_INSPECT": mark.Inspect, "MARK_PERMITTED": mark.Permitted, "MARK_OWN": mark.Own,
 		"MARK_SIDE_B": mark.SideB, "MARK_QUEUE_OPENS": mark.QueueOpens, "MARK_KEY_MASK": mark.KeyMask, "MARK_SLOT_MASK": mark.SlotMask,
 		"FLOW_FIN_A": flowFinA, "FLOW_FIN_B": flowFinB, "FLOW_RST": flowReset, "FLOW_ANSWERED": flowAnswered, "FLOW_ADOPTED": flowAdopted,

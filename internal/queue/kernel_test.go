@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // fakeKernel is the other end of the socket: it holds packets, delivers scripted datagrams and
@@ -24,6 +25,7 @@ type fakeKernel struct {
 	current  [][]byte
 	replies  [][]byte
 	done     func()
+	told     int // packets that the loop says it has answered
 }
 
 func newFakeKernel(t testing.TB) *fakeKernel {
@@ -44,6 +46,8 @@ func (k *fakeKernel) receive() (int, error) {
 	}
 	return len(k.current), k.errors[turn]
 }
+
+func (k *fakeKernel) drained() bool { return len(k.current) < batch }
 
 func (k *fakeKernel) datagram(i int) []byte { return k.current[i] }
 
@@ -131,6 +135,7 @@ func newTestLoop(k *fakeKernel, handle Handler) *loop {
 	stop := make(chan struct{})
 	k.done = func() { close(stop); k.done = func() {} }
 	c := Config{Number: 100, Beat: func() {}, Log: slog.New(slog.DiscardHandler)}
+	c.Answered = func(packets int, _ bool, _ time.Time) { k.told += packets }
 	return newLoop(c, k, new(counters), handle, stop)
 }
 

@@ -28,6 +28,8 @@ type transport interface {
 	// receive waits for datagrams, at most a few milliseconds, and returns how many it has.
 	// None is no error.
 	receive() (int, error)
+	// drained reports whether the last receive found fewer datagrams than it asked for.
+	drained() bool
 	// datagram returns one of those, valid until the next receive; nil if it is not from the
 	// kernel.
 	datagram(i int) []byte
@@ -45,12 +47,14 @@ type loop struct {
 	answers answers
 	counts  *counters
 	beat    func()
+	told    func(packets int, drained bool, at time.Time)
 	stop    <-chan struct{}
 
 	last    uint32 // the newest id seen, 0 before the first as in the kernel
 	orphans uint32 // messages after it that had no readable id
 
 	packet  Packet
+	given   int       // answers since told was called, batch drops included
 	now     time.Time // when the turn, or the current slice of it, began
 	yielded time.Time
 }
@@ -67,20 +71,26 @@ func (l *loop) run(ctx context.Context) error {
 		default:
 		}
 		n, err := l.socket.receive()
-		if err != nil && !l.survives(err) {
-			return fmt.Errorf("receive from the queue: %w", err)
+		if err != nil {
+			if !l.survives(err) {
+				return fmt.Errorf("receive from the queue: %w", err)
+			}
+			// No heartbeat: a reader that gets nothing but errors is an outage.
+			l.coverOrphans()
+			l.flush()
+			continue
 		}
 		l.now = time.Now()
 		for i := range n {
 			if i > 0 && time.Since(l.now) > slice {
-				l.flushAndBeat()
+				l.flushAndBeat(false)
 				l.now = time.Now()
 			}
 			if err := l.datagram(l.socket.datagram(i)); err != nil {
 				return err
 			}
 		}
-		l.finish()
+		l.finish(l.socket.drained())
 		if l.now.Sub(l.yielded) > yieldAfter {
 			l.yielded = l.now
 			runtime.Gosched()
@@ -102,9 +112,9 @@ func (l *loop) survives(err error) bool {
 }
 
 // finish ends a turn: whatever was received has its answer in the kernel when it returns.
-func (l *loop) finish() {
+func (l *loop) finish(drained bool) {
 	l.coverOrphans()
-	l.flushAndBeat()
+	l.flushAndBeat(drained)
 }
 
 // datagram answers everything in one datagram.
@@ -148,6 +158,7 @@ func (l *loop) handle(body []byte, whole bool) {
 
 // answer writes down what was decided.
 func (l *loop) answer(id uint32, a Answer) {
+	l.given++
 	l.makeRoom(len(a.Payload))
 	if a.Accept {
 		l.answers.accept(id, a.Mark, a.Payload)
@@ -164,6 +175,7 @@ func (l *loop) arrived(id uint32) {
 		l.makeRoom(0)
 		l.answers.dropThrough(id - 1)
 		l.counts.lost.Add(uint64(ahead - 1))
+		l.given += int(ahead - 1)
 	}
 	if ahead > 0 {
 		l.last = id
@@ -185,6 +197,7 @@ func (l *loop) coverOrphans() {
 	}
 	l.last += l.orphans
 	l.counts.lost.Add(uint64(l.orphans))
+	l.given += int(l.orphans)
 	l.orphans = 0
 	l.makeRoom(0)
 	l.answers.dropThrough(l.last)
@@ -237,8 +250,10 @@ func (l *loop) flush() bool {
 
 // flushAndBeat says that the loop is alive, unless it could not say its verdicts: a reader
 // that no packet gets through is an outage, however busy it is.
-func (l *loop) flushAndBeat() {
+func (l *loop) flushAndBeat(drained bool) {
 	if l.flush() {
+		l.told(l.given, drained, l.now)
+		l.given = 0
 		l.beat()
 	}
 }

@@ -278,6 +278,9 @@ func TestInvariant4OneVerdictForEachQueuedPacket(t *testing.T) {
 			if d := cmp.Diff(test.stats, l.counts.stats()); d != "" {
 				t.Errorf("stats (-want +got):\n%s", d)
 			}
+			if want := int(test.stats.Packets + test.stats.Lost); k.told != want {
+				t.Errorf("the loop says that it has answered %d packets, want %d", k.told, want)
+			}
 		})
 	}
 }
@@ -321,6 +324,9 @@ func TestInvariant4Property(t *testing.T) {
 		}
 		if len(k.waiting) != 0 {
 			rt.Fatalf("packets %v wait without a verdict", k.waiting)
+		}
+		if s := l.counts.stats(); k.told != int(s.Packets+s.Lost) {
+			rt.Fatalf("the loop says that it has answered %d packets, and counts %+v", k.told, s)
 		}
 		for id, v := range k.verdicts {
 			if strings.HasPrefix(v[0], "accept") && !good[id] {
@@ -369,6 +375,7 @@ func TestBeat(t *testing.T) {
 	tests := []struct {
 		name    string
 		turns   [][][]byte
+		errors  map[int]error // of receive, by turn
 		failing int
 		handle  Handler
 		want    []string // what happened, in order; k.done idles once more at the end
@@ -401,11 +408,21 @@ func TestBeat(t *testing.T) {
 			handle:  accept,
 			want:    []string{"beat", "handle 1", "beat sent 7", "beat sent 7"},
 		},
+		{
+			name:   "not for a message that was lost",
+			turns:  [][][]byte{{plain(1)}, {}, {}, {plain(2)}},
+			errors: map[int]error{1: syscall.ENOBUFS, 2: syscall.ENOBUFS},
+			handle: accept,
+			want:   []string{"beat", "handle 1", "beat sent 1", "handle 2", "beat sent 2", "beat sent 2", "beat sent 2"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			k := newFakeKernel(t)
 			k.turns, k.failing, k.waiting = test.turns, test.failing, []uint32{1, 2}
+			if test.errors != nil {
+				k.errors = test.errors
+			}
 			var got []string
 			l := newTestLoop(k, func(p *Packet) Answer {
 				got = append(got, fmt.Sprintf("handle %d", p.ID))
@@ -432,6 +449,7 @@ func TestBeat(t *testing.T) {
 type repeater struct{ datagrams [][]byte }
 
 func (r *repeater) receive() (int, error) { return len(r.datagrams), nil }
+func (r *repeater) drained() bool         { return false }
 func (r *repeater) datagram(i int) []byte { return r.datagrams[i] }
 func (r *repeater) send([]byte) error     { return nil }
 
@@ -458,7 +476,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l.finish()
+		l.finish(false)
 	}
 	if n := testing.AllocsPerRun(100, turn); n != 0 {
 		t.Errorf("%v allocations for %d packets, want none", n, batch)
@@ -489,6 +507,6 @@ func BenchmarkLoop(b *testing.B) {
 		if err := l.datagram(r.datagram(0)); err != nil {
 			b.Fatal(err)
 		}
-		l.finish()
+		l.finish(false)
 	}
 }

@@ -45,6 +45,10 @@ type Config struct {
 	// at least every 20 ms when there is nothing to do, so long as the kernel takes the
 	// verdicts. A handler that does not return stops it. It must not block. May be nil.
 	Beat func()
+	// Answered is called by the loop before each Beat: how many packets it has answered since the
+	// last call, those that were lost on their way to it included, whether it then found no more
+	// waiting, and when the turn began. It must not block. May be nil.
+	Answered func(packets int, drained bool, at time.Time)
 	// Log takes what an operator has to know. May be nil.
 	Log *slog.Logger
 }
@@ -74,6 +78,9 @@ func Open(config Config) (*Queue, error) {
 	}
 	if config.Beat == nil {
 		config.Beat = func() {}
+	}
+	if config.Answered == nil {
+		config.Answered = func(int, bool, time.Time) {}
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -173,6 +180,7 @@ func newLoop(config Config, t transport, counts *counters, handle Handler, stop 
 		answers: newAnswers(config.Number),
 		counts:  counts,
 		beat:    config.Beat,
+		told:    config.Answered,
 		stop:    stop,
 	}
 }

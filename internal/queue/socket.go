@@ -123,6 +123,9 @@ func (s *socket) receive() (int, error) {
 	return 0, os.NewSyscallError("recvmmsg", errno)
 }
 
+// drained implements transport.
+func (s *socket) drained() bool { return s.received < s.asked }
+
 // datagram implements transport. Another process that may administer the network could send
 // to this socket, and a forged message would earn a real verdict.
 func (s *socket) datagram(i int) []byte {

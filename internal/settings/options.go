@@ -69,6 +69,11 @@ func options() []option {
 				s.QueueLength = uint32(n)
 				return err
 			}},
+		{key: "lanes", fallback: "auto", number: true, help: "cores that inspect: auto, 1, 2, 4, 8 or 16",
+			set: func(s *Settings, text string) (err error) {
+				s.Lanes, err = lanes(text)
+				return err
+			}},
 		{key: "outage.heartbeat_timeout", fallback: "100ms", number: true, help: "silence of a queue's reader that counts as an outage",
 			set: func(s *Settings, text string) (err error) {
 				s.HeartbeatTimeout, err = duration(text, 20*time.Millisecond, 10*time.Second)
@@ -181,6 +186,19 @@ func number(text string, least, most uint64) (uint64, error) {
 		return 0, fmt.Errorf("%q is out of range: give a whole number from %d to %d", text, least, most)
 	}
 	return n, nil
+}
+
+// lanes reads a power of two, or auto as 0.
+func lanes(text string) (int, error) {
+	if text == "auto" {
+		return 0, nil
+	}
+	for n := 1; n <= 16; n *= 2 {
+		if text == strconv.Itoa(n) {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no number of lanes: give auto, 1, 2, 4, 8 or 16", text)
 }
 
 func oneOf(text string, known ...string) error {

@@ -36,6 +36,7 @@ type Settings struct {
 	Metrics        string        // host:port; empty is off
 	AdoptionWindow time.Duration // how long running TCP connections are adopted after a start
 	QueueLength    uint32        // packets that may wait for inspection, for each queue
+	Lanes          int           // cores that inspect; 0 is as many as there are
 
 	HeartbeatTimeout time.Duration // silence of a queue's reader that counts as an outage
 	LinkPassThrough  bool          // a port that loses its link takes the other one down

@@ -104,6 +104,8 @@ func TestSources(t *testing.T) {
 		{"so is one from a variable", example, map[string]string{"PENSTOCK_POLICY": cwd}, nil, func(s *Settings) { s.Policy = cwd }},
 		{"an absolute policy stays", strings.Replace(example, "policy: policy.yaml", "policy: /etc/p.yaml", 1), nil, nil, func(s *Settings) { s.Policy = "/etc/p.yaml" }},
 		{"a number as a number", example + "queue_length: 4096\n", nil, nil, func(s *Settings) { s.QueueLength = 4096 }},
+		{"lanes", example + "lanes: 4\n", nil, nil, func(s *Settings) { s.Lanes = 4 }},
+		{"lanes by cores", example + "lanes: auto\n", nil, nil, func(*Settings) {}},
 		{"a number as text", example + "queue_length: \"4096\"\n", nil, nil, func(s *Settings) { s.QueueLength = 4096 }},
 		{"no adoption", example + "adoption_window: 0s\n", nil, nil, func(s *Settings) { s.AdoptionWindow = 0 }},
 		{"metrics on every address", strings.Replace(example, `metrics: "" `, `metrics: ":9477" `, 1), nil, nil, func(s *Settings) { s.Metrics = ":9477" }},
@@ -205,6 +207,8 @@ func TestMistakes(t *testing.T) {
 		{"a negative window", example + "adoption_window: -1s\n", []string{`FILE:18:18: adoption_window: -1s is out of range: give 0s to 10m0s`}},
 		{"an unknown driver", replace("driver: none", "driver: relay"), []string{`FILE:17:11: bypass.driver: "relay" is unknown: give one of none, gpio, watchdog, exec`}},
 		{"a queue that is too short", example + "queue_length: 15\n", []string{`FILE:18:15: queue_length: "15" is out of range: give a whole number from 16 to 65536`}},
+		{"lanes that are no power of two", example + "lanes: 3\n", []string{`FILE:18:8: lanes: "3" is no number of lanes: give auto, 1, 2, 4, 8 or 16`}},
+		{"too many lanes", example + "lanes: 32\n", []string{`FILE:18:8: lanes: "32" is no number of lanes: give auto, 1, 2, 4, 8 or 16`}},
 		{"a queue of a fraction", example + "queue_length: 1.5\n", []string{`FILE:18:15: queue_length: 1.5 is not a whole number`}},
 		{"a queue of nothing", example + "queue_length: \"\"\n", []string{`FILE:18:15: queue_length: "" is out of range: give a whole number from 16 to 65536`}},
 	}

@@ -2,7 +2,7 @@
 // path, netfilter and the slow path. The numbers are those of bpf/types.h; a test holds that.
 //
 //	31..28 kind   27 side (0 a, 1 b)   26 queue (1 opens in an outage)
-//	25..18 generation of the slot      17..0 flow slot
+//	25..18 generation of the slot      17..0 flow slot, whose low bits are the lane
 package mark
 
 // Kinds, and the mask that selects them.

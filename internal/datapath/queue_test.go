@@ -1,0 +1,192 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// marked sends a frame that is to be inspected, and returns its mark.
+func (d *Datapath) marked(t *testing.T, side policy.Side, p packet) uint32 {
+	t.Helper()
+	program := d.objects.PortA
+	if side == policy.SideB {
+		program = d.objects.PortB
+	}
+	options := &ebpf.RunOptions{Data: p.bytes(), DataOut: make([]byte, 512)}
+	ret, err := program.Run(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ret != xdpPass {
+		t.Fatalf("the program returned %d, want that the frame goes to inspection", ret)
+	}
+	return binary.NativeEndian.Uint32(options.DataOut[4:])
+}
+
+const lanesUnderTest = 4
+
+func openLanes(t *testing.T, share uint32) *Datapath {
+	t.Helper()
+	require(t)
+	d := openWith(t, plan(), Config{
+		PinDir: pinDir(t), HeartbeatTimeout: time.Minute, AdoptionWindow: time.Hour,
+		Lanes: lanesUnderTest, QueueShare: share,
+	})
+	for q := range Queue(2 * lanesUnderTest) {
+		d.Beat(q)
+	}
+	return d
+}
+
+// TestFlowsAreSpreadOverLanes: each lane gets its part of the flows, both directions of a flow the
+// same one, and the queue of its conduit's outage choice.
+func TestFlowsAreSpreadOverLanes(t *testing.T) {
+	d := openLanes(t, 0)
+	flows := map[Queue]int{}
+	const each = 8
+	for port := range uint16(each * lanesUnderTest) {
+		q := mark.QueueOf(d.marked(t, policy.SideB, hmiTCP(20000+port, 502, flagSYN)), lanesUnderTest)
+		for range 3 {
+			if back := mark.QueueOf(d.marked(t, policy.SideA, plcTCP(502, 20000+port, flagACK)), lanesUnderTest); back != q {
+				t.Fatalf("port %d waits in queue %d, and its answers in %d", 20000+port, q, back)
+			}
+		}
+		if !q.Opens() {
+			t.Errorf("queue %d is of conduits that close", q)
+		}
+		flows[q]++
+	}
+	for lane := range lanesUnderTest {
+		if n := flows[mark.LaneQueue(lane, true)]; n != each {
+			t.Errorf("lane %d has %d flows, want %d", lane, n, each)
+		}
+	}
+}
+
+// TestInvariant06HangOfOneQueueIsItsFlowsOutage: XDP asks for the heartbeat of the queue that the
+// frame would wait in.
+func TestInvariant06HangOfOneQueueIsItsFlowsOutage(t *testing.T) {
+	d := openLanes(t, 0)
+	queues := map[uint16]Queue{}
+	for port := uint16(20000); port < 20000+3*lanesUnderTest; port++ {
+		queues[port] = mark.QueueOf(d.marked(t, policy.SideB, hmiTCP(port, 502, flagSYN)), lanesUnderTest)
+	}
+	hung := mark.LaneQueue(2, true)
+	d.Rest(hung)
+	before := d.reasons(t)
+	opened := 0
+	for port, q := range queues {
+		want := uint32(xdpPass)
+		if q == hung {
+			want = xdpRedirect
+			opened++
+		}
+		if got, _ := d.run(t, policy.SideB, hmiTCP(port, 502, flagACK).bytes()); got != want {
+			t.Errorf("a frame of queue %d: the program returned %d, want %d", q, got, want)
+		}
+	}
+	if got := moved(before, d.reasons(t))[verdict.ReasonOutageOpen]; opened != 3 || int(got) != opened {
+		t.Errorf("%d flows of the queue, %d frames told as outage_open", opened, got)
+	}
+}
+
+// TestShareOfAQueue: one identity may have so many packets waiting in a queue. Those over it are
+// denied as queue_full; others, and what it sends into other queues, go on.
+func TestShareOfAQueue(t *testing.T) {
+	const share = 16
+	d := openLanes(t, share)
+	full := mark.QueueOf(d.marked(t, policy.SideB, hmiTCP(20000, 502, flagSYN)), lanesUnderTest)
+	p := d.Progress(full) // nothing waits
+	before := d.reasons(t)
+	if got := d.passes(t, policy.SideB, hmiTCP(20000, 502, flagACK), 100); got != share {
+		t.Errorf("%d of 100 frames went on, want the share of %d", got, share)
+	}
+	if got := moved(before, d.reasons(t))[verdict.ReasonQueueFull]; got != 100-share {
+		t.Errorf("%d frames were denied as queue_full, want %d", got, 100-share)
+	}
+	if got := d.passes(t, policy.SideA, plcTCP(502, 20000, flagACK), 10); got != 10 {
+		t.Errorf("%d of 10 frames of the other end went on", got)
+	}
+	if got := d.passes(t, policy.SideB, hmiTCP(20001, 502, flagSYN), 1); got != 1 {
+		t.Error("a flow of another queue had no room")
+	}
+	p.Answered(share/2, false, time.Now())
+	if got := d.passes(t, policy.SideB, hmiTCP(20000, 502, flagACK), 100); got == 0 || got > share/2 {
+		t.Errorf("after %d answers %d frames went on", share/2, got)
+	}
+}
+
+// TestShareNeverLeaks: packets that are lost on their way to the verdict loop, in the kernel or with
+// the loop itself, take nothing from a share for longer than a moment, however often it happens.
+func TestShareNeverLeaks(t *testing.T) {
+	const share = 16
+	d := openLanes(t, share)
+	q := mark.QueueOf(d.marked(t, policy.SideB, hmiTCP(20000, 502, flagSYN)), lanesUnderTest)
+	fill := func() int { return d.passes(t, policy.SideB, hmiTCP(20000, 502, flagACK), 3*share) }
+	p, now := d.Progress(q), time.Now()
+	idle := func() { // the loop finds nothing, twice
+		for range 2 {
+			now = now.Add(transit)
+			p.Answered(0, true, now)
+		}
+	}
+	for round := range 50 {
+		if got := fill(); got != share {
+			t.Fatalf("round %d: %d frames went on, want %d", round, got, share)
+		}
+		idle() // none has come
+	}
+	for round := range 50 { // half of them come, late: they were taken for lost
+		fill()
+		idle()
+		p.Answered(share/2, true, now)
+		if got := fill(); got != share {
+			t.Fatalf("late, round %d: %d frames went on, want %d", round, got, share)
+		}
+		idle()
+	}
+	fill()
+	d.Progress(q) // another daemon
+	if got := fill(); got != share {
+		t.Errorf("after a restart %d frames went on, want %d", got, share)
+	}
+	p = d.Progress(q)
+	fill()
+	if p.Answered(0, false, now.Add(time.Hour)); fill() != 0 {
+		t.Error("a queue that was not seen empty gave room")
+	}
+}
+
+// TestShareOfASteadySender: who never has as much as half of its share waiting is never refused,
+// although the queue is never empty.
+func TestShareOfASteadySender(t *testing.T) {
+	const share = 16
+	d := openLanes(t, share)
+	q := mark.QueueOf(d.marked(t, policy.SideB, hmiTCP(20000, 502, flagSYN)), lanesUnderTest)
+	p := d.Progress(q)
+	d.passes(t, policy.SideB, hmiTCP(20000, 502, flagACK), share/2-1)
+	for i := range 10 * share {
+		if d.passes(t, policy.SideB, hmiTCP(20000, 502, flagACK), 1) != 1 {
+			t.Fatalf("frame %d was refused", i)
+		}
+		p.Answered(1, false, time.Now())
+	}
+}
+
+// TestQueueThatNeverBeatIsSilent also where the machine has run for less than the time-out.
+func TestQueueThatNeverBeatIsSilent(t *testing.T) {
+	require(t)
+	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 62, AdoptionWindow: time.Hour})
+	d.setLanes(1)
+	d.queues.states[QueueOpens].Beat = 0
+	if got, _ := d.run(t, policy.SideB, hmiTCP(40000, 502, flagSYN).bytes()); got != xdpRedirect {
+		t.Errorf("the program returned %d, want that the conduit opens", got)
+	}
+}
