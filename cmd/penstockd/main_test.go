@@ -19,6 +19,10 @@ var daemonBinary, commandBinary string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	if address := os.Getenv(stationVariable); address != "" {
+		fmt.Fprintln(os.Stderr, serveStation(address))
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "penstockd-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "make a directory for the build:", err)

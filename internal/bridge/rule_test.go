@@ -217,3 +217,51 @@ func TestRuleIsPresentOrNot(t *testing.T) {
 		t.Errorf("left:\n%s", left)
 	}
 }
+
+// TestRuleLeadsEachLaneToItsQueues: the low bits of the flow's slot choose the queue, whatever else the
+// mark says, and rules for another number of lanes are replaced as a whole.
+func TestRuleLeadsEachLaneToItsQueues(t *testing.T) {
+	lab := testnet.New(t)
+	layout := layoutIn(lab)
+	layout.Lanes = 4
+	line := openLine(t, lab, layout)
+	bringUp(t, line)
+	awaitCarriers(t, lab)
+	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
+	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	var queues []<-chan queue.Packet
+	for q := range mark.Queue(2 * layout.Lanes) {
+		queues = append(queues, read(t, line, bridge.QueueNumber(q)))
+	}
+	for slot := range uint32(2 * layout.Lanes) {
+		for _, bits := range []uint32{mark.Inspect | mark.SideB, mark.Inspect | mark.QueueOpens | 0x00c51230} {
+			value := bits | slot
+			markFrames(t, line, value)
+			crosses(t, cell, plant, udp4(byte(slot)))
+			want := mark.QueueOf(value, layout.Lanes)
+			for q, got := range queues {
+				if n := len(got); (n == 1) != (mark.Queue(q) == want) || n > 1 {
+					t.Errorf("mark %#x: %d packets in queue %d, want it in %d alone", value, n, q, want)
+				}
+				for len(got) > 0 {
+					<-got
+				}
+			}
+		}
+	}
+	layout.Lanes = 2
+	fewer := openLine(t, lab, layout)
+	if present, err := fewer.RulePresent(); err != nil || present {
+		t.Errorf("the rules of four lanes are taken for those of two: %v, %v", present, err)
+	}
+	if _, err := fewer.AddRule(); err != nil {
+		t.Fatal(err)
+	}
+	if present, err := fewer.RulePresent(); err != nil || !present {
+		t.Errorf("replaced: present is %v, %v", present, err)
+	}
+	layout.Lanes = 3
+	if err := layout.Check(); err == nil {
+		t.Error("three lanes are no power of two")
+	}
+}
