@@ -127,6 +127,7 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
 	d.ledger = outage.NewLedger(d.tellFailure)
+	limitMemory()
 	leaveProcessors(d.lanes)
 	if err := raisePriority(); err != nil {
 		d.warn("%v: under load inspection may be late", err)

@@ -234,10 +234,10 @@ func TestRuleLeadsEachLaneToItsQueues(t *testing.T) {
 		queues = append(queues, read(t, line, bridge.QueueNumber(q)))
 	}
 	for slot := range uint32(2 * layout.Lanes) {
-		for _, bits := range []uint32{mark.Inspect | mark.SideB, mark.Inspect | mark.QueueOpens | 0x00c51230} {
+		for i, bits := range []uint32{mark.Inspect | mark.SideB, mark.Inspect | mark.QueueOpens | 0x00c51230} {
 			value := bits | slot
 			markFrames(t, line, value)
-			crosses(t, cell, plant, udp4(byte(slot)))
+			crosses(t, cell, plant, udp4(byte(2*slot)+byte(i)))
 			want := mark.QueueOf(value, layout.Lanes)
 			for q, got := range queues {
 				if n := len(got); (n == 1) != (mark.Queue(q) == want) || n > 1 {
