@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/settings"
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -22,7 +24,8 @@ func TestFailedStartOverAnotherLayoutLeavesNoOpenWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	pins := pinsOf(p)
-	if err := os.Rename(filepath.Join(pins, "layout-1"), filepath.Join(pins, "layout-0")); err != nil {
+	ours := fmt.Sprintf("layout-%d", datapath.LayoutVersion)
+	if err := os.Rename(filepath.Join(pins, ours), filepath.Join(pins, "layout-0")); err != nil {
 		t.Fatal(err)
 	}
 	fails(t, p, "no socket", "run", "--config", p.Config(), "--socket", p.Config())
