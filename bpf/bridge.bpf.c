@@ -256,6 +256,25 @@ int port_b(struct xdp_md *ctx)
 	return port(ctx, SIDE_B);
 }
 
+#define TRIAL_MARK_OFFSET 42 /* behind Ethernet, IPv4 without options and UDP */
+
+/* Stands at the way in of a self-test (internal/bridge, Trial), and at no port of the line: hands
+ * frames on as if they waited for a verdict, to the queue that they name themselves. One that
+ * names none goes on without metadata, as a frame that nobody decided. */
+SEC("xdp.frags")
+int trial(struct xdp_md *ctx)
+{
+	__be32 wanted;
+	__u32 mark;
+
+	if (bpf_xdp_load_bytes(ctx, TRIAL_MARK_OFFSET, &wanted, sizeof(wanted)))
+		return XDP_DROP;
+	mark = bpf_ntohl(wanted);
+	if (!mark)
+		return XDP_PASS;
+	return pass_marked(ctx, MARK_INSPECT | (mark & MARK_KEY_MASK) | (mark & MARK_QUEUE_OPENS));
+}
+
 /* Reads one moment in both clocks, for user space, which cannot read the kernel's ticks. */
 SEC("xdp")
 int clock(struct xdp_md *ctx)

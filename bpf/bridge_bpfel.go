@@ -314,6 +314,7 @@ const (
 	BridgeProgMarker            = "marker"
 	BridgeProgPortA             = "port_a"
 	BridgeProgPortB             = "port_b"
+	BridgeProgTrial             = "trial"
 	BridgeVarKeepAddressKey     = "keep_address_key"
 	BridgeVarKeepBucket         = "keep_bucket"
 	BridgeVarKeepConduit        = "keep_conduit"
@@ -376,6 +377,7 @@ type BridgeProgramSpecs struct {
 	Marker   *ebpf.ProgramSpec `ebpf:"marker"`
 	PortA    *ebpf.ProgramSpec `ebpf:"port_a"`
 	PortB    *ebpf.ProgramSpec `ebpf:"port_b"`
+	Trial    *ebpf.ProgramSpec `ebpf:"trial"`
 }
 
 // BridgeMapSpecs contains maps before they are loaded into the kernel.
@@ -524,6 +526,7 @@ type BridgePrograms struct {
 	Marker   *ebpf.Program `ebpf:"marker"`
 	PortA    *ebpf.Program `ebpf:"port_a"`
 	PortB    *ebpf.Program `ebpf:"port_b"`
+	Trial    *ebpf.Program `ebpf:"trial"`
 }
 
 func (p *BridgePrograms) Close() error {
@@ -533,6 +536,7 @@ func (p *BridgePrograms) Close() error {
 		p.Marker,
 		p.PortA,
 		p.PortB,
+		p.Trial,
 	)
 }
 

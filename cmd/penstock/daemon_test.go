@@ -30,6 +30,7 @@ type daemon struct {
 	store  *store.Store
 	server *api.Server
 	status api.Status
+	bypass failure.Report
 }
 
 // startDaemon starts the script's daemon: daemon, or daemon outage.
@@ -38,8 +39,9 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	s, err := store.Open(ts.MkAbs("state"))
 	ts.Check(err)
 	d.store, d.bus, d.status = s, event.NewBus(16), healthy()
+	d.bypass = failure.Report{Driver: "none", State: failure.Inline}
 	if len(args) > 0 && args[0] == "outage" {
-		d.status = outage()
+		d.status = inOutage()
 	}
 	for _, e := range happened() {
 		d.bus.Publish(e)
@@ -79,7 +81,7 @@ func healthy() api.Status {
 	}
 }
 
-func outage() api.Status {
+func inOutage() api.Status {
 	s := healthy()
 	s.Policy.ConfirmBy = s.Started.Add(10 * time.Minute)
 	s.Outage = api.OutageStatus{State: api.StateOpen, UninspectedFrames: 42, UninspectedSeconds: 1.5, Failures: []failure.Failure{
@@ -140,6 +142,25 @@ func (d *daemon) Inventory(context.Context) (identity.Snapshot, error) { return 
 func (d *daemon) Flows(_ context.Context, fn func(*api.Flow) error) error {
 	f := alive()
 	return fn(&f)
+}
+
+func (d *daemon) Bypass(context.Context) (failure.Report, error) { return d.bypass, nil }
+
+func (d *daemon) EngageBypass(_ context.Context, who, why string) (failure.Report, error) {
+	d.bypass = failure.Report{Driver: "none", State: failure.Engaged, Standing: failure.Standing{Engaged: true, Why: why, Who: "root", Since: d.status.Started}}
+	return d.bypass, nil
+}
+
+func (d *daemon) ReleaseBypass(_ context.Context, who, why string) (failure.Report, error) {
+	d.bypass = failure.Report{Driver: "none", State: failure.Inline, Standing: failure.Standing{Why: why, Who: "root", Since: d.status.Started}}
+	return d.bypass, nil
+}
+
+func (d *daemon) SelfTest(context.Context) error {
+	if d.bypass.State == failure.Engaged {
+		return api.Refuse(api.CodeFailed, errors.New("queue 100: a frame did not reach its verdict loop"))
+	}
+	return nil
 }
 
 func (d *daemon) CloseZone(_ context.Context, zone, who string, within time.Duration) (api.Island, error) {

@@ -19,7 +19,7 @@ func (a *app) root() *cobra.Command {
 	root := a.group(&cobra.Command{
 		Use:   "penstock",
 		Short: "Looks at, judges and directs a Penstock appliance",
-	}, a.statusCommand(), a.discoverCommand(), a.eventsCommand(), a.flowsCommand(), a.islandCommand(), a.policyCommand(), a.dissectCommand(), a.assessCommand(), a.versionCommand())
+	}, a.statusCommand(), a.bypassCommand(), a.discoverCommand(), a.eventsCommand(), a.flowsCommand(), a.islandCommand(), a.policyCommand(), a.dissectCommand(), a.assessCommand(), a.versionCommand())
 	root.SilenceUsage, root.SilenceErrors = true, true
 	socket := api.DefaultSocket
 	if named := os.Getenv(socketVariable); named != "" {

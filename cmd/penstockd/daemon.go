@@ -99,7 +99,9 @@ type daemon struct {
 	common    *inspect.Common // of the verdict loops
 	watch     *watch
 	ledger    *outage.Ledger
+	bypass    *outage.Switch
 	lineMu    sync.Mutex // whoever changes the line once it is up
+	bare      bool       // the bypass is engaged by taking everything of ours off the line
 
 	inspections []*inspection
 	observation *observation
@@ -146,6 +148,7 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 
 	err := d.serve(ctx, hangup)
+	d.endBypass(err)
 	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
 	cancel()
 	return errors.Join(err, d.close())
@@ -178,8 +181,8 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 // they would meet a loop that judges other flows.
 func (d *daemon) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.openLine, d.openStore, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
-		d.openInventory, d.addRule, d.openQueues, d.awaitInspection, d.observe, d.raisePorts, d.watchLine, d.openSocket, d.confine,
+		d.openLine, d.openStore, d.openBypass, d.choosePolicy, d.openPath, d.takePorts, d.attach, d.makeBridge,
+		d.openInventory, d.addRule, d.openQueues, d.awaitInspection, d.observe, d.raisePorts, d.watchLine, d.settleBypass, d.openSocket, d.confine,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -242,6 +245,9 @@ func (d *daemon) openLine(context.Context) error {
 	if err := claim(line); err != nil {
 		return err
 	}
+	if err := line.SweepTrial(); err != nil {
+		return err
+	}
 	return line.Check()
 }
 
@@ -299,6 +305,12 @@ func (d *daemon) closePath() error {
 	}
 }
 
+// coldStart reports whether there is no line yet.
+func (d *daemon) coldStart() (bool, error) {
+	state, err := d.line.State()
+	return state != bridge.Up, err
+}
+
 func (d *daemon) takePorts(context.Context) error {
 	state, err := d.line.State()
 	if err != nil {
@@ -327,6 +339,10 @@ func (d *daemon) attach(context.Context) error {
 		return err
 	}
 	d.attached = ports
+	if d.bare {
+		d.line.Unruled(true)
+		return nil
+	}
 	return d.line.Do(func() error {
 		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
 			return err
@@ -358,6 +374,9 @@ func (d *daemon) makeBridge(context.Context) error {
 }
 
 func (d *daemon) addRule(context.Context) error {
+	if d.bare {
+		return nil
+	}
 	undo, err := d.line.AddRule()
 	if err != nil {
 		return err

@@ -42,6 +42,9 @@ type inspection struct {
 	adoption   time.Duration
 	complained time.Time // of a reset that could not be sent
 
+	trial  atomic.Pointer[trial] // a self-test that runs, nil otherwise
+	adopts atomic.Bool           // connections may be joined in mid-stream again
+
 	injected, notInjected atomic.Uint64
 	misled                atomic.Uint64 // packets that belong into another queue
 }
@@ -57,6 +60,9 @@ func (i *inspection) run(ctx context.Context) error {
 func (i *inspection) beat() {
 	i.pulse()
 	now := time.Now()
+	if i.adopts.CompareAndSwap(true, false) {
+		i.pipeline.AdoptUntil(now.Add(i.adoption))
+	}
 	generation := i.path.Generation()
 	if generation == i.generation && !i.unfinished && now.Sub(i.swept) < sweepInterval {
 		return
@@ -138,6 +144,9 @@ func forgotten(plan *policy.Plan, e *inspect.Ended, w *datapath.Flow) bool {
 // judge answers one packet. One of another lane's flow, which the rule led here, is dropped: its
 // connection is followed elsewhere.
 func (i *inspection) judge(p *queue.Packet) queue.Answer {
+	if answer, ok := i.trial.Load().answers(p); ok {
+		return answer
+	}
 	if mark.QueueOf(p.Mark, i.lanes) != i.number {
 		i.misled.Add(1)
 		return queue.Answer{}

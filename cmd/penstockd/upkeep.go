@@ -73,7 +73,9 @@ func (u *upkeep) look(now time.Time) {
 	u.lookAtClock(now, now.Sub(u.began))
 	u.lookAtReaders(now)
 	u.lineMu.Lock()
-	u.lookAtPrograms(now)
+	if !u.bare {
+		u.lookAtPrograms(now)
+	}
 	u.lookAtLine(now)
 	u.lineMu.Unlock()
 	if now.Sub(u.countersAt) >= countersInterval {
@@ -113,6 +115,9 @@ func (u *upkeep) lookAtReaders(now time.Time) {
 // sayAlive tells the service manager, where it wants to know (WatchdogSec), and the bypass, where that
 // engages by itself otherwise: only while every verdict loop is at work.
 func (u *upkeep) sayAlive(now time.Time) {
+	if err := u.bypass.Beat(); err != nil {
+		u.complain(outage.ReaderSilent, err, now)
+	}
 	if u.alive == 0 || now.Sub(u.aliveAt) < u.alive/3 {
 		return
 	}

@@ -64,6 +64,20 @@ func (f *fake) Flows(_ context.Context, fn func(*Flow) error) error {
 	return f.record("flows")
 }
 
+func (f *fake) Bypass(context.Context) (outage.Report, error) {
+	return outage.Report{State: outage.Inline}, f.record("bypass")
+}
+
+func (f *fake) EngageBypass(_ context.Context, who, why string) (outage.Report, error) {
+	return outage.Report{State: outage.Engaged}, f.record("engage by %s: %s", who, why)
+}
+
+func (f *fake) ReleaseBypass(_ context.Context, who, why string) (outage.Report, error) {
+	return outage.Report{State: outage.Inline}, f.record("release by %s: %s", who, why)
+}
+
+func (f *fake) SelfTest(context.Context) error { return f.record("test") }
+
 func (f *fake) CloseZone(_ context.Context, zone, who string, within time.Duration) (Island, error) {
 	return Island{Zone: zone, Who: who}, f.record("close %s by %s for %v", zone, who, within)
 }
@@ -159,6 +173,10 @@ func TestQuestionsAndChanges(t *testing.T) {
 		{"confirm", func() (any, error) { return c.Confirm(ctx) }, Applied{Version: 4}, "confirm by " + me},
 		{"rollback", func() (any, error) { return c.Rollback(ctx, 0) }, Applied{}, "rollback 0 by " + me},
 		{"rollback to one", func() (any, error) { return c.Rollback(ctx, 7) }, Applied{Version: 7}, "rollback 7 by " + me},
+		{"the bypass", func() (any, error) { return c.Bypass(ctx) }, outage.Report{State: outage.Inline}, "bypass"},
+		{"engage it", func() (any, error) { return c.EngageBypass(ctx, "work & rest") }, outage.Report{State: outage.Engaged}, "engage by " + me + ": work & rest"},
+		{"release it", func() (any, error) { return c.ReleaseBypass(ctx, "done") }, outage.Report{State: outage.Inline}, "release by " + me + ": done"},
+		{"test it", func() (any, error) { return struct{}{}, c.SelfTest(ctx) }, struct{}{}, "test"},
 		{"close a zone", func() (any, error) { return c.CloseZone(ctx, "cell-3", time.Minute) }, Island{Zone: "cell-3", Who: me}, "close cell-3 by " + me + " for 1m0s"},
 		{"open a zone", func() (any, error) { return c.OpenZone(ctx, "cell-3") }, Island{Zone: "cell-3", Who: me}, "open cell-3 by " + me},
 		{"reload", func() (any, error) { return c.Reload(ctx) }, Applied{Version: 4, Unchanged: true}, "reload by " + me},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/identity"
+	"github.com/penstock-ot/penstock/internal/outage"
 )
 
 const (
@@ -102,6 +103,35 @@ func (c *Client) OpenZone(ctx context.Context, zone string) (Island, error) {
 	var i Island
 	err := c.ask(ctx, http.MethodPost, "/v1/zones/"+url.PathEscape(zone)+"/open", nil, nil, &i)
 	return i, err
+}
+
+// Bypass asks where frames go.
+func (c *Client) Bypass(ctx context.Context) (outage.Report, error) {
+	var r outage.Report
+	err := c.ask(ctx, http.MethodGet, "/v1/bypass", nil, nil, &r)
+	return r, err
+}
+
+// EngageBypass leads frames past the appliance; why is for those who ask later.
+func (c *Client) EngageBypass(ctx context.Context, why string) (outage.Report, error) {
+	return c.turnBypass(ctx, "engage", why)
+}
+
+// ReleaseBypass leads frames through the appliance, once a self-test has passed.
+func (c *Client) ReleaseBypass(ctx context.Context, why string) (outage.Report, error) {
+	return c.turnBypass(ctx, "release", why)
+}
+
+func (c *Client) turnBypass(ctx context.Context, turn, why string) (outage.Report, error) {
+	var r outage.Report
+	err := c.ask(ctx, http.MethodPost, "/v1/bypass/"+turn, url.Values{"why": {why}}, nil, &r)
+	return r, err
+}
+
+// SelfTest has the daemon pass frames through inspection, beside the line.
+func (c *Client) SelfTest(ctx context.Context) error {
+	var none struct{}
+	return c.ask(ctx, http.MethodPost, "/v1/bypass/test", nil, nil, &none)
 }
 
 // EventQuery chooses events.

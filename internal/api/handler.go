@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/penstock-ot/penstock/internal/outage"
 )
 
 // handler answers requests out of a backend.
@@ -26,6 +28,10 @@ func newHandler(b Backend) http.Handler {
 		"GET /v1/policy":              h.policy,
 		"GET /v1/policy/history":      h.history,
 		"GET /v1/policy/versions/{n}": h.policy,
+		"GET /v1/bypass":              h.bypass,
+		"POST /v1/bypass/engage":      h.engage,
+		"POST /v1/bypass/release":     h.release,
+		"POST /v1/bypass/test":        h.selfTest,
 		"POST /v1/zones/{zone}/close": h.closeZone,
 		"POST /v1/zones/{zone}/open":  h.openZone,
 		"POST /v1/policy/confirm":     h.confirm,
@@ -121,6 +127,26 @@ func (h *handler) rollback(r *http.Request) (any, error) {
 	}
 	return change(r, func(ctx context.Context, who string) (Applied, error) {
 		return h.backend.RollbackPolicy(ctx, version, who)
+	})
+}
+
+func (h *handler) bypass(r *http.Request) (any, error) { return h.backend.Bypass(r.Context()) }
+
+func (h *handler) engage(r *http.Request) (any, error) {
+	return change(r, func(ctx context.Context, who string) (outage.Report, error) {
+		return h.backend.EngageBypass(ctx, who, r.URL.Query().Get("why"))
+	})
+}
+
+func (h *handler) release(r *http.Request) (any, error) {
+	return change(r, func(ctx context.Context, who string) (outage.Report, error) {
+		return h.backend.ReleaseBypass(ctx, who, r.URL.Query().Get("why"))
+	})
+}
+
+func (h *handler) selfTest(r *http.Request) (any, error) {
+	return change(r, func(ctx context.Context, _ string) (struct{}, error) {
+		return struct{}{}, h.backend.SelfTest(ctx)
 	})
 }
 

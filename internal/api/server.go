@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/identity"
+	"github.com/penstock-ot/penstock/internal/outage"
 )
 
 // The bounds on clients.
@@ -59,6 +60,15 @@ type Backend interface {
 	CloseZone(ctx context.Context, zone, who string, within time.Duration) (Island, error)
 	// OpenZone ends that. CodeConflict where the zone is not closed.
 	OpenZone(ctx context.Context, zone, who string) (Island, error)
+
+	// Bypass tells where frames go, and where they are meant to.
+	Bypass(ctx context.Context) (outage.Report, error)
+	// EngageBypass leads frames past the appliance.
+	EngageBypass(ctx context.Context, who, why string) (outage.Report, error)
+	// ReleaseBypass leads them through it, once a self-test has passed.
+	ReleaseBypass(ctx context.Context, who, why string) (outage.Report, error)
+	// SelfTest passes frames through inspection beside the line; its error says what went wrong.
+	SelfTest(ctx context.Context) error
 
 	// PolicyHistory returns the newest versions first, at most limit; all where it is 0.
 	PolicyHistory(ctx context.Context, limit int) ([]PolicyVersion, error)

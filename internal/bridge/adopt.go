@@ -119,6 +119,9 @@ func (l *Line) repairPorts(repaired *[]string) error {
 }
 
 func (l *Line) repairRules(repaired *[]string) error {
+	if l.bare {
+		return nil
+	}
 	present, err := rulesPresent(l.layout.lanes())
 	if err != nil || present {
 		return err
@@ -155,6 +158,9 @@ func (l *Line) repairUp(repaired *[]string) error {
 func (l *Line) Down() error {
 	if l.box == nil {
 		return nil
+	}
+	if err := l.SweepTrial(); err != nil {
+		return err
 	}
 	apart, err := l.box.apart(l.home)
 	if err != nil {

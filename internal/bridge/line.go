@@ -35,6 +35,7 @@ type Line struct {
 	layout Layout
 	home   *Namespace // where the process is, and where Down gives the ports back
 	box    *Namespace // where ports and bridge work; nil while it does not exist
+	bare   bool       // no rules belong here, see Unruled
 	held   string     // the port that HoldDown keeps down, "" if none
 }
 

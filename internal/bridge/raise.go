@@ -78,8 +78,13 @@ func lower(name string) error {
 // awaitForwarding waits until no port has a carrier that the bridge has not noticed. A port
 // without a cable is none to wait for.
 func (l *Line) awaitForwarding() error {
+	names := l.layout.ports()
+	return awaitForwarding(names[:]...)
+}
+
+func awaitForwarding(ports ...string) error {
 	deadline := time.Now().Add(forwardingTimeout)
-	for _, name := range l.layout.ports() {
+	for _, name := range ports {
 		for {
 			waiting, err := carrierUnnoticed(name)
 			if err != nil {

@@ -51,6 +51,9 @@ func (l *Line) Look() (c Condition, err error) {
 		if br != nil && br.Attrs().RawFlags&unix.IFF_UP == 0 {
 			c.Broken = append(c.Broken, l.layout.Bridge+" up")
 		}
+		if l.bare {
+			return nil
+		}
 		present, err := rulesPresent(l.layout.lanes())
 		if err == nil && !present {
 			c.Broken = append(c.Broken, "netfilter rules")
@@ -105,6 +108,10 @@ func (l *Line) LetUp() error {
 		return err
 	})
 }
+
+// Unruled says whether the netfilter rules belong on the line: Look and Repair do without them where
+// they do not.
+func (l *Line) Unruled(bare bool) { l.bare = bare }
 
 // Held returns the side whose port is held down, SideAny if none is.
 func (l *Line) Held() policy.Side {

@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf/link"
+
+	"github.com/penstock-ot/penstock/bpf"
 )
 
 // Reattach puts our programs back on the ports that somebody took them off, and returns which, in
@@ -89,4 +92,41 @@ func Detach(dir, pin string) error {
 		return fmt.Errorf("detach %s: %w", pin, err)
 	}
 	return nil
+}
+
+// DetachAll takes all our programs off the ports, gates first: as long as an entry program stands, what
+// it denies does not pass. Those that a daemon before left pinned go, too.
+func (d *Datapath) DetachAll() error {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	if err := detachAll(filepath.Join(d.config.PinDir, linksDir)); err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range d.links {
+		errs = append(errs, l.Close())
+	}
+	d.links = nil
+	return errors.Join(errs...)
+}
+
+// Forget drops what is known of conversations, and lets those that are alive be joined in mid-stream for
+// the window, as after a start. No entry program may stand on the ports meanwhile.
+func (d *Datapath) Forget(window time.Duration) error {
+	var keys []bpf.BridgeFlowKey
+	err := d.eachFlow(func(k *bpf.BridgeFlowKey, _ *bpf.BridgeFlow) bool {
+		keys = append(keys, *k)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for i := range keys {
+		var deleted bpf.BridgeFlow
+		if d.objects.Flows.LookupAndDelete(&keys[i], &deleted) == nil {
+			d.freeSlot(deleted.Slot)
+		}
+	}
+	d.control.setAdoptUntil(monotonic() + uint64(window))
+	return d.correctCounts(map[uint32]uint32{})
 }

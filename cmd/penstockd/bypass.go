@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/outage"
+	"github.com/penstock-ot/penstock/internal/settings"
+	"github.com/penstock-ot/penstock/internal/store"
+)
+
+// bypassTimeout bounds a turn of the bypass, its self-test included.
+const bypassTimeout = 20 * time.Second
+
+// openBypass opens what carries the line past the appliance, and takes up what it was meant to be. On a
+// box without a relay an engaged bypass is a start without programs: the bare bridge.
+func (d *daemon) openBypass(ctx context.Context) error {
+	var standing outage.Standing
+	if d.store != nil {
+		if err := d.store.State(store.StateBypass, &standing); err != nil {
+			d.warn("whether the bypass was engaged is not known, and it is taken not to be: %v", err)
+		}
+	}
+	driver, err := d.bypassDriver(&d.settings.Bypass)
+	if err != nil {
+		return err
+	}
+	cold, err := d.coldStart()
+	if err != nil {
+		return err
+	}
+	if d.settings.Bypass.EngageAtBoot && cold && !standing.Engaged {
+		standing = outage.Standing{Engaged: true, Why: "bypass.at_boot", Who: "penstockd", Since: time.Now()}
+	}
+	d.bypass = outage.NewSwitch(driver, standing, d.selfTest, d.keepStanding)
+	d.onClose(d.bypass.Close)
+	d.bare = standing.Engaged && driver.Name() == "none"
+	return nil
+}
+
+func (d *daemon) bypassDriver(b *settings.Bypass) (outage.Driver, error) {
+	switch b.Driver {
+	case "gpio":
+		return &outage.GPIO{Socket: b.RelaySocket}, nil
+	case "watchdog":
+		w, err := outage.OpenWatchdog(b.WatchdogDevice, b.WatchdogTimeout, b.WatchdogPretimeout)
+		if err == nil && w.Timeout() != b.WatchdogTimeout {
+			d.warn("the watchdog granted a time-out of %v instead of %v", w.Timeout(), b.WatchdogTimeout)
+		}
+		return w, err
+	case "exec":
+		return &outage.Exec{
+			EngageCommand: b.Engage, ReleaseCommand: b.Release, StateCommand: b.State,
+			WhenEngaged: b.EngagedWhen, WhenInline: b.InlineWhen, WhenBlocked: b.BlockedWhen,
+		}, nil
+	}
+	return &outage.Software{Open: d.goBare, Shut: d.goInline, Bare: func() (bool, error) {
+		d.lineMu.Lock()
+		defer d.lineMu.Unlock()
+		return d.bare, nil
+	}}, nil
+}
+
+func (d *daemon) keepStanding(s outage.Standing) error {
+	if d.store == nil {
+		return fmt.Errorf("there is no store")
+	}
+	return d.store.PutState(store.StateBypass, s)
+}
+
+// settleBypass turns the bypass to what it is meant to be, once frames could flow: a relay that holds the
+// line until somebody has shown that inspection works, or one that was turned meanwhile.
+func (d *daemon) settleBypass(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
+	defer cancel()
+	report := d.bypass.Report(ctx)
+	var err error
+	switch {
+	case report.Standing.Engaged:
+		err = d.bypass.Engage(ctx, report.Standing.Who, report.Standing.Why)
+	case report.State != outage.Inline:
+		err = d.bypass.Release(ctx, "penstockd", "start")
+	}
+	if err != nil {
+		d.warn("%v", err)
+	}
+	return nil
+}
+
+// goBare takes everything of ours off the line, gates first, and leaves the bridge: every frame passes,
+// and nothing is inspected.
+func (d *daemon) goBare(context.Context) error {
+	d.lineMu.Lock()
+	defer d.lineMu.Unlock()
+	d.bare = true
+	d.line.Unruled(true)
+	if err := d.path.DetachAll(); err != nil {
+		return err
+	}
+	return d.line.RemoveRule()
+}
+
+// goInline puts it back, entry programs first: until the gates stand, what is not plain passes as
+// before. What the fast path knows of conversations is out of date, so that they are joined anew, as
+// after a start.
+func (d *daemon) goInline(context.Context) error {
+	d.lineMu.Lock()
+	defer d.lineMu.Unlock()
+	d.line.Unruled(false)
+	if _, err := d.line.AddRule(); err != nil {
+		return err
+	}
+	if err := d.path.Forget(d.settings.AdoptionWindow); err != nil {
+		return err
+	}
+	for _, i := range d.inspections {
+		i.adopts.Store(true)
+	}
+	err := d.line.Do(func() (err error) {
+		if d.modes, err = d.path.AttachXDP(d.attached[0], d.attached[1]); err != nil {
+			return err
+		}
+		return d.path.AttachGate(d.attached[0], d.attached[1])
+	})
+	d.bare = d.bare && err != nil
+	return err
+}
+
+// Bypass implements api.Backend.
+func (d *daemon) Bypass(ctx context.Context) (outage.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
+	defer cancel()
+	return d.bypass.Report(ctx), nil
+}
+
+// EngageBypass implements api.Backend.
+func (d *daemon) EngageBypass(ctx context.Context, who, why string) (outage.Report, error) {
+	return d.turnBypass(ctx, "engaged", who, why, d.bypass.Engage)
+}
+
+// ReleaseBypass implements api.Backend.
+func (d *daemon) ReleaseBypass(ctx context.Context, who, why string) (outage.Report, error) {
+	return d.turnBypass(ctx, "released", who, why, d.bypass.Release)
+}
+
+func (d *daemon) turnBypass(ctx context.Context, what, who, why string, turn func(context.Context, string, string) error) (outage.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
+	defer cancel()
+	if err := turn(ctx, who, why); err != nil {
+		return d.bypass.Report(ctx), api.Refuse(api.CodeFailed, err)
+	}
+	d.log.Warn("bypass "+what, "who", who, "why", why)
+	d.tell(fmt.Sprintf("bypass %s by %s: %s", what, who, why))
+	return d.bypass.Report(ctx), nil
+}
+
+// SelfTest implements api.Backend.
+func (d *daemon) SelfTest(ctx context.Context) error {
+	if err := d.selfTest(ctx); err != nil {
+		return api.Refuse(api.CodeFailed, fmt.Errorf("the self-test failed: %w", err))
+	}
+	return nil
+}
+
+// endBypass engages the bypass as the daemon ends, where the settings ask for it.
+func (d *daemon) endBypass(failed error) {
+	why := "the appliance is ended"
+	switch {
+	case failed != nil && d.settings.Bypass.EngageOnFailure:
+		why = failed.Error()
+	case failed == nil && d.settings.Bypass.EngageOnShutdown:
+	default:
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bypassTimeout)
+	defer cancel()
+	if err := d.bypass.Engage(ctx, "penstockd", why); err != nil {
+		d.log.Error("the bypass could not be engaged", "error", err)
+	}
+}
