@@ -37,6 +37,7 @@ KEEP_TYPE(struct, range);
 KEEP_TYPE(struct, conduit);
 KEEP_TYPE(struct, limit);
 KEEP_TYPE(struct, bucket);
+KEEP_TYPE(struct, control_counter);
 
 static __always_inline int forward(struct frame *f)
 {
@@ -82,9 +83,11 @@ int __noinline pass_marked(struct xdp_md *ctx, __u32 mark)
  * showed itself is not, also while the machine has run for less than the time-out. */
 static __always_inline int inspecting(struct control_block *control, struct queue_state *queue)
 {
-	__u64 now = bpf_ktime_get_ns(), beat = queue->beat;
+	/* Signed: another CPU may have read the clock later than this one, and a heartbeat that was
+	 * withdrawn soon after boot lies before the clock's beginning. */
+	__s64 age = bpf_ktime_get_ns() - queue->beat;
 
-	return beat && (now < beat || now - beat <= control->heartbeat_timeout);
+	return queue->beat && age <= (__s64)control->heartbeat_timeout;
 }
 
 static __always_inline int opens_in_outage(struct decision *d)
@@ -120,6 +123,10 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 
 	if (!f || !d || !control)
 		return XDP_DROP;
+	if (has_prp_trailer(ctx, f)) {
+		deny(d, REASON_ENCAPSULATION);
+		return refuse(f, d);
+	}
 	counter = conduit_counter(d);
 	opens = opens_in_outage(d);
 	if (d->observed) {
@@ -129,10 +136,6 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		return forward(f);
 	}
 	w = bpf_map_lookup_elem(&flows, &f->key);
-	if (has_prp_trailer(ctx, f)) {
-		deny(d, REASON_ENCAPSULATION);
-		return refuse(f, d);
-	}
 	number = queue_of(control, d->slot, opens);
 	queue = bpf_map_lookup_elem(&queues, &number);
 	if (!queue)
@@ -194,6 +197,31 @@ static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct dec
 	return refuse(f, d);
 }
 
+/* Link-local control traffic. It belongs to no conduit, and is counted by itself. */
+int __noinline link_control(struct frame *f, struct decision *d, struct policy_defaults *policy)
+{
+	struct control_counter *counter;
+	__u32 side;
+
+	if (!f || !d || !policy)
+		return XDP_DROP;
+	if (policy->link_local != ACTION_ALLOW || !is_link_control(f)) {
+		deny(d, REASON_LINK_LOCAL);
+		return refuse(f, d);
+	}
+	if (policy->storm_limited && !within_control_limit(f, policy)) {
+		deny(d, REASON_RATE_EXCEEDED);
+		return refuse(f, d);
+	}
+	side = f->side;
+	counter = bpf_map_lookup_elem(&control_counters, &side);
+	if (counter) {
+		counter->frames++;
+		counter->bytes += f->length;
+	}
+	return forward(f);
+}
+
 /* A frame that goes on in further buffers fills its first one at least so far, or is an IP packet
  * that is longer than what its first buffer shows. */
 #define ONE_BUFFER_MAX 1500
@@ -204,11 +232,12 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 	struct decision d = {};
 	struct control_block *state;
 	struct policy_defaults *policy;
-	__u32 zero = 0;
+	__u32 zero = 0, length;
 
-	f.length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
-	if (f.length >= ONE_BUFFER_MAX)
-		f.length = bpf_xdp_get_buff_len(ctx);
+	length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	if (length >= ONE_BUFFER_MAX)
+		length = bpf_xdp_get_buff_len(ctx);
+	f.length = length <= FRAME_MAX ? length : FRAME_MAX;
 	state = bpf_map_lookup_elem(&control, &zero);
 	if (!state)
 		return XDP_DROP;
@@ -226,16 +255,12 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 	d.observed = !policy->enforce;
 	d.arp_guard = policy->arp_guard;
 	d.intra_zone = policy->intra_zone;
-	if (!parse_plain(ctx, &f) && parse_frame(ctx, &f) < 0) {
+	if (length > FRAME_MAX || (!parse_plain(ctx, &f) && parse_frame(ctx, &f) < 0)) {
 		deny(&d, REASON_MALFORMED);
 		return refuse(&f, &d);
 	}
-	if (is_link_local(destination_mac(&f))) {
-		if (policy->link_local == ACTION_ALLOW && is_link_control(&f))
-			return forward(&f);
-		deny(&d, REASON_LINK_LOCAL);
-		return refuse(&f, &d);
-	}
+	if (is_link_local(destination_mac(&f)))
+		return link_control(&f, &d, policy);
 	if (policy->storm_limited && !within_storm_limit(&f, policy)) {
 		deny(&d, REASON_RATE_EXCEEDED);
 		return refuse(&f, &d);

@@ -59,6 +59,12 @@ type BridgeControlBlock struct {
 	Reserved         uint32
 }
 
+type BridgeControlCounter struct {
+	_      structs.HostLayout
+	Frames uint64
+	Bytes  uint64
+}
+
 type BridgeEvent struct {
 	_               structs.HostLayout
 	Time            uint64
@@ -148,9 +154,10 @@ type BridgeMacKey struct {
 }
 
 type BridgePair struct {
-	_     structs.HostLayout
-	First uint32
-	Count uint32
+	_        structs.HostLayout
+	First    uint32
+	Count    uint32
+	Observed uint32
 }
 
 type BridgePairKey struct {
@@ -227,6 +234,7 @@ type BridgePolicyDefaults struct {
 	Reserved        [6]uint8
 	Broadcast       BridgeLimit
 	Multicast       BridgeLimit
+	Control         BridgeLimit
 }
 
 type BridgeQueueShare struct {
@@ -292,6 +300,7 @@ const (
 	BridgeMapConduitCounters    = "conduit_counters"
 	BridgeMapConduits           = "conduits"
 	BridgeMapControl            = "control"
+	BridgeMapControlCounters    = "control_counters"
 	BridgeMapDefaults           = "defaults"
 	BridgeMapEvents             = "events"
 	BridgeMapFlowCounts         = "flow_counts"
@@ -318,6 +327,7 @@ const (
 	BridgeVarKeepAddressKey     = "keep_address_key"
 	BridgeVarKeepBucket         = "keep_bucket"
 	BridgeVarKeepConduit        = "keep_conduit"
+	BridgeVarKeepControlCounter = "keep_control_counter"
 	BridgeVarKeepEvent          = "keep_event"
 	BridgeVarKeepIdentity       = "keep_identity"
 	BridgeVarKeepLimit          = "keep_limit"
@@ -389,6 +399,7 @@ type BridgeMapSpecs struct {
 	ConduitCounters *ebpf.MapSpec `ebpf:"conduit_counters"`
 	Conduits        *ebpf.MapSpec `ebpf:"conduits"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
+	ControlCounters *ebpf.MapSpec `ebpf:"control_counters"`
 	Defaults        *ebpf.MapSpec `ebpf:"defaults"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FlowCounts      *ebpf.MapSpec `ebpf:"flow_counts"`
@@ -415,6 +426,7 @@ type BridgeVariableSpecs struct {
 	KeepAddressKey     *ebpf.VariableSpec `ebpf:"keep_address_key"`
 	KeepBucket         *ebpf.VariableSpec `ebpf:"keep_bucket"`
 	KeepConduit        *ebpf.VariableSpec `ebpf:"keep_conduit"`
+	KeepControlCounter *ebpf.VariableSpec `ebpf:"keep_control_counter"`
 	KeepEvent          *ebpf.VariableSpec `ebpf:"keep_event"`
 	KeepIdentity       *ebpf.VariableSpec `ebpf:"keep_identity"`
 	KeepLimit          *ebpf.VariableSpec `ebpf:"keep_limit"`
@@ -452,6 +464,7 @@ type BridgeMaps struct {
 	ConduitCounters *ebpf.Map `ebpf:"conduit_counters"`
 	Conduits        *ebpf.Map `ebpf:"conduits"`
 	Control         *ebpf.Map `ebpf:"control"`
+	ControlCounters *ebpf.Map `ebpf:"control_counters"`
 	Defaults        *ebpf.Map `ebpf:"defaults"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FlowCounts      *ebpf.Map `ebpf:"flow_counts"`
@@ -478,6 +491,7 @@ func (m *BridgeMaps) Close() error {
 		m.ConduitCounters,
 		m.Conduits,
 		m.Control,
+		m.ControlCounters,
 		m.Defaults,
 		m.Events,
 		m.FlowCounts,
@@ -505,6 +519,7 @@ type BridgeVariables struct {
 	KeepAddressKey     *ebpf.Variable `ebpf:"keep_address_key"`
 	KeepBucket         *ebpf.Variable `ebpf:"keep_bucket"`
 	KeepConduit        *ebpf.Variable `ebpf:"keep_conduit"`
+	KeepControlCounter *ebpf.Variable `ebpf:"keep_control_counter"`
 	KeepEvent          *ebpf.Variable `ebpf:"keep_event"`
 	KeepIdentity       *ebpf.Variable `ebpf:"keep_identity"`
 	KeepLimit          *ebpf.Variable `ebpf:"keep_limit"`

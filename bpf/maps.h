@@ -13,6 +13,7 @@
 #define MAX_CONDUITS 16384
 #define MAX_SHARES 262144 /* a power of two */
 #define GENERATIONS 2
+#define STORM_KINDS 3
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -108,10 +109,10 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
-/* The same for what floods: broadcast and multicast of side a, then of side b. */
+/* The same for what floods: broadcast, multicast and link-local control of side a, then of side b. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 4);
+	__uint(max_entries, 2 * STORM_KINDS);
 	__type(key, __u32);
 	__type(value, struct bucket);
 } storm_buckets SEC(".maps");
@@ -191,6 +192,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } tap SEC(".maps");
+
+/* By side, from 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct control_counter);
+} control_counters SEC(".maps");
 
 struct tap_counter {
 	__u64 copied;

@@ -204,6 +204,7 @@ struct pair_key {
 struct pair {
 	__u32 first;
 	__u32 count;
+	__u32 observed; /* one of its conduits, where all of them are observed; else 0 */
 };
 
 struct range {
@@ -248,6 +249,7 @@ struct policy_defaults {
 	__u8 reserved[6];
 	struct limit broadcast; /* for each port */
 	struct limit multicast;
+	struct limit control; /* what is permitted on link-local groups */
 };
 
 /* The one word that a policy change flips, and what changes without a policy. */
@@ -297,6 +299,12 @@ struct conduit_counter {
 	__u64 denied;
 	__u64 uninspected;
 	__u64 inspected;
+};
+
+/* Per CPU and per side: link-local control traffic that was forwarded. */
+struct control_counter {
+	__u64 frames;
+	__u64 bytes;
 };
 
 #define EVENTS_PER_SECOND 64 /* for each reason and CPU */

@@ -22,6 +22,7 @@ struct search {
 /* What there is between two classes over a transport. */
 struct coverage {
 	__u32 conduit; /* that covers the port, or 0 */
+	__u32 observed; /* one of several that are all observed, or 0 */
 	__u8 paired;   /* there is some conduit */
 	__u8 whole;    /* it covers every port */
 	__u8 reserved[2];
@@ -65,6 +66,7 @@ int __noinline conduit_between(__u32 index, struct pair_key *key, __u16 port, __
 	if (!p)
 		return 0;
 	found->paired = 1;
+	found->observed = p->observed;
 	s.map = bpf_map_lookup_elem(&ranges, &index);
 	if (!s.map)
 		return 0;

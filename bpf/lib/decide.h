@@ -23,14 +23,15 @@ static __always_inline int is_link_local(const __u8 *mac)
 	return 0;
 }
 
-/* What is spoken on those groups: 802.3 with LLC (spanning tree, GVRP), LLDP, slow protocols (LACP,
- * OAM), port authentication, MVRP, MMRP, MSRP, connectivity faults, EVB, MRP, DLR, redundancy
+/* What is spoken on those groups: 802.3 with the bridges' LLC (spanning tree, GVRP), LLDP, slow
+ * protocols (LACP, OAM), port authentication, MVRP, MMRP, MSRP, connectivity faults, EVB, MRP, DLR, redundancy
  * supervision, PTP. A device takes in what is sent to a group that it listens to, whatever it is:
  * the set request of PROFINET DCP to the group of LLDP, IP to the group of PTP. */
 static __always_inline int is_link_control(struct frame *f)
 {
 	switch (f->ethertype) {
 	case 0:
+		return f->llc == LLC_BRIDGE;
 	case 0x88cc:
 	case 0x8809:
 	case 0x888e:
@@ -52,7 +53,7 @@ static __always_inline int is_link_control(struct frame *f)
  * reach nobody's inspection: anything but Ethernet II with at most one 802.1Q tag. */
 static __always_inline int inspectable(struct frame *f)
 {
-	return f->is_ip && f->tags <= 1 && (!f->tags || (f->key.tags[0] & 0xf000) == TAG_8021Q);
+	return f->is_ip && f->tags <= 1 && (!f->key.tags[0] || (f->key.tags[0] & 0xf000) == TAG_8021Q);
 }
 
 static __always_inline __u32 transport_of(struct frame *f)
@@ -90,7 +91,8 @@ static __always_inline int allow_untracked(struct decision *d)
 }
 
 /* Formats that carry another conversation inside, which no identity and no port here speaks for:
- * IP in IP, 6in4, GRE, EtherIP, L2TPv3, MPLS in IP; PPPoE, MPLS, provider backbone bridges. */
+ * IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP; PPPoE, MPLS, MACsec, provider backbone
+ * bridges, HSR. */
 static __always_inline int is_tunnel(struct frame *f)
 {
 	if (f->is_ip) {
@@ -98,6 +100,7 @@ static __always_inline int is_tunnel(struct frame *f)
 		case 4:
 		case 41:
 		case 47:
+		case 50:
 		case 97:
 		case 115:
 		case 137:
@@ -110,7 +113,9 @@ static __always_inline int is_tunnel(struct frame *f)
 	case 0x8864:
 	case 0x8847:
 	case 0x8848:
+	case 0x88e5:
 	case 0x88e7:
+	case 0x892f:
 		return 1;
 	}
 	return 0;
@@ -123,6 +128,27 @@ static __always_inline int is_udp_tunnel(struct frame *f, __u16 port)
 	if (f->key.protocol != IPPROTO_UDP || f->fragment)
 		return 0;
 	return port == 4789 || port == 8472 || port == 6081 || port == 1701 || port == 3544 || port == 2152;
+}
+
+/* What no zone as a whole permits: to lead a neighbour's traffic elsewhere (redirects and router
+ * advertisements of ICMP, RFC 792, RFC 1256), and neighbour discovery in pieces, which nobody
+ * could guard (RFC 6980). */
+static __always_inline int misleads(struct frame *f)
+{
+	if (f->key.protocol == IPPROTO_ICMPV6 && f->is_ip)
+		return f->fragment;
+	return f->key.protocol == IPPROTO_ICMP && f->is_ip && (f->fragment || f->icmp_type == 5 || f->icmp_type == 9);
+}
+
+/* A fragment between two whose conduits for the protocol are bound to ports. Whose it is cannot be
+ * told, so that it is denied, unless each of them is observed. */
+static __always_inline int deny_fragment(struct decision *d, __u32 observed)
+{
+	if (observed) {
+		d->conduit = observed;
+		d->observed = 1;
+	}
+	return deny(d, REASON_FRAGMENT);
 }
 
 /* Permits d if a conduit covers the frame, read forwards or in reverse. Only a whole-range
@@ -147,12 +173,14 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	key.to = to->class;
 	conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &found);
 	if (!found.conduit && f->fragment && found.paired)
-		return deny(d, REASON_FRAGMENT);
+		return deny_fragment(d, found.observed);
 	zone_wide = !found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to);
 	if ((found.whole || zone_wide) && is_udp_tunnel(f, service_of(f, reverse)))
 		return deny(d, REASON_ENCAPSULATION);
 	if (!found.conduit && is_tunnel(f))
 		return deny(d, REASON_ENCAPSULATION);
+	if (zone_wide && misleads(f))
+		return deny(d, f->fragment ? REASON_FRAGMENT : REASON_NO_CONDUIT);
 	if (zone_wide)
 		return allow_untracked(d);
 	if (!found.conduit)
@@ -185,7 +213,8 @@ int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaul
 		return 1;
 	if (resolve_source(f, d) < 0 ||
 	    (!is_neighbour_group(f) && resolve_destination(f, d) < 0)) {
-		if (defaults->unknown_identity == ACTION_ALLOW &&
+		/* To the MAC address of somebody known it has to be with an address of theirs. */
+		if (defaults->unknown_identity == ACTION_ALLOW && !d->destination &&
 		    (d->reason == REASON_UNKNOWN_SOURCE || d->reason == REASON_UNKNOWN_DESTINATION)) {
 			d->action = ACTION_ALLOW;
 			d->untracked = 1;
@@ -193,7 +222,7 @@ int __noinline resolve(struct frame *f, struct decision *d, struct policy_defaul
 		}
 		return 1;
 	}
-	if (f->deep_tags || f->source_routed) {
+	if (f->deep_tags || f->source_routed || f->llc == LLC_SNAP) {
 		deny(d, REASON_ENCAPSULATION);
 		return 1;
 	}

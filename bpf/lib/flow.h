@@ -325,8 +325,11 @@ static __always_inline int decide_syn(struct frame *f, struct decision *d, struc
 	int other_way = w && w->initiator != f->side && !flow_closed(w);
 
 	if (permit_by_conduit(f, d, 0) < 0) {
-		if (other_way)
+		if (other_way) {
 			deny(d, REASON_TCP_STATE);
+			d->conduit = w->conduit;
+			d->observed |= w->treatment & FLOW_OBSERVED;
+		}
 		return -1;
 	}
 	if (d->untracked)
@@ -384,6 +387,8 @@ static __always_inline int error_of_live_flow(struct frame *f, struct decision *
 		return 0;
 	allow_untracked(d);
 	d->conduit = w->conduit;
+	d->observed |= w->treatment & FLOW_OBSERVED;
+	d->limited = (w->treatment & FLOW_LIMITED) != 0;
 	return 1;
 }
 

@@ -56,18 +56,21 @@ static __always_inline int is_zero_ip(const __u8 *ip)
 	return !(w[0] | w[1]) && (w[2] == 0 || w[2] == bpf_htonl(0xffff)) && !w[3];
 }
 
-/* A VLAN on which the identity may be seen. A priority tag (identifier 0) is no VLAN
- * (IEEE 802.1Q 6.9): receivers look behind it. With two tags else the outer one is the VLAN of
- * this segment. */
+static __always_inline int in_vlan(struct identity *who, __u16 vid)
+{
+	return (who->vlans[vid / 64] >> (vid % 64)) & 1;
+}
+
+/* VLANs on which the identity may be seen. A priority tag (identifier 0) is no VLAN
+ * (IEEE 802.1Q 6.9): receivers look behind it. Each other tag has to be permitted, the inner one
+ * too: a switch that takes the outer one off carries the frame on in the inner one's VLAN. */
 static __always_inline int vlan_permitted(struct identity *who, struct frame *f)
 {
-	__u16 vid = f->key.tags[0] & 0x0fff;
+	__u16 outer = f->key.tags[0] & 0x0fff, inner = f->key.tags[1] & 0x0fff;
 
-	if (!vid)
-		vid = f->key.tags[1] & 0x0fff;
-	if (!vid)
+	if (!outer && !inner)
 		return who->untagged;
-	return (who->vlans[vid / 64] >> (vid % 64)) & 1;
+	return (!outer || in_vlan(who, outer)) && (!inner || in_vlan(who, inner));
 }
 
 /* Whose address is it, for a frame that carries holder's MAC? An identity without addresses of
@@ -117,6 +120,23 @@ static __always_inline int guard_neighbour(struct frame *f, struct decision *d, 
 	return 0;
 }
 
+/* A stranger that claims somebody's address, that redirects, or that says it is a router. */
+static __always_inline int claims_of_others(struct frame *f, __u32 index)
+{
+	return f->neighbour == ND_REDIRECT || f->neighbour == ND_ROUTER_ADVERTISEMENT ||
+	       (f->neighbour == ND_NEIGHBOUR_ADVERTISEMENT && identity_of_address(f, index, 0, TARGET));
+}
+
+/* A device that has no address yet asks for one from none (RFC 2131 4.1, RFC 4862 5.4.2), and
+ * joins groups (RFC 3376 4.2.13, RFC 3590). Nothing else may come from nobody. */
+static __always_inline int is_booting(struct frame *f)
+{
+	if (!is_zero_ip(source_ip(f)))
+		return 0;
+	return f->hop_limit ? f->key.protocol == IPPROTO_ICMPV6 :
+			      f->key.protocol == IPPROTO_UDP || f->key.protocol == IPPROTO_IGMP;
+}
+
 /* The groups that neighbour discovery is sent to: a solicited node, all nodes, all routers
  * (RFC 2464 7). */
 static __always_inline int is_neighbour_group(struct frame *f)
@@ -142,6 +162,8 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 		if (f->is_ip && identity_of_address(f, d->index, 0, SOURCE))
 			return deny(d, REASON_ADDRESS_SPOOFED);
 		if (f->is_arp && identity_of_address(f, d->index, 0, SOURCE))
+			return deny(d, REASON_ARP_SPOOFED);
+		if (f->neighbour && claims_of_others(f, d->index))
 			return deny(d, REASON_ARP_SPOOFED);
 		return deny(d, REASON_UNKNOWN_SOURCE);
 	}
@@ -169,8 +191,7 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 		return 0;
 	if (f->neighbour)
 		return guard_neighbour(f, d, id, who);
-	/* A device that boots asks from 0.0.0.0 (RFC 2131 4.1) or from :: (RFC 4862 5.4.2). */
-	if (is_zero_ip(source_ip(f)))
+	if (is_booting(f))
 		return 0;
 	owner = owner_behind(f, d->index, id, who, SOURCE);
 	if (owner) {
@@ -208,10 +229,16 @@ int __noinline resolve_destination(struct frame *f, struct decision *d)
 	}
 	if (f->is_ip && !f->neighbour && (who->kind == KIND_DEVICE || who->kind == KIND_ROUTER)) {
 		/* A device that forwards could carry the frame on to another address, so the
-		 * address has to be one of those that this MAC stands for. */
-		id = owner_behind(f, d->index, id, who, DESTINATION);
-		if (!id)
+		 * address has to be one of those that this MAC stands for. Only behind a router
+		 * there may be somebody who is not known. */
+		__u32 owner = owner_behind(f, d->index, id, who, DESTINATION);
+
+		if (!owner) {
+			if (who->kind != KIND_ROUTER || identity_of_address(f, d->index, 0, DESTINATION))
+				d->destination = id;
 			return deny(d, REASON_UNKNOWN_DESTINATION);
+		}
+		id = owner;
 	}
 	d->destination = id;
 	return 0;

@@ -50,11 +50,20 @@ int __noinline within_conduit_limit(struct frame *f, struct decision *d)
 	return c && b && within(&c->limit, b, bpf_ktime_get_ns(), f->length);
 }
 
+enum storm { STORM_BROADCAST, STORM_MULTICAST, STORM_CONTROL };
+
+static __always_inline int within_storm(struct frame *f, struct limit *l, enum storm kind)
+{
+	__u32 at = (f->side == SIDE_B ? STORM_KINDS : 0) + kind;
+	struct bucket *b = bpf_map_lookup_elem(&storm_buckets, &at);
+
+	return b && within(l, b, bpf_ktime_get_ns(), f->length);
+}
+
 /* Broadcast and multicast of each port, before anything else is asked of them. */
 int __noinline within_storm_limit(struct frame *f, struct policy_defaults *defaults)
 {
-	__u32 at, difference = 0;
-	struct bucket *b;
+	__u32 difference = 0;
 	__u8 *mac;
 
 	if (!f || !defaults)
@@ -65,11 +74,15 @@ int __noinline within_storm_limit(struct frame *f, struct policy_defaults *defau
 #pragma unroll
 	for (int i = 0; i < 6; i++)
 		difference |= mac[i] ^ 0xff;
-	at = (f->side == SIDE_B ? 2 : 0) + (difference ? 1 : 0);
-	b = bpf_map_lookup_elem(&storm_buckets, &at);
-	if (!b)
-		return 0;
-	return within(difference ? &defaults->multicast : &defaults->broadcast, b, bpf_ktime_get_ns(), f->length);
+	return difference ? within_storm(f, &defaults->multicast, STORM_MULTICAST) :
+			    within_storm(f, &defaults->broadcast, STORM_BROADCAST);
+}
+
+/* Link-local control traffic by itself: a flood of other multicast must not stop what keeps rings
+ * and clocks together, and nobody may flood with what stands for it. */
+int __noinline within_control_limit(struct frame *f, struct policy_defaults *defaults)
+{
+	return f && defaults && within_storm(f, &defaults->control, STORM_CONTROL);
 }
 
 #endif

@@ -21,6 +21,8 @@
 
 #define EXTENSION_HEADERS_MAX 8
 
+#define FRAME_MAX 65535 /* a longer one is none, and would not be measured in 16 bits */
+
 struct frame {
 	__u64 ticks; /* jiffies: one load, where each other clock is a call */
 	__u64 tick;  /* ns of one */
@@ -46,6 +48,14 @@ struct frame {
 	__u8 arp_foreign_hardware; /* the sender in the body is not the sender of the frame */
 	__u8 options; /* bytes of IPv4 options */
 	__u8 source_routed; /* goes on to other addresses than the one it shows */
+	__u8 llc; /* of an 802.3 frame */
+};
+
+/* What an 802.3 frame carries (IEEE 802.2). */
+enum llc {
+	LLC_OTHER,
+	LLC_BRIDGE, /* bridge spanning tree protocol, GVRP and GMRP: 0x42 on both ends */
+	LLC_SNAP,   /* an EtherType after all (RFC 1042, IEEE 802.1H): another format inside */
 };
 
 /* A place in the frame. Fails by returning NULL, after which nothing more may be read. */
@@ -137,6 +147,28 @@ static __always_inline __u16 tag_kind(__u16 ethertype)
 	return 0;
 }
 
+/* Reads the beginning of an 802.3 frame's body, of length bytes. */
+static __always_inline __u8 llc_of(struct cursor *c, __u16 length)
+{
+	const __u8 *b = c->at;
+
+	if (length < 3 || c->at + 3 > c->end || b[2] != 0x03)
+		return LLC_OTHER;
+	if (b[0] == 0x42 && b[1] == 0x42)
+		return LLC_BRIDGE;
+	if (length < 6 || c->at + 6 > c->end || b[0] != 0xaa || b[1] != 0xaa)
+		return LLC_OTHER;
+	return !b[3] && !b[4] && (!b[5] || b[5] == 0xf8) ? LLC_SNAP : LLC_OTHER;
+}
+
+/* A single priority tag is no VLAN (IEEE 802.1Q 6.9): what receivers take for one conversation,
+ * tagged or not, is one here, or its halves would be read as two. */
+static __always_inline void drop_priority_tag(struct frame *f)
+{
+	if (f->tags == 1 && f->key.tags[0] == TAG_8021Q)
+		f->key.tags[0] = 0;
+}
+
 /* Reads the Ethernet header and at most two tags; a third sets deep_tags, and its frame is
  * never looked into. */
 static __always_inline int parse_ethernet(struct cursor *c, struct frame *f)
@@ -165,10 +197,12 @@ static __always_inline int parse_ethernet(struct cursor *c, struct frame *f)
 		f->tags = i + 1;
 	}
 	f->deep_tags = tag_kind(f->ethertype) != 0;
+	drop_priority_tag(f);
 	if (f->ethertype < ETH_P_802_3_MIN_) {
 		/* IEEE 802.3 3.2.6: not a type but the length of what follows. */
 		if (c->at + f->ethertype > c->end)
 			return -1;
+		f->llc = llc_of(c, f->ethertype);
 		f->ethertype = 0;
 	}
 	return 0;
@@ -380,14 +414,16 @@ int __noinline parse_icmp(struct xdp_md *ctx, struct frame *f, __u32 transport)
 
 	if (!f || transport > TRANSPORT_MAX)
 		return -1;
+	/* ICMP in IPv6, or the other way round, speaks for no conversation: no receiver takes it. */
+	if ((f->key.protocol == IPPROTO_ICMPV6) != (f->hop_limit != 0))
+		return 0;
 	c.at = data + transport;
 	icmp = take(&c, sizeof(*icmp));
 	if (!icmp)
 		return -1;
 	if (f->key.protocol == IPPROTO_ICMP)
 		return parse_error_v4(&c, f, icmp->code, bpf_ntohs(icmp->sequence));
-	if (f->hop_limit &&
-	    parse_neighbour(&c, f, icmp->code, f->length - f->trailer - transport - sizeof(*icmp)) < 0)
+	if (parse_neighbour(&c, f, icmp->code, f->length - f->trailer - transport - sizeof(*icmp)) < 0)
 		return -1;
 	return parse_error_v6(&c, f, (__u32)bpf_ntohs(icmp->identifier) << 16 | bpf_ntohs(icmp->sequence));
 }
@@ -462,8 +498,12 @@ int __noinline parse_options(struct xdp_md *ctx, struct frame *f)
  * first has been measured until here: it costs a call to know of the others. */
 static __always_inline int holds(struct xdp_md *ctx, struct frame *f, __u32 total)
 {
-	if (total > f->length - f->network)
-		f->length = bpf_xdp_get_buff_len(ctx);
+	__u32 length;
+
+	if (total > f->length - f->network) {
+		length = bpf_xdp_get_buff_len(ctx);
+		f->length = length <= FRAME_MAX ? length : FRAME_MAX;
+	}
 	return total <= f->length - f->network;
 }
 

@@ -25,21 +25,24 @@ type lineRow struct {
 }
 
 var (
-	pumpMAC     = [6]byte{2, 0, 0, 0, 0, 0x11}
-	strangerMAC = [6]byte{2, 0, 0, 0, 0, 0x77}
-	hmi4        = netip.MustParseAddr(testnet.PlantAddress)
-	filler4     = netip.MustParseAddr(testnet.CellAddress)
-	pump4       = netip.MustParseAddr("198.18.0.11")
-	stranger4   = netip.MustParseAddr("198.18.0.77")
-	hmi6        = netip.MustParseAddr("2001:2::20")
-	filler6     = netip.MustParseAddr("2001:2::10")
-	tag10       = frame.Tag{TPID: 0x8100, TCI: 10}
+	pumpMAC        = [6]byte{2, 0, 0, 0, 0, 0x11}
+	strangerMAC    = [6]byte{2, 0, 0, 0, 0, 0x77}
+	hmi4           = netip.MustParseAddr(testnet.PlantAddress)
+	filler4        = netip.MustParseAddr(testnet.CellAddress)
+	pump4          = netip.MustParseAddr("198.18.0.11")
+	engineeringMAC = [6]byte{2, 0, 0, 0, 0, 0x21}
+	engineering4   = netip.MustParseAddr("198.18.0.21")
+	stranger4      = netip.MustParseAddr("198.18.0.77")
+	hmi6           = netip.MustParseAddr("2001:2::20")
+	filler6        = netip.MustParseAddr("2001:2::10")
+	tag10          = frame.Tag{TPID: 0x8100, TCI: 10}
 )
 
 func fastPathSite() string {
-	return site{vlan: "[untagged, 10]", conduits: []string{
+	return site{vlan: "[untagged, 10, 20]", conduits: []string{
 		modbusConduit("inspected", 502),
 		modbusConduit("watched", 503, "mode: observe"),
+		"name: watched-too\nfrom: [engineering]\nto: [filler-plc]\nprotocol: tcp\nports: [503]\nmode: observe",
 		plainConduit("plain", "tcp", 4840),
 		plainConduit("datagrams", "udp", 2222),
 		"name: anything\nfrom: [hmi-1]\nto: [pump-rtu]\nprotocol: udp",
@@ -78,6 +81,15 @@ func TestFastPathOnTheLine(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a fragment between two whose conduits are observed", func(t *testing.T) {
+		last := lastSequence(t, p)
+		w.passes(t, policy.SideB, etherFrame(fillerMAC, engineeringMAC, nil, ip4(engineering4, filler4, 6, 0x2000, nil, tcp(41020, 503, 2))))
+		if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+			return e.Sequence > last && e.Reason == verdict.ReasonFragment && e.Mode == event.ModeObserve && e.Conduit == "watched-too"
+		}); err != nil {
+			t.Errorf("no event says that it would have been denied: %v", err)
+		}
+	})
 	t.Run("inspected in a VLAN", func(t *testing.T) {
 		c := newConversation(false, 40100, 502, tag10)
 		c.open(t, w)
@@ -181,7 +193,7 @@ func lineRows() []lineRow {
 	for _, e := range []fieldbus{{"PROFINET", 0x8892}, {"GOOSE", 0x88b8}, {"SV", 0x88ba}, {"EtherCAT", 0x88a4}, {"MACsec", 0x88e5}, {"PRP supervision", 0x88fb}} {
 		rows = append(rows, lineRow{e.name, sideB, ethernet(filler, hmiMAC, nil, e.number, make([]byte, 46)), ok})
 	}
-	for _, e := range []fieldbus{{"POWERLINK", 0x88ab}, {"SERCOS", 0x88cd}, {"HSR", 0x892f}, {"EAPOL", 0x888e}, {"RARP", 0x8035}} {
+	for _, e := range []fieldbus{{"POWERLINK", 0x88ab}, {"SERCOS", 0x88cd}, {"EAPOL", 0x888e}, {"RARP", 0x8035}} {
 		rows = append(rows, lineRow{e.name + " without a conduit", sideB, ethernet(filler, hmiMAC, nil, e.number, make([]byte, 46)), verdict.ReasonNoConduit})
 	}
 	for _, n := range []int{15, 20, 59, 1514, 4000, 9014} {
@@ -212,7 +224,7 @@ func lineRows() []lineRow {
 		{"MRP", sideA, ethernet("01:15:4e:00:00:01", strangerMAC, nil, 0x88e3, make([]byte, 46)), ok},
 		{"DLR", sideB, ethernet("01:21:6c:00:00:01", strangerMAC, nil, 0x80e1, make([]byte, 46)), ok},
 		{"PTP", sideB, ethernet("01:1b:19:00:00:00", strangerMAC, nil, 0x88f7, make([]byte, 46)), ok},
-		{"spanning tree", sideB, ethernet("01:80:c2:00:00:00", strangerMAC, nil, 38, make([]byte, 46)), ok},
+		{"spanning tree", sideB, ethernet("01:80:c2:00:00:00", strangerMAC, nil, 38, append([]byte{0x42, 0x42, 3}, make([]byte, 43)...)), ok},
 
 		{"another port", sideB, hmi(syn(80)), verdict.ReasonNoConduit},
 		{"against the conduit", sideA, etherFrame(hmiMAC, fillerMAC, nil, ip4(filler4, hmi4, 6, 0, nil, tcp(41010, 4840, 2))), verdict.ReasonNoConduit},
@@ -232,7 +244,11 @@ func lineRows() []lineRow {
 		{"VXLAN under an address-only conduit", sideB, pump(ip4(hmi4, pump4, 17, 0, nil, udp(41013, 4789, 50))), verdict.ReasonEncapsulation},
 		{"a source route", sideB, hmi(ip4(hmi4, filler4, 6, 0, []byte{131, 7, 4, 198, 18, 0, 11, 0}, tcp(41014, 4840, 2))), verdict.ReasonEncapsulation},
 		{"nine extension headers", sideB, hmi(ip6(hmi6, filler6, 6, []byte{0, 60, 60, 60, 60, 60, 60, 60, 60}, tcp(41015, 4840, 2))), verdict.ReasonNoConduit},
-		{"LLC and SNAP around IP", sideB, ethernet(filler, hmiMAC, nil, 48, append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, syn(4840)...)), verdict.ReasonNoConduit},
+		{"LLC and SNAP around IP", sideB, ethernet(filler, hmiMAC, nil, 48, append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, syn(4840)...)), verdict.ReasonEncapsulation},
+		{"LLC and SNAP around IP to a link-local group", sideB, ethernet("01:80:c2:00:00:0e", hmiMAC, nil, 48, append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, syn(4840)...)), verdict.ReasonLinkLocal},
+		{"HSR without a conduit", sideB, ethernet(filler, hmiMAC, nil, 0x892f, make([]byte, 46)), verdict.ReasonEncapsulation},
+		{"an inner tag of another VLAN", sideB, hmi(syn(4840), frame.Tag{TPID: 0x88a8, TCI: 10}, frame.Tag{TPID: 0x8100, TCI: 11}), verdict.ReasonVLANNotPermitted},
+		{"TCP from 0.0.0.0", sideB, hmi(ip4(netip.IPv4Unspecified(), filler4, 6, 0, nil, tcp(41019, 4840, 2))), verdict.ReasonAddressSpoofed},
 		{"cut short", sideB, hmi(syn(4840)[:24]), verdict.ReasonMalformed},
 		{"a TCP header in the padding", sideB, hmi(append(ip4(hmi4, filler4, 6, 0, nil, nil), tcp(41016, 4840, 2)...)), verdict.ReasonMalformed},
 		{"IP to a link-local group", sideB, etherFrame([6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, hmiMAC, nil, ip4(hmi4, filler4, 17, 0, nil, udp(41017, 44818, 8))), verdict.ReasonLinkLocal},

@@ -88,7 +88,7 @@ func asTheyCame(t *testing.T, w *wire, tags ...frame.Tag) {
 	t.Run("link-local", func(t *testing.T) {
 		for _, from := range []policy.Side{policy.SideA, policy.SideB} {
 			w.passes(t, from, ethernet("01:80:c2:00:00:0e", [6]byte{2, 9, 9, 9, 9, 9}, tags, 0x88cc, []byte{2, 7, 4, 0, 0, 0}))
-			w.passes(t, from, ethernet("01:80:c2:00:00:00", [6]byte{2, 9, 9, 9, 9, 9}, tags, 38, make([]byte, 38)))
+			w.passes(t, from, ethernet("01:80:c2:00:00:00", [6]byte{2, 9, 9, 9, 9, 9}, tags, 38, append([]byte{0x42, 0x42, 3}, make([]byte, 35)...)))
 			w.passes(t, from, ethernet("01:15:4e:00:00:01", [6]byte{2, 9, 9, 9, 9, 9}, tags, 0x88e3, make([]byte, 40)))
 		}
 	})

@@ -236,9 +236,22 @@ func identityEntry(id *policy.Identity) bpf.BridgeIdentity {
 func pairTable(plan *policy.Plan) (keys []bpf.BridgePairKey, pairs []bpf.BridgePair) {
 	for _, p := range plan.Pairs {
 		keys = append(keys, bpf.BridgePairKey{From: uint32(p.From), To: uint32(p.To), Transport: uint32(p.Transport)})
-		pairs = append(pairs, bpf.BridgePair{First: p.First, Count: p.Count})
+		pairs = append(pairs, bpf.BridgePair{First: p.First, Count: p.Count, Observed: observedOf(plan, p)})
 	}
 	return keys, pairs
+}
+
+// observedOf returns the first conduit of a pair if all of them are observed, else 0.
+func observedOf(plan *policy.Plan, p policy.Pair) (conduit uint32) {
+	for _, r := range plan.Ranges[p.First : p.First+p.Count] {
+		if plan.Conduits[r.Conduit].Mode == policy.Enforce {
+			return 0
+		}
+		if conduit == 0 || r.Conduit < conduit {
+			conduit = r.Conduit
+		}
+	}
+	return conduit
 }
 
 func rangeTable(plan *policy.Plan) []bpf.BridgeRange {
@@ -276,9 +289,10 @@ func defaultsOf(plan *policy.Plan, generation uint32) bpf.BridgePolicyDefaults {
 		IntraZone:       uint8(plan.IntraZone),
 		ArpGuard:        flag(plan.ARPGuard),
 		LinkLocal:       uint8(plan.LinkLocal),
-		StormLimited:    flag(!plan.Broadcast.IsZero() || !plan.Multicast.IsZero()),
+		StormLimited:    flag(!plan.Broadcast.IsZero() || !plan.Multicast.IsZero() || !plan.Control.IsZero()),
 		Broadcast:       limitOf(plan.Broadcast),
 		Multicast:       limitOf(plan.Multicast),
+		Control:         limitOf(plan.Control),
 	}
 }
 

@@ -77,8 +77,8 @@ func plan() *policy.Plan {
 		ARPGuard: true, LinkLocal: verdict.Allow,
 		Identities: []policy.Identity{
 			{},
-			{Name: "hmi", Side: policy.SideB, MAC: macHMI, Class: 1, ZoneID: 1, Addresses: host(ipHMI), Untagged: true, VLANs: []uint16{10}},
-			{Name: "plc", Side: policy.SideA, MAC: macPLC, Class: 2, ZoneID: 2, Addresses: host(ipPLC), Untagged: true, VLANs: []uint16{10}},
+			{Name: "hmi", Side: policy.SideB, MAC: macHMI, Class: 1, ZoneID: 1, Addresses: host(ipHMI), Untagged: true, VLANs: []uint16{10, 20}},
+			{Name: "plc", Side: policy.SideA, MAC: macPLC, Class: 2, ZoneID: 2, Addresses: host(ipPLC), Untagged: true, VLANs: []uint16{10, 20}},
 			{Name: "rtu", Side: policy.SideA, MAC: macRTU, Class: 3, ZoneID: 2, Addresses: host(ipRTU), Untagged: true},
 			{Name: "router", Kind: policy.KindRouter, Side: policy.SideB, MAC: macRouter, Class: 4, ZoneID: 1, Addresses: host(ipRouter), Untagged: true},
 			{Name: "historian", Kind: policy.KindBehind, Side: policy.SideB, Class: 5, Via: idRouter, ZoneID: 3, Addresses: []netip.Prefix{far}, Untagged: true},

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 
@@ -29,7 +30,11 @@ func plainHeader(side policy.Side, b []byte) (h policy.Header, tcpFlags byte, ok
 		return h, 0, true
 	}
 	if kind < 0x600 {
-		return h, 0, int(kind) <= len(rest)
+		if int(kind) > len(rest) {
+			return h, 0, false
+		}
+		h.LLC = plainLLC(rest[:kind])
+		return h, 0, true
 	}
 	h.EtherType = kind
 	switch kind {
@@ -43,6 +48,16 @@ func plainHeader(side policy.Side, b []byte) (h policy.Header, tcpFlags byte, ok
 		return h, tcpFlags, ok
 	}
 	return h, 0, true
+}
+
+func plainLLC(b []byte) policy.LLC {
+	switch {
+	case bytes.HasPrefix(b, []byte{0x42, 0x42, 3}):
+		return policy.LLCBridge
+	case bytes.HasPrefix(b, []byte{0xaa, 0xaa, 3, 0, 0, 0}), bytes.HasPrefix(b, []byte{0xaa, 0xaa, 3, 0, 0, 0xf8}):
+		return policy.LLCSNAP
+	}
+	return policy.LLCOther
 }
 
 func plainARP(h *policy.Header, b []byte) bool {
@@ -183,7 +198,7 @@ func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 			return 0, false
 		}
 		h.ICMPType = b[0]
-		return 0, plainMTU(h.Protocol, b)
+		return 0, (h.Protocol == 58) != h.SrcIP.Is6() || plainMTU(h.Protocol, b)
 	default:
 		return 0, true
 	}

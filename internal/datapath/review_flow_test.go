@@ -182,7 +182,7 @@ func TestLinkLocalGroupsCarryTheirProtocols(t *testing.T) {
 			}
 		}
 		for _, kind := range []uint16{38, 0x88cc, 0x8809, 0x888e, 0x88e3, 0x80e1, 0x88fb, 0x88f7, 0x8902} {
-			p := packet{src: macOdd, dst: group, ethertype: kind}
+			p := packet{src: macOdd, dst: group, ethertype: kind, body: append([]byte{0x42, 0x42, 3}, make([]byte, 43)...)}
 			if got, _ := d.run(t, policy.SideB, p.bytes()); got != xdpRedirect {
 				t.Errorf("EtherType %#04x to %x: the program returned %d", kind, group, got)
 			}

@@ -55,6 +55,8 @@ conduits:
     to: [drive, "group:goose", "group:01:0c:cd:04:00:01"]
     protocol: ethertype
     ethertypes: [0x8892, 0x88b8, 0x88ba, 0x88a4, 0x88ab, 0x88cd, 0x892f, 0x88fb, 0x88f7, 0x88cc, 0x88e3, 0x80e1, 0x88e5, 0x888e]
+  - {name: watched, from: [scada], to: [plc], protocol: modbus, mode: observe, rules: [{functions: [read]}]}
+  - {name: watched-too, from: [scada], to: [plc], protocol: tcp, ports: [102], mode: observe}
   - {name: cyclic, from: [rtu], to: ["group:239.192.0.0/14"], protocol: udp, ports: [2222]}
   - {name: nodes, from: [hmi], to: ["group:ff02::1:2"], protocol: udp, ports: [547]}
   - {name: boot, from: ["zone:cell"], to: [broadcast], protocol: udp, ports: [67]}
@@ -73,7 +75,7 @@ type sheet struct {
 
 func (s sheet) plan(t *testing.T) *policy.Plan {
 	t.Helper()
-	pairs := append(append([]string{}, s.replace...), "DEFAULTS", rowsDefaults, "CONDUIT", "", "VLAN", "[untagged, 10]")
+	pairs := append(append([]string{}, s.replace...), "DEFAULTS", rowsDefaults, "CONDUIT", "", "VLAN", "[untagged, 10, 20]")
 	p, err := policy.Parse("rows.yaml", []byte(strings.NewReplacer(pairs...).Replace(rowsPolicy)))
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +178,7 @@ var (
 	ip6HMI    = netip.MustParseAddr("2001:2::20")
 	ip6SCADA  = netip.MustParseAddr("2001:2::21")
 	ip6PLC    = netip.MustParseAddr("2001:2::10")
+	ip6All    = netip.MustParseAddr("ff02::1")
 	ip6RTU    = netip.MustParseAddr("2001:2::11")
 )
 
@@ -219,6 +222,22 @@ func edited(p packet, at int, to byte) packet {
 func trailed(p packet, tail ...byte) packet {
 	p.body = append(append([]byte{}, p.body...), tail...)
 	return p
+}
+
+// bpdu is a frame of the bridges' own LLC, as spanning tree and GVRP are.
+func bpdu(dst [6]byte) packet {
+	return packet{src: macOdd, dst: dst, ethertype: 38, body: append([]byte{0x42, 0x42, 3}, make([]byte, 43)...)}
+}
+
+// snap is a frame whose LLC carries an EtherType after all, here of IP.
+func snap(src, dst [6]byte, oui ...byte) packet {
+	body := append(append([]byte{0xaa, 0xaa, 3}, oui...), 8, 0)
+	return packet{src: src, dst: dst, ethertype: 46, body: append(body, make([]byte, 38)...)}
+}
+
+// scadaPLC is a packet under two conduits that are observed by themselves.
+func scadaPLC(protocol uint8, fragment uint16, body []byte) packet {
+	return ether(macSCADA, macPLC, ipPacket(ipSCADA, ipPLC, protocol, fragment, body))
 }
 
 // raw is a frame of some EtherType with a body of n bytes, padded by nobody.

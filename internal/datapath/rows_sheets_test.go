@@ -42,11 +42,13 @@ func sheets() []sheet {
 			{"the frame over the conduit's rate", []sent{b(hmiTCP(40000, 502, flagSYN))}, b(hmiTCP(40000, 502, flagACK)), xdpDrop, verdict.ReasonRateExceeded},
 			{"another conduit's", nil, b(hmiTCP(40000, 102, flagSYN)), xdpRedirect, 0},
 		}},
-		{name: "storm", replace: []string{"DEFAULTS", rowsDefaults + ", storm: {broadcast: {frames: 1/s, burst: 1s}, multicast: {frames: 1/s, burst: 1s}}"}, rows: []row{
+		{name: "storm", replace: []string{"DEFAULTS", rowsDefaults + ", storm: {broadcast: {frames: 1/s, burst: 1s}, multicast: {frames: 1/s, burst: 1s}, link_local: {frames: 2/s, burst: 1s}}"}, rows: []row{
 			{"a second broadcast", []sent{b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC))}, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC)), xdpDrop, verdict.ReasonRateExceeded},
 			{"a second multicast", []sent{a(castFrame(macRTU, ipRTU, netip4(239, 192, 1, 1), 2222))}, a(castFrame(macRTU, ipRTU, netip4(239, 192, 1, 1), 2222)), xdpDrop, verdict.ReasonRateExceeded},
 			{"the other port's broadcast", nil, a(arp(macPLC, broadcast, macPLC, ipPLC, ipHMI)), xdpRedirect, 0},
 			{"link-local control is no storm", nil, b(raw(macOdd, [6]byte{1, 0x15, 0x4e, 0, 0, 1}, 0x88e3, 46)), xdpRedirect, 0},
+			{"a second one under its own limit", []sent{b(raw(macOdd, [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, 0x88cc, 46))}, b(raw(macOdd, [6]byte{1, 0x15, 0x4e, 0, 0, 1}, 0x88e3, 46)), xdpDrop, verdict.ReasonRateExceeded},
+			{"the other port's", nil, a(raw(macOdd, [6]byte{1, 0x15, 0x4e, 0, 0, 1}, 0x88e3, 46)), xdpRedirect, 0},
 			{"unicast", nil, b(hmiTCP(40000, 102, flagSYN)), xdpRedirect, 0},
 		}},
 	}
@@ -58,7 +60,10 @@ func strictSYN() packet {
 
 func ethernetRows() []row {
 	rows := []row{
-		{"802.3: LLC with SNAP around IP", nil, b(packet{src: macSCADA, dst: macDrive, ethertype: 46, body: append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, make([]byte, 38)...)}), xdpDrop, verdict.ReasonNoConduit},
+		{"802.3: LLC with SNAP around IP", nil, b(snap(macSCADA, macDrive, 0, 0, 0)), xdpDrop, verdict.ReasonEncapsulation},
+		{"802.3: the same as bridges translate it", nil, b(snap(macSCADA, macDrive, 0, 0, 0xf8)), xdpDrop, verdict.ReasonEncapsulation},
+		{"802.3: SNAP of a vendor", nil, b(snap(macSCADA, macDrive, 0, 0, 0x0c)), xdpDrop, verdict.ReasonNoConduit},
+		{"802.3: SNAP cut off by its length", nil, b(packet{src: macSCADA, dst: macDrive, ethertype: 5, body: []byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}}), xdpDrop, verdict.ReasonNoConduit},
 		{"802.3: length beyond the frame", nil, b(packet{src: macSCADA, dst: macDrive, ethertype: 100}), xdpDrop, verdict.ReasonMalformed},
 		{"802.3: length 0", nil, b(packet{src: macSCADA, dst: macDrive}), xdpDrop, verdict.ReasonNoConduit},
 		{"neither type nor length: 05ff", nil, b(packet{src: macSCADA, dst: macDrive, ethertype: 0x5ff, body: make([]byte, 1535)}), xdpDrop, verdict.ReasonNoConduit},
@@ -77,6 +82,9 @@ func ethernetRows() []row {
 		rows = append(rows, row{fmt.Sprintf("jumbo: %d bytes", n), nil, b(raw(macSCADA, macDrive, 0x8892, n-14)), xdpRedirect, 0},
 			row{fmt.Sprintf("jumbo: %d bytes, denied", n), nil, b(raw(macHMI, macPLC, 0x8892, n-14)), xdpDrop, verdict.ReasonNoConduit})
 	}
+	rows = append(rows,
+		row{"longer than any frame", nil, b(raw(macSCADA, macDrive, 0x8892, 66000-14)), xdpDrop, verdict.ReasonMalformed},
+		row{"longer than any frame around a small packet", nil, b(trailed(hmiTCP(40000, 102, flagSYN), make([]byte, 66000)...)), xdpDrop, verdict.ReasonMalformed})
 	for _, n := range []int{15, 33, 34, 53} {
 		p := hmiTCP(40000, 102, flagSYN)
 		p.short, p.body = true, p.body[:n-14]
@@ -85,19 +93,30 @@ func ethernetRows() []row {
 	return rows
 }
 
+type etherType struct {
+	name   string
+	number uint16
+}
+
+// denied is why the EtherType is denied where no conduit names it: what wraps another frame might
+// carry anything.
+func (e etherType) denied() verdict.Reason {
+	if e.number == 0x892f || e.number == 0x88e5 {
+		return verdict.ReasonEncapsulation
+	}
+	return verdict.ReasonNoConduit
+}
+
 func etherTypeRows() []row {
 	var rows []row
-	for _, e := range []struct {
-		name   string
-		number uint16
-	}{
+	for _, e := range []etherType{
 		{"PROFINET", 0x8892}, {"GOOSE", 0x88b8}, {"SV", 0x88ba}, {"EtherCAT", 0x88a4}, {"POWERLINK", 0x88ab},
 		{"SERCOS", 0x88cd}, {"HSR", 0x892f}, {"PRP supervision", 0x88fb}, {"PTP", 0x88f7}, {"LLDP", 0x88cc},
 		{"MRP", 0x88e3}, {"DLR", 0x80e1}, {"MACsec", 0x88e5}, {"EAPOL", 0x888e},
 	} {
 		rows = append(rows,
 			row{e.name + ": named by a conduit", nil, b(raw(macSCADA, macDrive, e.number, 46)), xdpRedirect, 0},
-			row{e.name + ": named by none", nil, b(raw(macHMI, macPLC, e.number, 46)), xdpDrop, verdict.ReasonNoConduit})
+			row{e.name + ": named by none", nil, b(raw(macHMI, macPLC, e.number, 46)), xdpDrop, e.denied()})
 	}
 	return append(rows,
 		row{"one-way", []sent{b(raw(macSCADA, macDrive, 0x8892, 46))}, a(raw(macDrive, macSCADA, 0x8892, 46)), xdpDrop, verdict.ReasonNoConduit},
@@ -118,12 +137,20 @@ func tagRows() []row {
 		{"priority tag in 88a8 on an inspected conduit", nil, b(inspected.tagged(0x88a8 << 16)), xdpDrop, verdict.ReasonEncapsulation},
 		{"outer VLAN not permitted, inner is", nil, b(syn.tagged(0x88a8<<16|11, 0x8100<<16|10)), xdpDrop, verdict.ReasonVLANNotPermitted},
 		{"a VLAN behind a priority tag", nil, b(syn.tagged(0x8100<<16, 0x8100<<16|11)), xdpDrop, verdict.ReasonVLANNotPermitted},
+		{"inner VLAN not permitted, outer is", nil, b(syn.tagged(0x88a8<<16|10, 0x8100<<16|11)), xdpDrop, verdict.ReasonVLANNotPermitted},
+		{"both VLANs permitted", nil, b(syn.tagged(0x88a8<<16|10, 0x8100<<16|20)), xdpRedirect, 0},
+		{"an inner priority tag", nil, b(syn.tagged(0x88a8<<16|10, 0x8100<<16)), xdpRedirect, 0},
+		{"two VLANs around an EtherType", nil, b(raw(macHMI, macPLC, 0x8892, 46).tagged(0x8100<<16|20, 0x8100<<16|11)), xdpDrop, verdict.ReasonVLANNotPermitted},
+		{"a flow's priority tag may go", []sent{b(syn.tagged(0x8100<<16 | 5<<13))}, a(plcTCP(102, 40000, flagSYN|flagACK)), xdpRedirect, 0},
+		{"or come", []sent{b(syn)}, a(plcTCP(102, 40000, flagSYN|flagACK).tagged(0x8100 << 16)), xdpRedirect, 0},
+		{"and is one stream with what has none", []sent{b(inspected)}, a(plcTCP(502, 40000, flagSYN|flagACK).tagged(0x8100 << 16)), xdpPass, 0},
+		{"a service tag without identifier is no priority tag of the flow", []sent{b(udp)}, a(ether(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 17, 0, udpDatagram(53, 40000))).tagged(0x88a8 << 16)), xdpDrop, verdict.ReasonNoConduit},
 		{"a permitted VLAN behind a priority tag", nil, b(syn.tagged(0x8100<<16, 0x8100<<16|10)), xdpRedirect, 0},
 		{"an untagged device in a VLAN", nil, b(raw(macSCADA, macDrive, 0x8892, 46).tagged(0x8100<<16 | 10)), xdpDrop, verdict.ReasonVLANNotPermitted},
 		{"ARP in a VLAN", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x8100<<16 | 10)), xdpRedirect, 0},
 		{"ARP in another", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x8100<<16 | 11)), xdpDrop, verdict.ReasonVLANNotPermitted},
-		{"ARP in QinQ", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x88a8<<16|10, 0x8100<<16|5)), xdpRedirect, 0},
-		{"ARP behind three tags", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x8100<<16|10, 0x8100<<16|5, 0x8100<<16|6)), xdpDrop, verdict.ReasonEncapsulation},
+		{"ARP in QinQ", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x88a8<<16|10, 0x8100<<16|20)), xdpRedirect, 0},
+		{"ARP behind three tags", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x8100<<16|10, 0x8100<<16|20, 0x8100<<16|6)), xdpDrop, verdict.ReasonEncapsulation},
 		{"a flow's priority may change", []sent{b(udp.tagged(0x8100<<16 | 10))}, a(ether(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 17, 0, udpDatagram(53, 40000))).tagged(0x8100<<16 | 0xe00a)), xdpRedirect, 0},
 		{"a flow's tag may not", []sent{b(udp.tagged(0x8100<<16 | 10))}, a(ether(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 17, 0, udpDatagram(53, 40000))).tagged(0x88a8<<16 | 10)), xdpDrop, verdict.ReasonNoConduit},
 		{"a tag cut short", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x8100, body: []byte{0, 10}, short: true}), xdpDrop, verdict.ReasonMalformed},
@@ -288,7 +315,11 @@ func groupRows() []row {
 		{"IGMP report", nil, a(optioned(ether(macRTU, groupMAC(netip4(224, 0, 0, 22)), ipPacket(ipRTU, netip4(224, 0, 0, 22), 2, 0, make([]byte, 16))), 148, 4, 0, 0)), xdpDrop, verdict.ReasonUnknownDestination},
 		{"link-local: LACP", nil, b(raw(macOdd, [6]byte{1, 0x80, 0xc2, 0, 0, 2}, 0x8809, 110)), xdpRedirect, 0},
 		{"link-local: EAPOL", nil, b(raw(macOdd, [6]byte{1, 0x80, 0xc2, 0, 0, 3}, 0x888e, 46)), xdpRedirect, 0},
-		{"link-local: GVRP", nil, b(packet{src: macOdd, dst: [6]byte{1, 0x80, 0xc2, 0, 0, 0x21}, ethertype: 40}), xdpRedirect, 0},
+		{"link-local: GVRP", nil, b(bpdu([6]byte{1, 0x80, 0xc2, 0, 0, 0x21})), xdpRedirect, 0},
+		{"link-local: SNAP around IP", nil, b(snap(macHMI, [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, 0, 0, 0)), xdpDrop, verdict.ReasonLinkLocal},
+		{"link-local: SNAP of a vendor", nil, b(snap(macHMI, [6]byte{1, 0x80, 0xc2, 0, 0, 0}, 0, 0, 0x0c)), xdpDrop, verdict.ReasonLinkLocal},
+		{"link-local: LLC of nobody's", nil, b(packet{src: macHMI, dst: [6]byte{1, 0x80, 0xc2, 0, 0, 0}, ethertype: 38}), xdpDrop, verdict.ReasonLinkLocal},
+		{"link-local: LLC in a VLAN", nil, b(bpdu([6]byte{1, 0x80, 0xc2, 0, 0, 0}).tagged(0x8100<<16 | 11)), xdpRedirect, 0},
 		{"link-local: LLDP in a VLAN", nil, b(raw(macOdd, [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, 0x88cc, 46).tagged(0x8100<<16 | 11)), xdpRedirect, 0},
 		{"link-local: a datagram to LLDP's group", nil, b(ether(macHMI, [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, ipPacket(ipHMI, ipPLC, 17, 0, udpDatagram(1, 44818)))), xdpDrop, verdict.ReasonLinkLocal},
 		{"link-local: IPv6 in a VLAN to PTP's group", nil, b(ether(macHMI, [6]byte{1, 0x1b, 0x19, 0, 0, 0}, ipPacket(ip6HMI, ip6PLC, 17, 0, udpDatagram(1, 53))).tagged(0x8100<<16 | 10)), xdpDrop, verdict.ReasonLinkLocal},
@@ -366,6 +397,10 @@ func bootRows() []row {
 		{"a server among the devices", nil, a(dhcp(macRTU, broadcast, ipRTU, ipAll, 67, 68)), xdpDrop, verdict.ReasonNoConduit},
 		{"a stranger asks", nil, a(dhcp(macOdd, broadcast, ipNone, ipAll, 68, 67)), xdpDrop, verdict.ReasonUnknownSource},
 		{"0.0.0.0 from the wrong side", nil, b(dhcp(macPLC, broadcast, ipNone, ipAll, 68, 67)), xdpDrop, verdict.ReasonWrongPort},
+		{"TCP from 0.0.0.0", nil, b(ether(macHMI, macPLC, ipPacket(ipNone, ipPLC, 6, 0, tcpSegment(1, 102, flagSYN)))), xdpDrop, verdict.ReasonAddressSpoofed},
+		{"an echo from 0.0.0.0", nil, b(ether(macHMI, macPLC, ipPacket(ipNone, ipPLC, 1, 0, icmpEcho(8, 1)))), xdpDrop, verdict.ReasonAddressSpoofed},
+		{"a datagram from ::", nil, b(ether(macHMI, macPLC, ipPacket(netip.IPv6Unspecified(), ip6PLC, 17, 0, udpDatagram(1, 53)))), xdpDrop, verdict.ReasonAddressSpoofed},
+		{"a report of groups from ::", nil, b(ether(macHMI, groupMAC(ip6All), ipPacket(netip.IPv6Unspecified(), ip6All, 58, 0, append([]byte{143}, make([]byte, 27)...)))), xdpDrop, verdict.ReasonUnknownDestination},
 		{"0.0.0.0 to another port", nil, a(dhcp(macPLC, broadcast, ipNone, ipAll, 68, 69)), xdpDrop, verdict.ReasonNoConduit},
 	}
 }
@@ -384,7 +419,7 @@ func tunnelRows() []row {
 	for _, p := range []struct {
 		name     string
 		protocol uint8
-	}{{"IP in IP", 4}, {"6in4", 41}, {"GRE", 47}, {"EtherIP", 97}, {"L2TPv3", 115}, {"MPLS in IP", 137}} {
+	}{{"IP in IP", 4}, {"6in4", 41}, {"GRE", 47}, {"EtherIP", 97}, {"L2TPv3", 115}, {"MPLS in IP", 137}, {"ESP", 50}} {
 		rows = append(rows, row{p.name, nil, b(rtu4(p.protocol, 0, make([]byte, 40))), xdpDrop, verdict.ReasonEncapsulation})
 	}
 	for _, p := range []struct {
@@ -439,7 +474,7 @@ func adoptionRows() []row {
 		{"in reverse, RST alone", nil, a(plcTCP(102, 40000, flagRST)), xdpDrop, verdict.ReasonNoConduit},
 		{"in reverse, a fragment", nil, a(ether(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 6, 0x2000, tcpSegment(102, 40000, flagACK)))), xdpDrop, verdict.ReasonNoConduit},
 		{"in reverse, an echo", nil, a(ether(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 1, 0, icmpEcho(0, 7)))), xdpDrop, verdict.ReasonNoConduit},
-		{"in reverse, QinQ on an inspected conduit", nil, a(plcTCP(502, 40000, flagACK).tagged(0x88a8<<16|10, 0x8100<<16|1)), xdpDrop, verdict.ReasonNoConduit},
+		{"in reverse, QinQ on an inspected conduit", nil, a(plcTCP(502, 40000, flagACK).tagged(0x88a8<<16|10, 0x8100<<16|20)), xdpDrop, verdict.ReasonNoConduit},
 	}
 }
 
@@ -479,6 +514,15 @@ func laxRows() []row {
 		{"unknown_identity: a stranger", nil, b(raw(macOdd, macPLC, 0x8892, 46)), xdpRedirect, verdict.ReasonUnknownSource},
 		{"unknown_identity: to a stranger", nil, b(raw(macHMI, macOdd, 0x8892, 46)), xdpRedirect, verdict.ReasonUnknownDestination},
 		{"unknown_identity: a stranger's TCP", nil, b(pair(macOdd, macPLC, ipOdd, ipPLC, 6, tcpSegment(1, 502, flagSYN))), xdpRedirect, verdict.ReasonUnknownSource},
+		{"unknown_identity: to a device's MAC with another's address", nil, b(pair(macHMI, macPLC, ipHMI, ipRTU, 6, tcpSegment(1, 502, flagSYN))), xdpDrop, verdict.ReasonUnknownDestination},
+		{"unknown_identity: to a device's MAC with nobody's address", nil, b(pair(macHMI, macPLC, ipHMI, ipOdd, 6, tcpSegment(1, 502, flagSYN))), xdpDrop, verdict.ReasonUnknownDestination},
+		{"unknown_identity: to a device's MAC with all devices' address", nil, b(pair(macHMI, macPLC, ipHMI, ipAll, 17, udpDatagram(1, 44818))), xdpDrop, verdict.ReasonUnknownDestination},
+		{"unknown_identity: to somebody behind the router", nil, a(pair(macPLC, macRouter, ipPLC, netip4(198, 19, 0, 1), 6, tcpSegment(1, 9, flagSYN))), xdpRedirect, verdict.ReasonUnknownDestination},
+		{"unknown_identity: by the router to another's address", nil, a(pair(macPLC, macRouter, ipPLC, ipHMI, 6, tcpSegment(1, 9, flagSYN))), xdpDrop, verdict.ReasonUnknownDestination},
+		{"unknown_identity: a stranger announces somebody's IPv6 address", nil, b(discovery(advertisement, 255, macOdd, macPLC, netip.MustParseAddr("fe80::77"), ip6HMI, 2, macOdd)), xdpDrop, verdict.ReasonARPSpoofed},
+		{"unknown_identity: a stranger announces its own", nil, b(discovery(advertisement, 255, macOdd, macPLC, netip.MustParseAddr("fe80::77"), netip.MustParseAddr("fe80::77"), 2, macOdd)), xdpRedirect, verdict.ReasonUnknownSource},
+		{"unknown_identity: a stranger says that it is a router", nil, b(discovery(routerAdvertisement, 255, macOdd, groupMAC(ip6All), netip.MustParseAddr("fe80::77"), netip.Addr{}, 1, macOdd)), xdpDrop, verdict.ReasonARPSpoofed},
+		{"unknown_identity: a stranger redirects", nil, b(discovery(redirect, 255, macOdd, macPLC, netip.MustParseAddr("fe80::77"), netip.Addr{}, 2, macOdd)), xdpDrop, verdict.ReasonARPSpoofed},
 		{"unknown_identity: a stranger with somebody's address", nil, b(pair(macOdd, macPLC, ipHMI, ipPLC, 6, tcpSegment(1, 502, flagSYN))), xdpDrop, verdict.ReasonAddressSpoofed},
 		{"unknown_identity: from the wrong side all the same", nil, a(raw(macHMI, macPLC, 0x8892, 46)), xdpDrop, verdict.ReasonWrongPort},
 		{"unknown_identity: malformed all the same", nil, b(packet{src: macOdd, dst: macPLC, ethertype: 0x0800, body: []byte{0x46}}), xdpDrop, verdict.ReasonMalformed},
@@ -489,6 +533,14 @@ func laxRows() []row {
 		{"intra_zone: fragment", nil, a(ether(macPress, macFeeder, ipPacket(ipPress, ipFeeder, 17, 0x2000, udpDatagram(1, 2)))), xdpRedirect, 0},
 		{"intra_zone: GRE", nil, a(pair(macPress, macFeeder, ipPress, ipFeeder, 47, make([]byte, 8))), xdpDrop, verdict.ReasonEncapsulation},
 		{"intra_zone: VXLAN", nil, a(pair(macPress, macFeeder, ipPress, ipFeeder, 17, udpDatagram(1, 4789))), xdpDrop, verdict.ReasonEncapsulation},
+		{"intra_zone: SNAP", nil, a(snap(macPress, macFeeder, 0, 0, 0)), xdpDrop, verdict.ReasonEncapsulation},
+		{"intra_zone: other LLC", nil, a(packet{src: macPress, dst: macFeeder, ethertype: 38}), xdpRedirect, 0},
+		{"intra_zone: HSR", nil, a(raw(macPress, macFeeder, 0x892f, 46)), xdpDrop, verdict.ReasonEncapsulation},
+		{"intra_zone: MACsec", nil, a(raw(macPress, macFeeder, 0x88e5, 46)), xdpDrop, verdict.ReasonEncapsulation},
+		{"intra_zone: an echo", nil, a(pair(macPress, macFeeder, ipPress, ipFeeder, 1, icmpEcho(8, 1))), xdpRedirect, 0},
+		{"intra_zone: an ICMP redirect", nil, a(pair(macPress, macFeeder, ipPress, ipFeeder, 1, icmpEcho(5, 1))), xdpDrop, verdict.ReasonNoConduit},
+		{"intra_zone: an ICMP router advertisement", nil, a(pair(macPress, macFeeder, ipPress, ipFeeder, 1, icmpEcho(9, 1))), xdpDrop, verdict.ReasonNoConduit},
+		{"intra_zone: ICMP in pieces", nil, a(ether(macPress, macFeeder, ipPacket(ipPress, ipFeeder, 1, 0x2000, icmpEcho(5, 1)))), xdpDrop, verdict.ReasonFragment},
 		{"intra_zone: of another zone", nil, a(pair(macPress, macHMI, ipPress, ipHMI, 6, tcpSegment(1, 102, flagSYN))), xdpDrop, verdict.ReasonNoConduit},
 		{"arp: another's address", nil, b(arp(macHMI, broadcast, macHMI, ipSCADA, ipPLC)), xdpRedirect, 0},
 		{"arp: another's MAC", nil, b(arp(macHMI, broadcast, macSCADA, ipHMI, ipPLC)), xdpRedirect, 0},
@@ -503,7 +555,16 @@ func observedRows() []row {
 	return []row{
 		{"a frame is forwarded, not handed over", nil, b(hmiTCP(40000, 502, flagSYN)), xdpRedirect, 0},
 		{"a frame over the rate", []sent{b(hmiTCP(40000, 502, flagSYN))}, b(hmiTCP(40000, 502, flagACK)), xdpRedirect, verdict.ReasonRateExceeded},
-		{"a fragment", nil, b(hmi4(6, 0x2000, tcpSegment(1, 502, flagSYN))), xdpDrop, verdict.ReasonFragment},
+		{"a fragment that may be an enforced conduit's", nil, b(hmi4(6, 0x2000, tcpSegment(1, 502, flagSYN))), xdpDrop, verdict.ReasonFragment},
+		{"a first fragment between two whose conduits are all observed", nil, b(scadaPLC(6, 0x2000, tcpSegment(1, 502, flagSYN))), xdpRedirect, verdict.ReasonFragment},
+		{"a later one", nil, b(scadaPLC(6, 100, make([]byte, 40))), xdpRedirect, verdict.ReasonFragment},
+		{"the same of another protocol", nil, b(scadaPLC(17, 0x2000, udpDatagram(1, 502))), xdpDrop, verdict.ReasonNoConduit},
+		{"the same against the conduits", nil, a(ether(macPLC, macSCADA, ipPacket(ipPLC, ipSCADA, 6, 0x2000, tcpSegment(502, 1, flagACK)))), xdpDrop, verdict.ReasonNoConduit},
+		{"the same from another's address", nil, b(ether(macSCADA, macPLC, ipPacket(ipHMI, ipPLC, 6, 0x2000, tcpSegment(1, 502, flagSYN)))), xdpDrop, verdict.ReasonAddressSpoofed},
+		{"QinQ", nil, b(hmiTCP(40000, 502, flagSYN).tagged(0x88a8<<16|10, 0x8100<<16|20)), xdpRedirect, verdict.ReasonEncapsulation},
+		{"a PRP trailer", nil, b(trailed(scadaPLC(6, 0, tcpSegment(40000, 502, flagSYN)), 0, 0, 0, 0, 0, 0, 0, 1, 0xa0, 0x2e, 0x88, 0xfb)), xdpRedirect, verdict.ReasonEncapsulation},
+		{"the second step of a handshake", nil, b(hmiTCP(40000, 502, flagSYN|flagACK)), xdpRedirect, verdict.ReasonTCPState},
+		{"a SYN of the responder inside a connection", []sent{b(scadaPLC(6, 0, tcpSegment(40000, 502, flagSYN)))}, a(ether(macPLC, macSCADA, ipPacket(ipPLC, ipSCADA, 6, 0, tcpSegment(502, 40000, flagSYN)))), xdpRedirect, verdict.ReasonTCPState},
 		{"another conduit is enforced", nil, b(strictSYN()), xdpPass, 0},
 		{"no conduit is enforced", nil, b(hmiTCP(40000, 80, flagSYN)), xdpDrop, verdict.ReasonNoConduit},
 	}
@@ -518,7 +579,11 @@ func discoverRows() []row {
 		{"encapsulated", nil, b(hmi4(47, 0, make([]byte, 8))), xdpRedirect, verdict.ReasonEncapsulation},
 		{"flooded back, or moved to another side", nil, a(raw(macRTU, macPLC, 0x8892, 46)), xdpRedirect, 0},
 		{"IP on a link-local group", nil, b(ether(macHMI, [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, ipPacket(ipHMI, ipPLC, 17, 0, udpDatagram(1, 53)))), xdpRedirect, verdict.ReasonLinkLocal},
-		{"a PRP trailer on an inspected conduit", nil, b(trailed(hmiTCP(40000, 502, flagSYN), 0, 0, 0, 0, 0, 0, 0, 1, 0xa0, 0x2e, 0x88, 0xfb)), xdpRedirect, 0},
+		{"a PRP trailer on an inspected conduit", nil, b(trailed(hmiTCP(40000, 502, flagSYN), 0, 0, 0, 0, 0, 0, 0, 1, 0xa0, 0x2e, 0x88, 0xfb)), xdpRedirect, verdict.ReasonEncapsulation},
+		{"a fragment", nil, b(hmi4(6, 0x2000, tcpSegment(1, 502, flagSYN))), xdpRedirect, verdict.ReasonFragment},
+		{"a SYN inside a connection", []sent{b(hmiTCP(40000, 102, flagSYN))}, a(plcTCP(102, 40000, flagSYN)), xdpRedirect, verdict.ReasonTCPState},
+		{"another VLAN", nil, b(hmiTCP(40000, 102, flagSYN).tagged(0x8100<<16 | 11)), xdpRedirect, verdict.ReasonVLANNotPermitted},
+		{"ARP for another", nil, b(arp(macHMI, broadcast, macHMI, ipSCADA, ipPLC)), xdpRedirect, verdict.ReasonARPSpoofed},
 	}
 }
 

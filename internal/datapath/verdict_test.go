@@ -97,7 +97,7 @@ func rows() []row {
 		{"boot: DHCP to broadcast", nil, a(ether(macPLC, broadcast, ipPacket(netip4(0, 0, 0, 0), netip4(255, 255, 255, 255), 17, 0, udpDatagram(68, 67)))), xdpRedirect, 0},
 		{"another port to broadcast", nil, a(ether(macPLC, broadcast, ipPacket(ipPLC, netip4(255, 255, 255, 255), 17, 0, udpDatagram(68, 69)))), xdpDrop, verdict.ReasonNoConduit},
 
-		{"link-local: spanning tree", nil, a(packet{src: macOdd, dst: [6]byte{1, 0x80, 0xc2, 0, 0, 0}, ethertype: 38}), xdpRedirect, 0},
+		{"link-local: spanning tree", nil, a(bpdu([6]byte{1, 0x80, 0xc2, 0, 0, 0})), xdpRedirect, 0},
 		{"link-local: LLDP", nil, a(packet{src: macOdd, dst: [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, ethertype: 0x88cc}), xdpRedirect, 0},
 		{"link-local: PTP", nil, a(packet{src: macOdd, dst: [6]byte{1, 0x1b, 0x19, 0, 0, 0}, ethertype: 0x88f7}), xdpRedirect, 0},
 		{"link-local: MRP", nil, a(packet{src: macOdd, dst: [6]byte{1, 0x15, 0x4e, 0, 0, 1}, ethertype: 0x88e3}), xdpRedirect, 0},
@@ -113,11 +113,12 @@ func rows() []row {
 		{"9100 on an inspected conduit", nil, b(modbusSYN.tagged(0x9100<<16 | 10)), xdpDrop, verdict.ReasonEncapsulation},
 		{"three tags", nil, b(syn.tagged(0x8100<<16|10, 0x8100<<16|20, 0x8100<<16|30)), xdpDrop, verdict.ReasonEncapsulation},
 		{"QinQ on a plain conduit", nil, b(syn.tagged(0x88a8<<16|10, 0x8100<<16|20)), xdpRedirect, 0},
+		{"QinQ, the inner VLAN not permitted", nil, b(syn.tagged(0x88a8<<16|10, 0x8100<<16|30)), xdpDrop, verdict.ReasonVLANNotPermitted},
 
 		{"fragment on an inspected conduit", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 6, 0x2000, tcpSegment(1, 502, flagSYN)))), xdpDrop, verdict.ReasonFragment},
 		{"later fragment on a port-bound conduit", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 17, 100, udpDatagram(1, 53)))), xdpDrop, verdict.ReasonFragment},
 		{"fragment on an address-only conduit", nil, b(ether(macHMI, macRTU, ipPacket(ipHMI, ipRTU, 17, 0x2000, udpDatagram(1, 53)))), xdpRedirect, 0},
-		{"fragment without a conduit", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 50, 0x2000, udpDatagram(1, 53)))), xdpDrop, verdict.ReasonNoConduit},
+		{"fragment without a conduit", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 132, 0x2000, udpDatagram(1, 53)))), xdpDrop, verdict.ReasonNoConduit},
 
 		{"IP header cut short", nil, b(packet{src: macHMI, dst: macPLC, ethertype: 0x0800, body: []byte{0x46}}), xdpDrop, verdict.ReasonMalformed},
 		{"IP length beyond the frame", nil, b(ether(macHMI, macPLC, longer(ipPacket(ipHMI, ipPLC, 6, 0, tcpSegment(1, 102, flagSYN))))), xdpDrop, verdict.ReasonMalformed},

@@ -91,6 +91,7 @@ func (p *Policy) emptyPlan(appliance string) *Plan {
 		LinkLocal:       p.Defaults.LinkLocal,
 		Broadcast:       p.Defaults.Broadcast,
 		Multicast:       p.Defaults.Multicast,
+		Control:         p.Defaults.Control,
 		Identities:      make([]Identity, 1),
 		Conduits:        make([]Conduit, 1),
 	}

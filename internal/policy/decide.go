@@ -19,6 +19,7 @@ type Header struct {
 	Side      Side   // the port it came in at; SideAny: not known, so no port can be wrong
 	Tags      []Tag  // outermost first
 	EtherType uint16 // behind the tags; 0 for 802.3 with LLC
+	LLC       LLC    // for 802.3 only
 
 	// For IP only; invalid and 0 otherwise.
 	SrcIP, DstIP     netip.Addr
@@ -31,6 +32,16 @@ type Header struct {
 	ARP       ARPHeader       // for ARP only
 	Neighbour NeighbourHeader // for neighbour discovery only
 }
+
+// LLC is what an 802.3 frame carries (IEEE 802.2).
+type LLC uint8
+
+// The kinds. SNAP is an EtherType after all (RFC 1042, IEEE 802.1H), and so another format inside.
+const (
+	LLCOther  LLC = iota
+	LLCBridge     // spanning tree, GVRP, GMRP: service access point 0x42 on both ends
+	LLCSNAP
+)
 
 // NeighbourHeader is what an ICMPv6 message of neighbour discovery claims (RFC 4861 4). The zero
 // Type is no such message.
@@ -109,13 +120,15 @@ func isLinkLocal(mac [6]byte) bool {
 	return false
 }
 
-// isLinkControl tells whether a frame is of a protocol that is spoken on the link-local groups: LLC
-// (spanning tree, GVRP), LLDP, slow protocols, port authentication, MVRP, MMRP, MSRP, connectivity
+// isLinkControl tells whether a frame is of a protocol that is spoken on the link-local groups: the
+// bridges' LLC (spanning tree, GVRP), LLDP, slow protocols, port authentication, MVRP, MMRP, MSRP, connectivity
 // faults, EVB, MRP, DLR, redundancy supervision, PTP. Anything else that is sent to such a group is
 // for the devices that listen to it.
 func (h *Header) isLinkControl() bool {
 	switch h.EtherType {
-	case 0, 0x88cc, 0x8809, 0x888e, 0x88f5, 0x88f6, 0x22ea, 0x8902, 0x8940, 0x88e3, 0x80e1, 0x88fb, 0x88f7:
+	case 0:
+		return h.LLC == LLCBridge
+	case 0x88cc, 0x8809, 0x888e, 0x88f5, 0x88f6, 0x22ea, 0x8902, 0x8940, 0x88e3, 0x80e1, 0x88fb, 0x88f7:
 		return len(h.Tags) <= maxTags
 	}
 	return false
@@ -134,7 +147,8 @@ type decision struct {
 
 func (d *decision) deny(reason verdict.Reason) Decision {
 	d.Verdict = verdict.Denied(reason)
-	if reason == verdict.ReasonUnknownSource || reason == verdict.ReasonUnknownDestination {
+	// To the MAC address of somebody known it has to be with an address of theirs.
+	if d.Destination == 0 && (reason == verdict.ReasonUnknownSource || reason == verdict.ReasonUnknownDestination) {
 		if d.plan.UnknownIdentity == verdict.Allow {
 			d.Verdict = verdict.Verdict{Action: verdict.Allow, Reason: reason}
 		}
@@ -192,8 +206,18 @@ func (d *decision) stranger() verdict.Reason {
 		return verdict.ReasonAddressSpoofed
 	case d.isARP() && d.plan.ownerOf(d.h.ARP.SenderIP) != 0:
 		return verdict.ReasonARPSpoofed
+	case d.misleadsNeighbours():
+		return verdict.ReasonARPSpoofed
 	}
 	return verdict.ReasonUnknownSource
+}
+
+// misleadsNeighbours is for a stranger that claims somebody's address by neighbour discovery, that
+// redirects, or that says it is a router.
+func (d *decision) misleadsNeighbours() bool {
+	n := &d.h.Neighbour
+	return n.Type == neighbourRedirect || n.Type == neighbourRouterAdvertisement ||
+		n.Type == neighbourAdvertisement && d.plan.ownerOf(n.Target) != 0
 }
 
 // guardARP holds the sender to its own addresses; a router speaks ARP for itself only.
@@ -246,11 +270,24 @@ func (d *decision) isNeighbourGroup() bool {
 	return m[2] == 0xff || m[2] == 0 && m[3] == 0 && m[4] == 0 && (m[5] == 1 || m[5] == 2)
 }
 
+// isBooting knows what a device may send that has no address yet: it asks for one (RFC 2131 4.1,
+// RFC 4862 5.4.2), and joins groups (RFC 3376 4.2.13, RFC 3590).
+func (h *Header) isBooting() bool {
+	if !isUnspecified(h.SrcIP) {
+		return false
+	}
+	if h.SrcIP.Is6() {
+		return Transport(h.Protocol) == TransportICMPv6
+	}
+	return Transport(h.Protocol) == TransportUDP || h.Protocol == protocolIGMP
+}
+
+const protocolIGMP = 2
+
 // guardAddress finds who sends among those that the MAC address stands for. The unspecified
-// address claims nobody: a device that has none yet asks for one with it (RFC 2131 4.1, RFC 4862
-// 5.4.2).
+// address claims nobody, and is for booting only.
 func (d *decision) guardAddress(id uint32) verdict.Reason {
-	if isUnspecified(d.h.SrcIP) {
+	if d.h.isBooting() {
 		return verdict.ReasonNone
 	}
 	if owner := d.plan.meantBy(id, d.h.SrcIP); owner != 0 {
@@ -285,9 +322,15 @@ func (d *decision) destination() verdict.Reason {
 		return verdict.ReasonSameSide
 	}
 	if !lent && d.isIP() && d.h.Neighbour.Type == 0 && (who.Kind == KindDevice || who.Kind == KindRouter) {
-		if id = d.plan.meantBy(id, d.h.DstIP); id == 0 {
+		owner := d.plan.meantBy(id, d.h.DstIP)
+		if owner == 0 {
+			// Only behind a router there may be somebody who is not known.
+			if who.Kind != KindRouter || d.plan.ownerOf(d.h.DstIP) != 0 {
+				d.Destination = id
+			}
 			return verdict.ReasonUnknownDestination
 		}
+		id = owner
 	}
 	d.Destination = id
 	return verdict.ReasonNone
@@ -296,7 +339,7 @@ func (d *decision) destination() verdict.Reason {
 // conduit decides between two known identities.
 func (d *decision) conduit() Decision {
 	switch {
-	case len(d.h.Tags) > maxTags, d.h.SourceRouted:
+	case len(d.h.Tags) > maxTags, d.h.SourceRouted, d.h.EtherType == 0 && d.h.LLC == LLCSNAP:
 		return d.deny(verdict.ReasonEncapsulation)
 	case d.isARP(), d.h.Neighbour.Type != 0:
 		d.Verdict = verdict.Permitted
@@ -304,16 +347,21 @@ func (d *decision) conduit() Decision {
 	}
 	id, reason := d.plan.covering(d.Source, d.Destination, d.h)
 	if reason == verdict.ReasonNoConduit && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
-		if isUDPTunnel(d.h) {
+		switch {
+		case isUDPTunnel(d.h):
 			return d.deny(verdict.ReasonEncapsulation)
+		case misleads(d.h) && d.h.Fragment:
+			return d.deny(verdict.ReasonFragment)
+		case misleads(d.h):
+			return d.deny(verdict.ReasonNoConduit)
 		}
 		d.Verdict = verdict.Permitted
 		return d.Decision
 	}
+	d.Conduit = id
 	if reason != verdict.ReasonNone {
 		return d.deny(reason)
 	}
-	d.Conduit = id
 	if !d.plan.Conduits[id].Inspect {
 		d.Verdict = verdict.Permitted
 		return d.Decision
@@ -335,10 +383,12 @@ func inspectable(tags []Tag) bool {
 }
 
 // covering finds the conduit for a header: an inspected one before a plain one, then the first. A
-// fragment shows no ports, so only a conduit for every port covers it.
+// fragment shows no ports, so only a conduit for every port covers it. It is denied as one of a
+// conduit only where that and each other for the protocol between the two is observed.
 func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.Reason) {
 	transport, port := service(h)
 	best, paired, wide := uint32(0), false, false
+	observed, enforced := uint32(0), false
 	for id := 1; id < len(p.Conduits); id++ {
 		c := &p.Conduits[id]
 		if !contains(c.From, source) || !contains(c.To, destination) {
@@ -349,6 +399,11 @@ func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.
 				continue
 			}
 			paired = true
+			if c.Mode == Enforce {
+				enforced = true
+			} else if observed == 0 {
+				observed = uint32(id)
+			}
 			whole := s.Low == 0 && s.High == 0xffff
 			if port < s.Low || port > s.High || h.Fragment && !whole {
 				continue
@@ -363,8 +418,10 @@ func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.
 		return 0, verdict.ReasonEncapsulation
 	case best != 0:
 		return best, verdict.ReasonNone
-	case paired && h.Fragment:
+	case paired && h.Fragment && enforced:
 		return 0, verdict.ReasonFragment
+	case paired && h.Fragment:
+		return observed, verdict.ReasonFragment
 	case isTunnel(h):
 		return 0, verdict.ReasonEncapsulation
 	}

@@ -81,6 +81,7 @@ func fragment(h *Header)             { h.Fragment, h.SrcPort, h.DstPort = true, 
 func icmp(protocol, kind uint8) func(*Header) {
 	return func(h *Header) { h.Protocol, h.ICMPType = protocol, kind }
 }
+func llc(kind LLC) func(*Header)     { return func(h *Header) { h.LLC = kind } }
 func sender(last byte) func(*Header) { return func(h *Header) { h.ARP.SenderMAC = mac(last) } }
 
 var (
@@ -107,7 +108,8 @@ func decideRows() []decideRow {
 		{"modbus over UDP", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", udp(502)), d, verdict.ReasonNoConduit, "hmi>plc", ""},
 		{"against the conduit's direction", ip(SideA, 0x10, "198.18.0.10", mac(0x20), "198.18.0.20", tcp(502)), d, verdict.ReasonNoConduit, "plc>hmi", ""},
 		{"a conduit of the other way", ip(SideA, 0x11, "198.18.0.11", mac(0x20), "198.18.0.20", tcp(25)), a, ok, "rtu>hmi", "push"},
-		{"protocol without a conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", icmp(50, 0)), d, verdict.ReasonNoConduit, "hmi>rtu", ""},
+		{"protocol without a conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", icmp(132, 0)), d, verdict.ReasonNoConduit, "hmi>rtu", ""},
+		{"ESP", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", icmp(50, 0)), d, verdict.ReasonEncapsulation, "hmi>rtu", ""},
 		{"tunnel", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", icmp(47, 0)), d, verdict.ReasonEncapsulation, "hmi>rtu", ""},
 		{"ping", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", icmp(1, 8)), a, ok, "hmi>plc", "ping"},
 		{"ping over IPv6", ip(SideB, 0x20, "2001:db8::20", mac(0x10), "2001:db8::10", icmp(58, 128)), a, ok, "hmi>plc", "ping"},
@@ -122,7 +124,7 @@ func decideRows() []decideRow {
 		{"port not known, one side", ip(SideAny, 0x20, "198.18.0.20", mac(0x21), "198.18.0.21", tcp(502)), d, verdict.ReasonSameSide, "hmi>loose", ""},
 		{"same side", ip(SideB, 0x20, "198.18.0.20", mac(0x21), "198.18.0.21", tcp(502)), d, verdict.ReasonSameSide, "hmi>loose", ""},
 		{"unknown destination", ip(SideB, 0x20, "198.18.0.20", mac(0x98), "198.18.0.98", tcp(502)), d, verdict.ReasonUnknownDestination, "hmi>", ""},
-		{"a device asked to carry on", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.11", tcp(502)), d, verdict.ReasonUnknownDestination, "hmi>", ""},
+		{"a device asked to carry on", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.11", tcp(502)), d, verdict.ReasonUnknownDestination, "hmi>plc", ""},
 
 		{"permitted VLAN", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(dot1q)), i, ok, "hmi>plc", "speak"},
 		{"priority tag", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(Tag{0x8100, 0xe000})), i, ok, "hmi>plc", "speak"},
@@ -131,6 +133,8 @@ func decideRows() []decideRow {
 		{"two tags on an inspected conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(dot1q, dot1q)), d, verdict.ReasonEncapsulation, "hmi>plc", "speak"},
 		{"a service tag on an inspected conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(Tag{0x88a8, 10})), d, verdict.ReasonEncapsulation, "hmi>plc", "speak"},
 		{"two tags on a plain conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(9), tags(dot1q, dot1q)), a, ok, "hmi>rtu", "all"},
+		{"an inner tag of another VLAN", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(9), tags(dot1q, Tag{0x8100, 11})), d, verdict.ReasonVLANNotPermitted, "hmi>", ""},
+		{"an inner priority tag", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(9), tags(dot1q, Tag{0x8100, 0})), a, ok, "hmi>rtu", "all"},
 		{"three tags", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(9), tags(dot1q, dot1q, dot1q)), d, verdict.ReasonEncapsulation, "hmi>rtu", ""},
 
 		{"other address", ip(SideB, 0x20, "198.18.0.10", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "hmi>", ""},
@@ -144,7 +148,7 @@ func decideRows() []decideRow {
 		{"the router with an unknown address", ip(SideB, 1, "198.19.0.1", mac(0x10), "198.18.0.10", tcp(443)), d, verdict.ReasonUnknownSource, "router>", ""},
 		{"to behind the router", ip(SideA, 0x11, "198.18.0.11", mac(1), "198.18.64.7", tcp(25)), d, verdict.ReasonNoConduit, "rtu>farther", ""},
 		{"to nobody behind the router", ip(SideA, 0x11, "198.18.0.11", mac(1), "198.19.64.7", tcp(25)), d, verdict.ReasonUnknownDestination, "rtu>", ""},
-		{"to a neighbour through the router", ip(SideA, 0x11, "198.18.0.11", mac(1), "198.18.0.20", tcp(25)), d, verdict.ReasonUnknownDestination, "rtu>", ""},
+		{"to a neighbour through the router", ip(SideA, 0x11, "198.18.0.11", mac(1), "198.18.0.20", tcp(25)), d, verdict.ReasonUnknownDestination, "rtu>router", ""},
 
 		{"who has", arp(SideB, 0x20, broadcastTo, "198.18.0.20", "198.18.0.10"), a, ok, "hmi>broadcast", ""},
 		{"is at", arp(SideA, 0x10, mac(0x20), "198.18.0.10", "198.18.0.20"), a, ok, "plc>hmi", ""},
@@ -158,6 +162,7 @@ func decideRows() []decideRow {
 		{"is at, to a stranger", arp(SideA, 0x10, mac(0x99), "198.18.0.10", "198.19.0.99"), d, verdict.ReasonUnknownDestination, "plc>", ""},
 
 		{"DHCP", ip(SideA, 0x10, "0.0.0.0", broadcastTo, "255.255.255.255", udp(67)), a, ok, "plc>broadcast", "boot"},
+		{"TCP from no address", ip(SideB, 0x20, "0.0.0.0", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "hmi>", ""},
 		{"DHCP of a stranger", ip(SideA, 0x99, "0.0.0.0", broadcastTo, "255.255.255.255", udp(67)), d, verdict.ReasonUnknownSource, ">", ""},
 		{"DHCP server in the cell", ip(SideA, 0x10, "198.18.0.10", broadcastTo, "255.255.255.255", udp(68)), d, verdict.ReasonNoConduit, "plc>broadcast", ""},
 		{"DHCP from the other side", ip(SideB, 0x20, "0.0.0.0", broadcastTo, "255.255.255.255", udp(67)), d, verdict.ReasonNoConduit, "hmi>broadcast", ""},
@@ -170,7 +175,10 @@ func decideRows() []decideRow {
 		{"other EtherType", ethernet(SideB, 0x20, mac(0x10), 0x88b8), d, verdict.ReasonNoConduit, "hmi>plc", ""},
 		{"LLC", ethernet(SideB, 0x20, mac(0x10), 0), d, verdict.ReasonNoConduit, "hmi>plc", ""},
 		{"LLDP", ethernet(SideB, 0x99, [6]byte{1, 0x80, 0xc2, 0, 0, 0x0e}, 0x88cc), a, ok, ">", ""},
-		{"GVRP", ethernet(SideB, 0x99, [6]byte{1, 0x80, 0xc2, 0, 0, 0x21}, 0), a, ok, ">", ""},
+		{"GVRP", with(ethernet(SideB, 0x99, [6]byte{1, 0x80, 0xc2, 0, 0, 0x21}, 0), llc(LLCBridge)), a, ok, ">", ""},
+		{"SNAP to a link-local group", with(ethernet(SideB, 0x20, [6]byte{1, 0x80, 0xc2, 0, 0, 0x0e}, 0), llc(LLCSNAP)), d, verdict.ReasonLinkLocal, ">", ""},
+		{"other LLC to a link-local group", ethernet(SideB, 0x20, [6]byte{1, 0x80, 0xc2, 0, 0, 0}, 0), d, verdict.ReasonLinkLocal, ">", ""},
+		{"SNAP", with(ethernet(SideB, 0x20, mac(0x10), 0), llc(LLCSNAP)), d, verdict.ReasonEncapsulation, "hmi>plc", ""},
 		{"not link-local", ethernet(SideB, 0x20, [6]byte{1, 0x80, 0xc2, 0, 0, 0x10}, 0), d, verdict.ReasonUnknownDestination, "hmi>", ""},
 		{"MRP", ethernet(SideA, 0x99, [6]byte{1, 0x15, 0x4e, 0, 0, 1}, 0x88e3), a, ok, ">", ""},
 		{"DLR", ethernet(SideA, 0x99, [6]byte{1, 0x21, 0x6c, 0, 0, 1}, 0x80e1), a, ok, ">", ""},

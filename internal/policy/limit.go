@@ -84,12 +84,13 @@ func parsePerSecond(text string, most uint64) (uint64, error) {
 	return uint64(n) * scale, nil
 }
 
-// storm reads the limits for what floods.
+// storm reads the limits for what floods, and for link-local control traffic.
 func (d *decoder) storm(n *yaml.Node, out *Defaults) {
-	f, ok := d.mapping(n, "storm", []string{"broadcast", "multicast"}, nil)
+	f, ok := d.mapping(n, "storm", []string{"broadcast", "multicast", "link_local"}, nil)
 	if !ok {
 		return
 	}
 	out.Broadcast = d.limit(f.get("broadcast"), "broadcast")
 	out.Multicast = d.limit(f.get("multicast"), "multicast")
+	out.Control = d.limit(f.get("link_local"), "link_local")
 }

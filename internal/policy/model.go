@@ -35,8 +35,9 @@ type Defaults struct {
 	ARPGuard        bool
 	LinkLocal       verdict.Action // Deny or Allow
 
-	// Broadcast and Multicast bound what floods, for each port by itself; zero is no limit.
-	Broadcast, Multicast Limit
+	// Broadcast and Multicast bound what floods, Control what is permitted on link-local groups, for
+	// each port by itself; zero is no limit.
+	Broadcast, Multicast, Control Limit
 }
 
 // Reference is the name of something else in the policy.

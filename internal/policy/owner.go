@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // byMAC returns the identity that the MAC address is of, or 0: a device, a router, broadcast, or
 // the narrowest group that holds it.
@@ -63,20 +66,20 @@ func (p *Plan) meantBy(holder uint32, a netip.Addr) uint32 {
 	return 0
 }
 
-// inVLAN tells whether the identity may be seen with these tags. The outer tag is the VLAN of this
-// segment; a priority tag (identifier 0) is no VLAN (IEEE 802.1Q 6.9), and receivers look behind it.
+// inVLAN tells whether the identity may be seen with these tags. A priority tag (identifier 0) is no
+// VLAN (IEEE 802.1Q 6.9), and receivers look behind it. Each other tag has to be permitted, the inner
+// one too: a switch that takes the outer one off carries the frame on in the inner one's VLAN.
 func (id *Identity) inVLAN(tags []Tag) bool {
-	vlan := uint16(0)
-	for i := 0; i < len(tags) && i < maxTags && vlan == 0; i++ {
-		vlan = tags[i].TCI & 0x0fff
-	}
-	if vlan == 0 {
-		return id.Untagged
-	}
-	for _, v := range id.VLANs {
-		if v == vlan {
-			return true
+	tagged := false
+	for i := 0; i < len(tags) && i < maxTags; i++ {
+		vlan := tags[i].TCI & 0x0fff
+		if vlan == 0 {
+			continue
+		}
+		tagged = true
+		if !slices.Contains(id.VLANs, vlan) {
+			return false
 		}
 	}
-	return false
+	return tagged || id.Untagged
 }

@@ -99,8 +99,9 @@ type Plan struct {
 	ARPGuard        bool
 	LinkLocal       verdict.Action
 
-	// Broadcast and Multicast bound what floods, for each port by itself.
-	Broadcast, Multicast Limit
+	// Broadcast and Multicast bound what floods, Control what is permitted on link-local groups, for
+	// each port by itself.
+	Broadcast, Multicast, Control Limit
 
 	Identities []Identity
 	Conduits   []Conduit

@@ -62,7 +62,7 @@ func (t tables) source(h *Header) (uint32, verdict.Reason) {
 		return id, verdict.ReasonARPSpoofed
 	case isARP && !h.ARP.SenderIP.IsUnspecified() && t.meant(id, h.ARP.SenderIP) != id:
 		return id, verdict.ReasonARPSpoofed
-	case !isIP || h.SrcIP.IsUnspecified():
+	case !isIP || h.isBooting():
 		return id, verdict.ReasonNone
 	}
 	if owner := t.meant(id, h.SrcIP); owner != 0 {
@@ -89,9 +89,14 @@ func (t tables) destination(h *Header) (uint32, verdict.Reason) {
 	case who.Side == h.Side:
 		return id, verdict.ReasonSameSide
 	case isIP && (who.Kind == KindDevice || who.Kind == KindRouter):
-		if id = t.meant(id, h.DstIP); id == 0 {
+		owner := t.meant(id, h.DstIP)
+		if owner == 0 && who.Kind == KindRouter && t.address(0, h.DstIP) == 0 {
 			return 0, verdict.ReasonUnknownDestination
 		}
+		if owner == 0 {
+			return id, verdict.ReasonUnknownDestination
+		}
+		id = owner
 	}
 	return id, verdict.ReasonNone
 }
@@ -123,6 +128,9 @@ func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paire
 }
 
 func (t tables) decide(h *Header) Decision {
+	if isLinkLocal(h.Dst) && !h.isLinkControl() {
+		return Decision{Verdict: verdict.Denied(verdict.ReasonLinkLocal)}
+	}
 	if isLinkLocal(h.Dst) {
 		return Decision{Verdict: verdict.Permitted}
 	}
@@ -134,6 +142,10 @@ func (t tables) decide(h *Header) Decision {
 	}
 	if d.Destination, reason = t.destination(h); reason != verdict.ReasonNone {
 		d.Verdict = verdict.Denied(reason)
+		return d
+	}
+	if h.LLC == LLCSNAP {
+		d.Verdict = verdict.Denied(verdict.ReasonEncapsulation)
 		return d
 	}
 	if h.EtherType == etherTypeARP {
@@ -203,7 +215,7 @@ func drawHeader(t *rapid.T, plan *Plan) *Header {
 		Src:       rapid.SampledFrom(macs).Draw(t, "source"),
 		Dst:       rapid.SampledFrom(macs).Draw(t, "destination"),
 		EtherType: rapid.SampledFrom([]uint16{etherTypeIPv4, etherTypeIPv4, etherTypeIPv6, etherTypeARP, 0x8892, 0}).Draw(t, "ethertype"),
-		Tags:      rapid.SampledFrom([][]Tag{nil, nil, {dot1q}, {{0x8100, 20}}, {{0x88a8, 10}}, {dot1q, dot1q}}).Draw(t, "tags"),
+		Tags:      rapid.SampledFrom([][]Tag{nil, nil, {dot1q}, {{0x8100, 20}}, {{0x88a8, 10}}, {dot1q, dot1q}, {dot1q, {0x8100, 20}}, {{0x8100, 0}, dot1q}}).Draw(t, "tags"),
 	}
 	// Most frames carry what their sender owns; the rest anything.
 	address := func(of [6]byte, label string) netip.Addr {
@@ -213,6 +225,8 @@ func drawHeader(t *rapid.T, plan *Plan) *Header {
 		return rapid.SampledFrom(addresses).Draw(t, label)
 	}
 	switch h.EtherType {
+	case 0:
+		h.LLC = rapid.SampledFrom([]LLC{LLCOther, LLCBridge, LLCSNAP}).Draw(t, "llc")
 	case etherTypeARP:
 		h.ARP = ARPHeader{SenderMAC: h.Src, SenderIP: address(h.Src, "sender"), TargetIP: address(h.Dst, "target")}
 		if rapid.IntRange(0, 4).Draw(t, "foreign") == 0 {

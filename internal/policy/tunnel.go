@@ -3,13 +3,13 @@ package policy
 import "slices"
 
 // isTunnel knows formats that carry another conversation inside, which no identity and no port
-// here speaks for: IP in IP, 6in4, GRE, EtherIP, L2TPv3, MPLS in IP by their IP protocol; PPPoE,
-// MPLS and provider backbone bridges by their EtherType.
+// here speaks for: IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP by their IP protocol; PPPoE,
+// MPLS, MACsec, provider backbone bridges and HSR by their EtherType.
 func isTunnel(h *Header) bool {
 	if h.EtherType == etherTypeIPv4 || h.EtherType == etherTypeIPv6 {
-		return slices.Contains([]uint8{4, 41, 47, 97, 115, 137}, h.Protocol)
+		return slices.Contains([]uint8{4, 41, 47, 50, 97, 115, 137}, h.Protocol)
 	}
-	return slices.Contains([]uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e7}, h.EtherType)
+	return slices.Contains([]uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e5, 0x88e7, 0x892f}, h.EtherType)
 }
 
 // isUDPTunnel knows the same over UDP: VXLAN (RFC 7348, and as Linux first had it), Geneve
@@ -18,4 +18,17 @@ func isTunnel(h *Header) bool {
 func isUDPTunnel(h *Header) bool {
 	return Transport(h.Protocol) == TransportUDP && !h.Fragment &&
 		slices.Contains([]uint16{4789, 8472, 6081, 1701, 3544, 2152}, h.DstPort)
+}
+
+// misleads knows what no zone as a whole permits: to lead a neighbour's traffic elsewhere (redirects
+// and router advertisements of ICMP, RFC 792, RFC 1256), and ICMP in pieces, which could be either
+// and for ICMPv6 neighbour discovery (RFC 6980).
+func misleads(h *Header) bool {
+	switch {
+	case h.EtherType != etherTypeIPv4 && h.EtherType != etherTypeIPv6:
+		return false
+	case Transport(h.Protocol) == TransportICMPv6:
+		return h.Fragment
+	}
+	return Transport(h.Protocol) == TransportICMP && (h.Fragment || h.ICMPType == 5 || h.ICMPType == 9)
 }

@@ -191,6 +191,7 @@ func (a *assessor) headerOf(f *frame.Frame, reversed bool) *policy.Header {
 		SourceRouted: f.SourceRouted(),
 		ARP:          policy.ARPHeader{SenderMAC: f.ARP.SenderMAC, SenderIP: f.ARP.SenderIP, TargetIP: f.ARP.TargetIP},
 	}
+	h.LLC = llcOf(f)
 	if f.IsND {
 		h.Neighbour = policy.NeighbourHeader{
 			Type: f.ICMPType, Target: f.ND.Target, Foreign: f.ND.HasLinkAddress && f.ND.LinkAddress != f.Src,
@@ -211,6 +212,19 @@ func (a *assessor) headerOf(f *frame.Frame, reversed bool) *policy.Header {
 		h.SrcPort, h.DstPort = h.DstPort, h.SrcPort
 	}
 	return h
+}
+
+// llcOf returns what an 802.3 frame carries.
+func llcOf(f *frame.Frame) policy.LLC {
+	b := f.LinkPayload
+	switch {
+	case !f.LLC || len(b) < 6:
+	case b[0] == 0x42 && b[1] == 0x42 && b[2] == 3:
+		return policy.LLCBridge
+	case b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 && b[3] == 0 && b[4] == 0 && (b[5] == 0 || b[5] == 0xf8):
+		return policy.LLCSNAP
+	}
+	return policy.LLCOther
 }
 
 // judged counts what the pipeline says of a packet.
