@@ -38,6 +38,7 @@ KEEP_TYPE(struct, conduit);
 KEEP_TYPE(struct, limit);
 KEEP_TYPE(struct, bucket);
 KEEP_TYPE(struct, control_counter);
+KEEP_TYPE(struct, tally);
 
 static __always_inline int forward(struct frame *f)
 {

@@ -56,7 +56,7 @@ type BridgeControlBlock struct {
 	SlotsReady       uint32
 	LaneMask         uint32
 	QueueShare       uint32
-	Reserved         uint32
+	Tallied          uint32
 }
 
 type BridgeControlCounter struct {
@@ -231,7 +231,10 @@ type BridgePolicyDefaults struct {
 	ArpGuard        uint8
 	LinkLocal       uint8
 	StormLimited    uint8
-	Reserved        [6]uint8
+	Reserved        [2]uint8
+	Conduits        uint32
+	Version         uint64
+	Policy          [32]uint8
 	Broadcast       BridgeLimit
 	Multicast       BridgeLimit
 	Control         BridgeLimit
@@ -275,6 +278,14 @@ type BridgeSlot struct {
 	Slot uint32
 }
 
+type BridgeTally struct {
+	_               structs.HostLayout
+	Name            uint64
+	Frames          BridgeConduitCounter
+	MessagesAllowed uint64
+	MessagesDenied  uint64
+}
+
 type BridgeTapCounter struct {
 	_      structs.HostLayout
 	Copied uint64
@@ -316,6 +327,7 @@ const (
 	BridgeMapReasons            = "reasons"
 	BridgeMapSlots              = "slots"
 	BridgeMapStormBuckets       = "storm_buckets"
+	BridgeMapTallies            = "tallies"
 	BridgeMapTap                = "tap"
 	BridgeMapTapCounters        = "tap_counters"
 	BridgeProgClock             = "clock"
@@ -337,6 +349,7 @@ const (
 	BridgeVarKeepPenstockAction = "keep_penstock_action"
 	BridgeVarKeepPenstockReason = "keep_penstock_reason"
 	BridgeVarKeepRange          = "keep_range"
+	BridgeVarKeepTally          = "keep_tally"
 	BridgeVarKeepTapHeader      = "keep_tap_header"
 )
 
@@ -415,6 +428,7 @@ type BridgeMapSpecs struct {
 	Reasons         *ebpf.MapSpec `ebpf:"reasons"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	StormBuckets    *ebpf.MapSpec `ebpf:"storm_buckets"`
+	Tallies         *ebpf.MapSpec `ebpf:"tallies"`
 	Tap             *ebpf.MapSpec `ebpf:"tap"`
 	TapCounters     *ebpf.MapSpec `ebpf:"tap_counters"`
 }
@@ -436,6 +450,7 @@ type BridgeVariableSpecs struct {
 	KeepPenstockAction *ebpf.VariableSpec `ebpf:"keep_penstock_action"`
 	KeepPenstockReason *ebpf.VariableSpec `ebpf:"keep_penstock_reason"`
 	KeepRange          *ebpf.VariableSpec `ebpf:"keep_range"`
+	KeepTally          *ebpf.VariableSpec `ebpf:"keep_tally"`
 	KeepTapHeader      *ebpf.VariableSpec `ebpf:"keep_tap_header"`
 }
 
@@ -480,6 +495,7 @@ type BridgeMaps struct {
 	Reasons         *ebpf.Map `ebpf:"reasons"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	StormBuckets    *ebpf.Map `ebpf:"storm_buckets"`
+	Tallies         *ebpf.Map `ebpf:"tallies"`
 	Tap             *ebpf.Map `ebpf:"tap"`
 	TapCounters     *ebpf.Map `ebpf:"tap_counters"`
 }
@@ -507,6 +523,7 @@ func (m *BridgeMaps) Close() error {
 		m.Reasons,
 		m.Slots,
 		m.StormBuckets,
+		m.Tallies,
 		m.Tap,
 		m.TapCounters,
 	)
@@ -529,6 +546,7 @@ type BridgeVariables struct {
 	KeepPenstockAction *ebpf.Variable `ebpf:"keep_penstock_action"`
 	KeepPenstockReason *ebpf.Variable `ebpf:"keep_penstock_reason"`
 	KeepRange          *ebpf.Variable `ebpf:"keep_range"`
+	KeepTally          *ebpf.Variable `ebpf:"keep_tally"`
 	KeepTapHeader      *ebpf.Variable `ebpf:"keep_tap_header"`
 }
 

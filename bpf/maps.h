@@ -101,6 +101,14 @@ struct {
 	__type(value, struct conduit_counter);
 } conduit_counters SEC(".maps");
 
+/* User space's own: what the conduits of a generation had counted before it, filed likewise. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GENERATIONS * MAX_CONDUITS);
+	__type(key, __u32);
+	__type(value, struct tally);
+} tallies SEC(".maps");
+
 /* How far the rate limits are used up, filed as the counters are. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -246,7 +246,10 @@ struct policy_defaults {
 	__u8 arp_guard;
 	__u8 link_local;
 	__u8 storm_limited;
-	__u8 reserved[6];
+	__u8 reserved[2];
+	__u32 conduits; /* how many there are, 0, which is none, among them */
+	__u64 version;	/* the daemon's number for the policy, 0 where it has none */
+	__u8 policy[32]; /* SHA-256 of its text */
 	struct limit broadcast; /* for each port */
 	struct limit multicast;
 	struct limit control; /* what is permitted on link-local groups */
@@ -264,7 +267,7 @@ struct control_block {
 	__u32 slots_ready;	 /* the free slots have been handed out, once for these maps */
 	__u32 lane_mask;	 /* lanes less one */
 	__u32 queue_share;	 /* packets of one identity that may wait in a queue; 0: any number */
-	__u32 reserved;
+	__u32 tallied;		 /* generation whose tallies are complete */
 };
 
 /* One queue of inspection. What the verdict loop writes and what XDP writes for every frame lie
@@ -305,6 +308,14 @@ struct conduit_counter {
 struct control_counter {
 	__u64 frames;
 	__u64 bytes;
+};
+
+/* What was counted under a conduit's name before the generation that it is of, and by the slow path. */
+struct tally {
+	__u64 name; /* the first bytes of its SHA-256; 0: no conduit */
+	struct conduit_counter frames;
+	__u64 messages_allowed;
+	__u64 messages_denied;
 };
 
 #define EVENTS_PER_SECOND 64 /* for each reason and CPU */

@@ -273,10 +273,41 @@ func (d *daemon) openPath(context.Context) error {
 	d.watch = newWatch(path, d.settings.HeartbeatTimeout, d.lanes)
 	if path.Adopted() {
 		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
+		d.recall()
 	} else {
 		d.undos = append(d.undos, d.removePath)
 	}
 	return d.policies.first(path, d.chosen.candidate, d.chosen.version)
+}
+
+// recall takes up what the daemon before was at: the names that its last records go by, and what it
+// had counted. Without either the numbers are right, and begin later.
+func (d *daemon) recall() {
+	hash, number, err := d.path.InForce()
+	if err != nil {
+		d.warn("what the daemon before told has no names: %v", err)
+	} else if plan, ok := d.policies.planOf(hash, number, d.chosen.candidate); ok {
+		d.path.Recall(plan, number)
+	}
+	kept, err := d.path.KeptMessages()
+	if err != nil {
+		d.warn("the counters of messages begin anew: %v", err)
+		return
+	}
+	for i := range d.chosen.candidate.plan.Conduits {
+		name := d.chosen.candidate.plan.Conduits[i].Name
+		c, m := d.counters.Conduit(name), kept(name)
+		c.Allowed.Store(m.Allowed)
+		c.Denied.Store(m.Denied)
+	}
+}
+
+// keepMessages writes down what was counted of messages, for the daemon after this one.
+func (d *daemon) keepMessages() error {
+	return d.path.KeepMessages(func(conduit string) datapath.Messages {
+		c := d.counters.Conduit(conduit)
+		return datapath.Messages{Allowed: c.Allowed.Load(), Denied: c.Denied.Load()}
+	})
 }
 
 // removePath undoes openPath. Over a line that was up before, under programs of another layout or
@@ -299,7 +330,7 @@ func (d *daemon) closePath() error {
 	}()
 	select {
 	case <-ended:
-		return d.path.Close()
+		return errors.Join(d.keepMessages(), d.path.Close())
 	case <-time.After(loopsTimeout):
 		return fmt.Errorf("close the fast path: something still works with it after %v", loopsTimeout)
 	}

@@ -107,6 +107,26 @@ func (p *policies) compareFile(raw []byte, v store.Version) {
 	}
 }
 
+// planOf finds the plan of a policy that was put in force before, if it is the one given or the store
+// has it.
+func (p *policies) planOf(hash string, number uint64, now candidate) (*policy.Plan, bool) {
+	if now.plan.Hash == hash {
+		return now.plan, true
+	}
+	if p.store == nil || number == 0 {
+		return nil, false
+	}
+	v, raw, err := p.store.Policy(number)
+	if err != nil {
+		return nil, false
+	}
+	c, err := p.compile(v.Name, raw)
+	if err != nil || c.plan.Hash != hash {
+		return nil, false
+	}
+	return c.plan, true
+}
+
 func (p *policies) note(format string, args ...any) {
 	note := fmt.Sprintf(format, args...)
 	p.notes = append(p.notes, note)

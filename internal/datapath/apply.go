@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -27,14 +28,15 @@ const (
 	stepInstall  step = "install"
 )
 
-// faults lets tests break Apply at a step; nil in production.
-type faults func(step) error
+// faults lets tests break Apply at a step, by an error or by what they do to the map at hand, which
+// at stepCreate is a specification yet; nil in production.
+type faults func(s step, inner *ebpf.MapSpec, m *ebpf.Map) error
 
-func (f faults) at(s step) error {
+func (f faults) at(s step, inner *ebpf.MapSpec, m *ebpf.Map) error {
 	if f == nil {
 		return nil
 	}
-	return f(s)
+	return f(s, inner, m)
 }
 
 // Apply puts a plan in force as one whole: the maps of the next generation are made in the size
@@ -51,12 +53,16 @@ func (d *Datapath) Apply(plan *policy.Plan, version uint64) (uint32, error) {
 	if len(plan.Identities) > maxIdentities {
 		return 0, fmt.Errorf("apply the policy: %d identities, and the fast path holds %d", len(plan.Identities)-1, maxIdentities-1)
 	}
+	d.countMu.Lock()
+	// What cannot be counted on is no reason to refuse a policy.
+	_ = d.settle()
+	d.countMu.Unlock()
 	current := d.control.generation()
 	next := current + 1
 	if next == 0 {
 		next = 2 // 0 is "no policy"; the low bit has to differ from the current one's
 	}
-	if err := d.install(plan, next); err != nil {
+	if err := d.install(plan, next, version); err != nil {
 		return 0, fmt.Errorf("apply the policy: %w", err)
 	}
 	old := d.plans.Load()
@@ -64,8 +70,11 @@ func (d *Datapath) Apply(plan *policy.Plan, version uint64) (uint32, error) {
 	if old != nil {
 		g.previous, g.previousPlan, g.priorVersion = old.current, old.plan, old.version
 	}
+	d.countMu.Lock()
+	defer d.countMu.Unlock()
 	d.plans.Store(g)
 	d.control.setGeneration(next)
+	_ = d.settle() // or whoever reads the counters next
 	return next, nil
 }
 
@@ -106,7 +115,7 @@ type table struct {
 	values any
 }
 
-func (d *Datapath) install(plan *policy.Plan, generation uint32) error {
+func (d *Datapath) install(plan *policy.Plan, generation uint32, version uint64) error {
 	spec, err := bpf.LoadBridge()
 	if err != nil {
 		return err
@@ -121,10 +130,13 @@ func (d *Datapath) install(plan *policy.Plan, generation uint32) error {
 	if err := d.clearCounters(index, len(plan.Conduits)); err != nil {
 		return err
 	}
-	if err := d.faults.at(stepInstall); err != nil {
+	if err := d.nameConduits(index, plan); err != nil {
 		return err
 	}
-	if err := d.objects.Defaults.Put(index, defaultsOf(plan, generation)); err != nil {
+	if err := d.faults.at(stepInstall, nil, nil); err != nil {
+		return err
+	}
+	if err := d.objects.Defaults.Put(index, defaultsOf(plan, generation, version)); err != nil {
 		return fmt.Errorf("write the policy's defaults: %w", err)
 	}
 	return nil
@@ -135,7 +147,7 @@ func (d *Datapath) install(plan *policy.Plan, generation uint32) error {
 func (d *Datapath) installTable(spec *ebpf.CollectionSpec, t *table, index uint32) error {
 	inner := spec.Maps[t.name].InnerMap.Copy()
 	inner.MaxEntries = uint32(max(t.length, 1))
-	if err := d.faults.at(stepCreate); err != nil {
+	if err := d.faults.at(stepCreate, inner, nil); err != nil {
 		return err
 	}
 	m, err := ebpf.NewMap(inner)
@@ -144,14 +156,14 @@ func (d *Datapath) installTable(spec *ebpf.CollectionSpec, t *table, index uint3
 	}
 	defer m.Close()
 	if t.length > 0 {
-		if err := d.faults.at(stepFill); err != nil {
+		if err := d.faults.at(stepFill, nil, m); err != nil {
 			return err
 		}
 		if err := fill(m, t); err != nil {
 			return err
 		}
 	}
-	if err := d.faults.at(stepReadBack); err != nil {
+	if err := d.faults.at(stepReadBack, nil, m); err != nil {
 		return err
 	}
 	if err := readBack(m, t); err != nil {
@@ -281,9 +293,12 @@ func conduitTable(plan *policy.Plan) []bpf.BridgeConduit {
 	return list
 }
 
-func defaultsOf(plan *policy.Plan, generation uint32) bpf.BridgePolicyDefaults {
+func defaultsOf(plan *policy.Plan, generation uint32, version uint64) bpf.BridgePolicyDefaults {
 	return bpf.BridgePolicyDefaults{
 		Generation:      generation,
+		Conduits:        uint32(len(plan.Conduits)),
+		Version:         version,
+		Policy:          hashOf(plan),
 		Enforce:         flag(plan.Mode == policy.Enforce),
 		UnknownIdentity: uint8(plan.UnknownIdentity),
 		IntraZone:       uint8(plan.IntraZone),
@@ -294,6 +309,14 @@ func defaultsOf(plan *policy.Plan, generation uint32) bpf.BridgePolicyDefaults {
 		Multicast:       limitOf(plan.Multicast),
 		Control:         limitOf(plan.Control),
 	}
+}
+
+// hashOf returns the plan's hash in bytes; zeros for a plan that is of no text.
+func hashOf(plan *policy.Plan) (hash [32]byte) {
+	if raw, err := hex.DecodeString(plan.Hash); err == nil {
+		copy(hash[:], raw)
+	}
+	return hash
 }
 
 // longestFrame is a jumbo frame with its tags, bytes: a burst below it would refuse each one.

@@ -2,9 +2,14 @@ package datapath
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -26,7 +31,7 @@ func TestInvariant05PolicyChangesWhole(t *testing.T) {
 	for _, at := range []step{stepCreate, stepFill, stepReadBack, stepInstall} {
 		for _, after := range []int{0, 1, 3} {
 			left := after
-			d.faults = func(s step) error {
+			d.faults = func(s step, _ *ebpf.MapSpec, _ *ebpf.Map) error {
 				if s != at {
 					return nil
 				}
@@ -67,6 +72,116 @@ func TestInvariant05PolicyChangesWhole(t *testing.T) {
 	}
 	if d.passes(t, policy.SideB, hmiTCP(41002, 103, flagSYN), 1) != 1 {
 		t.Error("the policy after the failed ones is not in force")
+	}
+}
+
+// TestInvariant05WhatTheKernelRefuses makes the kernel itself fail in the middle of Apply, for one table
+// after the other: a map that is full, a value that is not what was written, an entry that is gone, and
+// a process that may no longer make maps. The policy before goes on.
+func TestInvariant05WhatTheKernelRefuses(t *testing.T) {
+	d := open(t, plan())
+	for _, r := range []struct {
+		name, want string
+		at         step
+		harm       func(*ebpf.MapSpec, *ebpf.Map) (done bool)
+	}{
+		{"a full map", "", stepCreate, func(inner *ebpf.MapSpec, _ *ebpf.Map) bool {
+			inner.MaxEntries--
+			return inner.MaxEntries > 0
+		}},
+		{"a bad value", "instead of", stepReadBack, func(_ *ebpf.MapSpec, m *ebpf.Map) bool {
+			return overwrite(t, m, func(value []byte) { value[0]++ })
+		}},
+		{"an entry that is gone", "is not there", stepReadBack, func(_ *ebpf.MapSpec, m *ebpf.Map) bool {
+			return m.Type() != ebpf.Array && removeOne(t, m)
+		}},
+		{"a lost privilege", "not permitted", stepCreate, func(*ebpf.MapSpec, *ebpf.Map) bool {
+			dropCapabilities(t)
+			return true
+		}},
+	} {
+		for nth := range 6 {
+			t.Run(fmt.Sprintf("%s, table %d", r.name, nth), func(t *testing.T) {
+				generation, left, done := d.Generation(), nth, false
+				d.faults = func(s step, inner *ebpf.MapSpec, m *ebpf.Map) error {
+					if s == r.at {
+						if left--; left == -1 {
+							done = r.harm(inner, m)
+						}
+					}
+					return nil
+				}
+				err := onThreadOfItsOwn(func() error { _, err := d.Apply(narrow(), 2); return err })
+				d.faults = nil
+				if !done {
+					if err != nil {
+						t.Fatalf("nothing was broken, and Apply returned %v", err)
+					}
+					if _, err := d.Apply(plan(), 1); err != nil {
+						t.Fatal(err)
+					}
+					return
+				}
+				if err == nil || !strings.Contains(err.Error(), r.want) || !strings.Contains(err.Error(), "table ") {
+					t.Errorf("Apply returned %v, want an error that names the table and says %q", err, r.want)
+				}
+				if d.Generation() != generation {
+					t.Error("the generation moved")
+				}
+				d.emptyFlows(t)
+				if d.passes(t, policy.SideB, hmiTCP(41000, 102, flagSYN), 1) != 1 || d.passes(t, policy.SideB, hmiTCP(41001, 103, flagSYN), 1) != 0 {
+					t.Error("the failed policy shows")
+				}
+			})
+		}
+	}
+}
+
+// overwrite changes the first value of a map.
+func overwrite(t *testing.T, m *ebpf.Map, change func([]byte)) bool {
+	t.Helper()
+	key, err := m.NextKeyBytes(nil)
+	if err != nil || key == nil {
+		return false
+	}
+	value, err := m.LookupBytes(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(value)
+	if err := m.Put(key, value); err != nil {
+		t.Fatal(err)
+	}
+	return true
+}
+
+// removeOne takes the first entry of a map away.
+func removeOne(t *testing.T, m *ebpf.Map) bool {
+	t.Helper()
+	key, err := m.NextKeyBytes(nil)
+	if err != nil || key == nil {
+		return false
+	}
+	return m.Delete(key) == nil
+}
+
+// onThreadOfItsOwn runs f on a thread that ends with it, so that it may take itself privileges away.
+func onThreadOfItsOwn(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		done <- f()
+	}()
+	return <-done
+}
+
+// dropCapabilities takes the calling thread every privilege of root.
+func dropCapabilities(t *testing.T) {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -38,25 +39,31 @@ type ConduitCount struct {
 	Uninspected uint64 // forwarded in an outage, because the conduit opens
 }
 
-// Conduits reads the counters of the conduits of the generation in force, indexed by conduit.
+// Conduits reads the counters of the conduits of the generation in force, indexed by conduit. They
+// hold what was counted under the same name before, by policies and daemons without a gap between.
 func (d *Datapath) Conduits() ([]ConduitCount, error) {
+	d.countMu.Lock()
+	defer d.countMu.Unlock()
+	if err := d.settle(); err != nil {
+		return nil, err
+	}
 	g := d.plans.Load()
 	if g == nil {
 		return nil, nil
 	}
-	counts := make([]ConduitCount, len(g.plan.Conduits))
-	base := (g.current & 1) * maxConduits
-	for i := range counts {
-		var perCPU []bpf.BridgeConduitCounter
-		if err := d.objects.ConduitCounters.Lookup(base+uint32(i), &perCPU); err != nil {
-			return nil, fmt.Errorf("read the counter of conduit %d: %w", i, err)
+	index := g.current & 1
+	tallies, err := d.tallyOf(index)
+	if err != nil {
+		return nil, err
+	}
+	counts := make([]ConduitCount, len(tallies))
+	for i, t := range tallies {
+		live, err := d.counted(index, uint32(i))
+		if err != nil {
+			return nil, err
 		}
-		for _, c := range perCPU {
-			counts[i].Allowed += c.Allowed
-			counts[i].Denied += c.Denied
-			counts[i].Inspected += c.Inspected
-			counts[i].Uninspected += c.Uninspected
-		}
+		sum := add(t.Frames, live)
+		counts[i] = ConduitCount{Allowed: sum.Allowed, Denied: sum.Denied, Inspected: sum.Inspected, Uninspected: sum.Uninspected}
 	}
 	return counts, nil
 }
@@ -72,4 +79,18 @@ func (d *Datapath) Copies() (copied, lost uint64, err error) {
 		lost += c.Lost
 	}
 	return copied, lost, nil
+}
+
+// LinkControl reads how many frames of link-local control traffic were forwarded, and their bytes, by
+// the side that they came from.
+func (d *Datapath) LinkControl(side policy.Side) (frames, bytes uint64, err error) {
+	var perCPU []bpf.BridgeControlCounter
+	if err := d.objects.ControlCounters.Lookup(uint32(side), &perCPU); err != nil {
+		return 0, 0, fmt.Errorf("read the counters of link-local traffic: %w", err)
+	}
+	for _, c := range perCPU {
+		frames += c.Frames
+		bytes += c.Bytes
+	}
+	return frames, bytes, nil
 }

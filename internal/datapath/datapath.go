@@ -64,6 +64,7 @@ type Datapath struct {
 	clockMu sync.Mutex // program clock writes into the control block
 
 	applyMu sync.Mutex
+	countMu sync.Mutex // from the flip of a generation until its tallies are complete
 	plans   atomic.Pointer[generations]
 	faults  faults
 }
