@@ -378,6 +378,9 @@ func (d *daemon) attach(context.Context) error {
 		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
 			return err
 		}
+		if err := d.path.WatchDelivery(ports[0], ports[1]); err != nil {
+			d.warn("frames that a port does not take are not counted: %v", err)
+		}
 		return d.path.AttachGate(ports[0], ports[1])
 	})
 }

@@ -39,6 +39,9 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	if err != nil {
 		return s, err
 	}
+	if warnings, err = d.deliveryStatus(s.Ports, warnings); err != nil {
+		return s, err
+	}
 	s.Outage = d.outageStatus(reasons)
 	s.Islands = closed
 	for _, i := range closed {
@@ -90,6 +93,31 @@ func (d *daemon) portStatus() []api.PortStatus {
 		return nil
 	})
 	return ports
+}
+
+// deliveryStatus enters what the ports forwarded beside the conduits, and what was permitted and did
+// not leave.
+func (d *daemon) deliveryStatus(ports []api.PortStatus, warnings []string) ([]string, error) {
+	for i, side := range []policy.Side{policy.SideA, policy.SideB} {
+		var err error
+		if ports[i].LinkControl, _, err = d.path.LinkControl(side); err != nil {
+			return warnings, err
+		}
+		u, watched, err := d.path.Undelivered(side)
+		if err != nil {
+			return warnings, err
+		}
+		if !watched {
+			continue
+		}
+		n := u.Refused + u.Dropped
+		ports[i].Undelivered = &n
+		if n > 0 {
+			warnings = append(warnings, fmt.Sprintf("%d frames that were permitted did not leave port %s: %d found it down or were too long for it, for %d the device had no room",
+				n, ports[i].Name, u.Refused, u.Dropped))
+		}
+	}
+	return warnings, nil
 }
 
 // inspecting reports whether the verdict loop of a queue shows itself in time.

@@ -59,6 +59,14 @@ type PortStatus struct {
 	Side string `json:"side"` // a or b
 	Link string `json:"link"` // up, down or missing
 	XDP  string `json:"xdp"`  // native, generic or none
+
+	// LinkControl is how many frames of link-local control traffic came in at the port and were
+	// forwarded: they belong to no conduit.
+	LinkControl uint64 `json:"link_control"`
+	// Undelivered is how many frames that were permitted did not leave by the port since the daemon
+	// began: it was down, they were too long for it, or the device had no room. Absent where the
+	// kernel does not tell.
+	Undelivered *uint64 `json:"undelivered,omitempty"`
 }
 
 // OutageStatus says whether inspection is possible, and what passed while it was not.

@@ -60,6 +60,7 @@ type Datapath struct {
 
 	attachMu sync.Mutex
 	links    []*portLink
+	delivery *delivery // nil where nobody watches
 
 	clockMu sync.Mutex // program clock writes into the control block
 
@@ -192,6 +193,10 @@ func (d *Datapath) Close() error {
 		errs = append(errs, l.Close())
 	}
 	d.links = nil
+	if d.delivery != nil {
+		errs = append(errs, d.delivery.close())
+		d.delivery = nil
+	}
 	errs = append(errs, d.control.close(), d.queues.close(), d.objects.Close())
 	return errors.Join(errs...)
 }
