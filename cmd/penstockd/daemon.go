@@ -112,7 +112,7 @@ type daemon struct {
 		candidate candidate
 		version   store.Version
 	}
-	up bool // the line was there already, with our programs on it
+	up bool // the line was there already, with our programs on it, of whatever layout
 
 	undos  []bridge.Undo // of the start, for one that fails half-way
 	closes []func() error
@@ -347,9 +347,14 @@ func (d *daemon) takePorts(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.up = state == bridge.Up && d.path.Adopted()
-	if d.up {
-		return nil
+	if state == bridge.Up {
+		ports, err := d.ports()
+		if err != nil {
+			return err
+		}
+		if d.up = d.path.Stands(ports[0], ports[1]); d.up {
+			return nil
+		}
 	}
 	report, undo, err := d.line.TakePorts()
 	if err != nil {

@@ -85,6 +85,27 @@ func (d *Datapath) AttachGate(a, b Port) error {
 	return removeOtherLayouts(d.config.PinDir)
 }
 
+// Stands reports whether programs of a daemon before, of whatever layout, decide what comes in at both
+// ports, so that they can be replaced with no moment without a program.
+func (d *Datapath) Stands(a, b Port) bool {
+	return d.standsOn(a, "xdp_a") && d.standsOn(b, "xdp_b")
+}
+
+func (d *Datapath) standsOn(port Port, pin string) bool {
+	for _, mode := range []XDPMode{XDPNative, XDPGeneric} {
+		l, err := link.LoadPinnedLink(d.linkPath(pin+"_"+string(mode)), nil)
+		if err != nil {
+			continue
+		}
+		index := linkIndex(l)
+		l.Close()
+		if index == port.Index {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *Datapath) setPorts(a, b Port) error {
 	for side, port := range map[uint32]Port{1: a, 2: b} {
 		if err := d.objects.Ports.Put(side, uint32(port.Index)); err != nil {

@@ -100,6 +100,9 @@ func (p *Plant) Config() string { return filepath.Join(p.Directory, "penstockd.y
 // Socket is the path of the daemon's socket.
 func (p *Plant) Socket() string { return filepath.Join(p.Directory, "penstock.sock") }
 
+// Use has the next Start, and whatever else runs penstockd, run another build of it.
+func (p *Plant) Use(binary string) { p.binary = binary }
+
 // Start starts the daemon and waits until it says ready.
 func (p *Plant) Start() error {
 	daemon, err := p.Run("run", "--config", p.Config())

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// otherBuild compiles a penstockd whose pinned maps and metadata have another layout: its number is
+// in the program's metadata, in the name of the pins, and its flow table is of another size.
+func otherBuild(t *testing.T, layout int) string {
+	t.Helper()
+	dir := t.TempDir()
+	replaced := map[string]string{}
+	edit := func(name string, change func([]byte) []byte) {
+		t.Helper()
+		path, err := filepath.Abs(filepath.Join("../..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := change(raw)
+		if bytes.Equal(changed, raw) {
+			t.Fatalf("%s has nothing of the layout to change", name)
+		}
+		replaced[path] = filepath.Join(dir, filepath.Base(name))
+		if err := os.WriteFile(replaced[path], changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	magic := func(layout int) []byte { return binary.LittleEndian.AppendUint32(nil, 0x50656e00+uint32(layout)) }
+	edit("bpf/bridge_bpfel.o", func(raw []byte) []byte {
+		if n := bytes.Count(raw, magic(datapath.LayoutVersion)); n != 2 { // where it is written, and where it is compared
+			t.Fatalf("the object holds the number of its metadata %d times, want twice", n)
+		}
+		return bytes.ReplaceAll(raw, magic(datapath.LayoutVersion), magic(layout))
+	})
+	edit("internal/datapath/datapath.go", func(raw []byte) []byte {
+		text := strings.Replace(string(raw), fmt.Sprintf("const LayoutVersion = %d\n", datapath.LayoutVersion), fmt.Sprintf("const LayoutVersion = %d\n", layout), 1)
+		if text == string(raw) {
+			t.Fatal("the layout's number is not where it was")
+		}
+		return []byte(strings.Replace(text, "	if d.config.Flows != 0 {\n", "	spec.Maps[bpf.BridgeMapFlows].MaxEntries /= 2\n	if d.config.Flows != 0 {\n", 1))
+	})
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	built, err := plant.Build(dir, "github.com/penstock-ot/penstock/cmd/penstockd", append(buildFlags(), "-overlay="+file)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built
+}
+
+// builds are this build and its neighbours.
+type builds struct{ older, ours, newer string }
+
+// TestUpgradeAndDowngrade replaces the daemon by builds of an older and of a newer layout, and by this
+// one after each.
+func TestUpgradeAndDowngrade(t *testing.T) {
+	testnet.RequireNet(t)
+	b := builds{otherBuild(t, datapath.LayoutVersion-1), daemonBinary, otherBuild(t, datapath.LayoutVersion+1)}
+	t.Run("under traffic", b.underTraffic)
+	t.Run("connections", b.keepConnections)
+}
+
+// replace ends the daemon, whose fast path stays, and starts that of another build.
+func replace(t *testing.T, p *plant.Plant, binary string, layout int) {
+	t.Helper()
+	if p.Daemon != nil {
+		if err := p.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Use(binary)
+	start(t, p)
+	entries, err := filepath.Glob(filepath.Join(pinsOf(p), "layout-*"))
+	if want := fmt.Sprintf("layout-%d", layout); err != nil || len(entries) != 1 || filepath.Base(entries[0]) != want {
+		t.Errorf("%v are pinned, want %s alone (%v)", entries, want, err)
+	}
+}
+
+// underTraffic has frames come without a pause: no permitted one is lost, and none that is denied
+// crosses at any moment.
+func (b builds) underTraffic(t *testing.T) {
+	p := layStopped(t, plant.Options{Policy: site{conduits: []string{
+		plainConduit("datagrams", "udp", 2222), modbusConduit("inspected", 502),
+	}}.String()})
+	w := tapEnds(t, p)
+	const layout = datapath.LayoutVersion
+	replace(t, p, b.older, layout-1)
+	stop, sent := make(chan struct{}), make(chan uint32)
+	go func() { sent <- sendMixed(t, w, stop) }()
+	for _, next := range []struct {
+		name, binary string
+		layout       int
+	}{{"upgrade", b.ours, layout}, {"downgrade", b.older, layout - 1}, {"upgrade again", b.ours, layout},
+		{"to a newer one", b.newer, layout + 1}, {"back from it", b.ours, layout}} {
+		before := len(w.taps[policy.SideA].Frames())
+		replace(t, p, next.binary, next.layout)
+		eventually(t, "traffic after "+next.name, func() bool { return len(w.taps[policy.SideA].Frames()) > before })
+	}
+	close(stop)
+	total := <-sent
+	eventually(t, "the last frame to arrive", func() bool { return len(w.taps[policy.SideA].Frames()) >= int(total) })
+	for i, f := range w.taps[policy.SideA].Frames() {
+		if port := binary.BigEndian.Uint16(f.Data[36:]); port != 2222 {
+			t.Fatalf("a frame to port %d arrived, which no conduit permits", port)
+		}
+		if got := binary.BigEndian.Uint32(f.Data[42:]); got != uint32(i) {
+			t.Fatalf("frame %d arrived where %d of %d was due", got, i, total)
+		}
+	}
+	if lost := w.taps[policy.SideA].Lost(); lost > 0 {
+		t.Errorf("the test itself lost %d frames", lost)
+	}
+	t.Logf("%d permitted frames, and as many denied, across 5 replacements", total)
+}
+
+// sendMixed sends numbered datagrams until stop is closed, for each one that is permitted one that is
+// not, and returns how many of either.
+func sendMixed(t *testing.T, w *wire, stop <-chan struct{}) (total uint32) {
+	permitted, denied := newConversation(false, 40000, 2222), newConversation(false, 40000, 2223)
+	for {
+		select {
+		case <-stop:
+			return total
+		default:
+		}
+		for _, c := range []*conversation{permitted, denied} {
+			ip, err := frame.AppendUDP(nil, c.client, c.server, binary.BigEndian.AppendUint32(nil, total))
+			if err != nil {
+				t.Error(err)
+				return total
+			}
+			// One that finds no room on its own end, on a busy machine, was not sent.
+			for err = unix.ENOBUFS; errors.Is(err, unix.ENOBUFS); {
+				err = w.taps[policy.SideB].Send(etherFrame(fillerMAC, hmiMAC, nil, ip))
+			}
+			if err != nil {
+				t.Error(err)
+				return total
+			}
+		}
+		total++
+		time.Sleep(500 * time.Microsecond)
+	}
+}
+
+// keepConnections has inspected and plain connections outlive the builds: their new maps know nothing
+// of them, so that they are adopted, and inspected at once.
+func (b builds) keepConnections(t *testing.T) {
+	p := layStopped(t, plant.Options{Policy: site{conduits: []string{
+		modbusConduit("inspected", 502, "on_deny: reset"), plainConduit("plain", "tcp", 4840),
+	}}.String()})
+	const layout = datapath.LayoutVersion
+	replace(t, p, b.older, layout-1)
+	startStation(t, p.Filler, 502)
+	startStation(t, p.Filler, 4840)
+	inspected, plain := socketTo(t, p.HMI, p.Filler, 502), socketTo(t, p.HMI, p.Filler, 4840)
+	for i, next := range []struct {
+		binary string
+		layout int
+	}{{b.ours, layout}, {b.older, layout - 1}, {b.ours, layout}, {b.newer, layout + 1}, {b.ours, layout}} {
+		replace(t, p, next.binary, next.layout)
+		for range 3 {
+			if err := ask(inspected, mbap(uint16(i), 1, readRegisters(0, 4)), 10*time.Second); err != nil {
+				t.Fatalf("after replacement %d, inspected: %v", i+1, err)
+			}
+			if err := ask(plain, mbap(uint16(i), 1, readRegisters(0, 4)), 10*time.Second); err != nil {
+				t.Fatalf("after replacement %d, plain: %v", i+1, err)
+			}
+		}
+	}
+	if err := ask(inspected, mbap(9, 1, writeRegister(100, 1)), 5*time.Second); !wasReset(err) {
+		t.Errorf("a write that no rule permits, on the connection that outlived them all: %v, want a reset", err)
+	}
+}
