@@ -59,6 +59,7 @@ soak: ## what takes minutes: long agreement, adversaries and fuzzing, then tests
 	$(GO) test -count=1 -timeout 1h $(call list,,pgregory.net/rapid) -rapid.checks=5000
 	GO='$(GO)' .ci/fuzz $(SOAKTIME)
 	PENSTOCK_CONNECTIONS=10000 $(GO) test -count=1 -run Invariant08 ./cmd/penstockd
+	PENSTOCK_SILENCE=60 $(GO) test -count=1 -timeout 1h -run TestInvariant03 ./cmd/penstockd
 	$(GO) test -count=5 -p 1 -timeout 1h $(call list,,$(network))
 	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./cmd/penstockd
 

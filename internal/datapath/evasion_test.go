@@ -3,6 +3,7 @@ package datapath
 import (
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -139,6 +140,74 @@ func TestEvasion38OneTupleTwice(t *testing.T) {
 	clone := hmiTCP(40000, 502, flagACK)
 	clone.dst = macRTU
 	d.denied(t, "the tuple to another MAC", policy.SideB, clone, verdict.ReasonUnknownDestination)
+}
+
+// TestEvasion38TagThatIsNone holds that a priority tag does not make another stream: to the receiver
+// the segments with one and those without are one connection, and halves of a message that are read
+// apart could both look lawful.
+func TestEvasion38TagThatIsNone(t *testing.T) {
+	d := open(t, plan())
+	d.passes(t, policy.SideB, hmiTCP(40000, 502, flagSYN), 1)
+	key := d.keyOf(t, 40000)
+	for _, tci := range []uint32{0, 7 << 13, 1 << 12} {
+		if d.passes(t, policy.SideB, hmiTCP(40000, 502, flagACK).tagged(0x8100<<16|tci), 1) != 1 {
+			t.Errorf("a segment with the tag %#x was stopped", tci)
+		}
+	}
+	flows := 0
+	if err := d.Flows(func(f *Flow) bool { flows++; return true }); err != nil || flows != 1 || d.keyOf(t, 40000) != key {
+		t.Errorf("%d flows (%v), want the one whose key is %#x", flows, err, key)
+	}
+}
+
+// TestEvasion38VLANHopping puts a permitted tag around another VLAN's: a switch that takes the outer
+// one off carries the frame on where its sender may not be.
+func TestEvasion38VLANHopping(t *testing.T) {
+	d := open(t, plan())
+	for name, p := range map[string]packet{
+		"TCP": hmiTCP(40000, 102, flagSYN), "EtherType": raw(macHMI, macPLC, 0x8892, 46), "ARP": arp(macHMI, broadcast, macHMI, ipHMI, ipPLC),
+	} {
+		d.denied(t, name+" in 8100 twice", policy.SideB, p.tagged(0x8100<<16|10, 0x8100<<16|30), verdict.ReasonVLANNotPermitted)
+		d.denied(t, name+" in 88a8 and 8100", policy.SideB, p.tagged(0x88a8<<16|10, 0x8100<<16|30), verdict.ReasonVLANNotPermitted)
+		d.denied(t, name+" behind a priority tag", policy.SideB, p.tagged(0x8100<<16, 0x8100<<16|30), verdict.ReasonVLANNotPermitted)
+	}
+}
+
+// TestEvasion39 tries what carries a conversation past its conduit, or leads it elsewhere, under a
+// conduit for every port and in a zone that permits itself.
+func TestEvasion39(t *testing.T) {
+	s := sheet{replace: []string{"DEFAULTS", "on_outage: open, intra_zone: permit"}}
+	d := open(t, s.plan(t))
+	zone := func(protocol uint8, fragment uint16, body []byte) packet {
+		return ether(macFeeder, macPress, ipPacket(ipFeeder, ipPress, protocol, fragment, body))
+	}
+	for _, protocol := range []uint8{4, 41, 47, 50, 97, 115, 137} {
+		d.denied(t, "an IP tunnel, address-only", policy.SideB, rtu4(protocol, 0, make([]byte, 40)), verdict.ReasonEncapsulation)
+		d.denied(t, "an IP tunnel, zone-wide", policy.SideB, zone(protocol, 0, make([]byte, 40)), verdict.ReasonEncapsulation)
+	}
+	for _, port := range []uint16{4789, 8472, 6081, 1701, 3544, 2152} {
+		d.denied(t, "a UDP tunnel, address-only", policy.SideB, rtu4(17, 0, udpDatagram(1, port)), verdict.ReasonEncapsulation)
+		d.denied(t, "a UDP tunnel, zone-wide", policy.SideB, zone(17, 0, udpDatagram(1, port)), verdict.ReasonEncapsulation)
+	}
+	for _, etherType := range []uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e7, 0x88e5, 0x892f} {
+		d.denied(t, "an Ethernet tunnel, zone-wide", policy.SideB, raw(macFeeder, macPress, etherType, 46), verdict.ReasonEncapsulation)
+	}
+	d.denied(t, "SNAP, zone-wide", policy.SideB, snap(macFeeder, macPress, 0, 0, 0), verdict.ReasonEncapsulation)
+
+	d.denied(t, "an ICMP redirect", policy.SideB, hmi4(1, 0, icmpEcho(5, 1)), verdict.ReasonNoConduit)
+	d.denied(t, "an ICMP redirect, zone-wide", policy.SideB, zone(1, 0, icmpEcho(5, 1)), verdict.ReasonNoConduit)
+	d.denied(t, "an ICMP redirect in pieces, zone-wide", policy.SideB, zone(1, 0x2000, icmpEcho(5, 1)), verdict.ReasonFragment)
+	d.denied(t, "a neighbour redirect", policy.SideB, discovery(redirect, 255, macHMI, macPLC, ip6HMI, netip.Addr{}, 2, macOdd), verdict.ReasonARPSpoofed)
+	d.denied(t, "a rogue router", policy.SideB, discovery(routerAdvertisement, 255, macHMI, groupMAC(ip6All), ip6HMI, netip.Addr{}, 1, macHMI), verdict.ReasonARPSpoofed)
+
+	tiny := icmpEcho(3, 0)
+	tiny[1], tiny[7] = 4, 68 // fragmentation needed, next hop's MTU 68
+	d.denied(t, "a tiny MTU", policy.SideB, zone(1, 0, tiny), verdict.ReasonMalformed)
+	d.denied(t, "a tiny MTU of IPv6", policy.SideB, hmi6(58, icmpEcho(2, 0)), verdict.ReasonMalformed)
+
+	offer := udpDatagram(67, 68)
+	d.denied(t, "a rogue DHCP server", policy.SideB, ether(macHMI, broadcast, ipPacket(ipHMI, ipAll, 17, 0, offer)), verdict.ReasonNoConduit)
+	d.denied(t, "a rogue DHCP server in a zone that permits itself", policy.SideB, ether(macFeeder, broadcast, ipPacket(ipFeeder, ipAll, 17, 0, offer)), verdict.ReasonNoConduit)
 }
 
 // TestEvasion40WrongSide sends with a device's MAC from the side where it does not live.

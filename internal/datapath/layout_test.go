@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strconv"
@@ -65,6 +66,7 @@ func TestSizesAgree(t *testing.T) {
 		"slot": unsafe.Sizeof(bpf.BridgeSlot{}), "identity": unsafe.Sizeof(bpf.BridgeIdentity{}),
 		"conduit": unsafe.Sizeof(bpf.BridgeConduit{}), "address_key": unsafe.Sizeof(bpf.BridgeAddressKey{}),
 		"control_block": unsafe.Sizeof(bpf.BridgeControlBlock{}), "queue_state": unsafe.Sizeof(bpf.BridgeQueueState{}), "policy_defaults": unsafe.Sizeof(bpf.BridgePolicyDefaults{}),
+		"pair": unsafe.Sizeof(bpf.BridgePair{}), "tally": unsafe.Sizeof(bpf.BridgeTally{}), "control_counter": unsafe.Sizeof(bpf.BridgeControlCounter{}),
 	} {
 		var s *btf.Struct
 		if err := types.TypeByName(name, &s); err != nil {
@@ -102,5 +104,35 @@ func TestNumbersAgree(t *testing.T) {
 		if got, ok := defined[name]; !ok || got != want {
 			t.Errorf("%s is %#x in C (defined: %v) and %#x in Go", name, got, ok, want)
 		}
+	}
+}
+
+// TestDocumentationNamesEveryMap holds that docs/architecture.md says of each map what it is for.
+func TestDocumentationNamesEveryMap(t *testing.T) {
+	text, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]bool{}
+	for _, line := range strings.Split(string(text), "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 || !strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
+			continue
+		}
+		for _, name := range strings.Split(cells[1], ",") {
+			rows[strings.Trim(name, "` ")] = len(cells) == 8 // type, writer, reader, holds, full
+		}
+	}
+	spec, err := bpf.LoadBridge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range spec.Maps {
+		if pinned(name) && !rows[name] {
+			t.Errorf("the table of maps has no row of %s, or one with a cell missing", name)
+		}
+	}
+	if want := fmt.Sprintf("/layout-%d/", LayoutVersion); !strings.Contains(string(text), want) {
+		t.Errorf("the maps are not said to lie below %s", want)
 	}
 }

@@ -35,7 +35,7 @@ func TestLimits(t *testing.T) {
 		{"{frames: 10/s, bytes: 1k/s, burst: 2s}", Limit{Frames: 10, FrameBurst: 20, Bytes: 1000, ByteBurst: 2000}},
 		{"{frames: 1/s, burst: 20ms}", Limit{Frames: 1, FrameBurst: 1}},
 	} {
-		p, err := Parse("limits.yaml", []byte(limitPolicy(r.limit, "{broadcast: {frames: 7/s}}")))
+		p, err := Parse("limits.yaml", []byte(limitPolicy(r.limit, "{broadcast: {frames: 7/s}, link_local: {bytes: 3k/s}}")))
 		if err != nil {
 			t.Errorf("%s: %v", r.limit, err)
 			continue
@@ -47,8 +47,8 @@ func TestLimits(t *testing.T) {
 		if got := plan.Conduits[1].Limit; got != r.want {
 			t.Errorf("%s: %+v, want %+v", r.limit, got, r.want)
 		}
-		if plan.Broadcast.Frames != 7 || !plan.Multicast.IsZero() {
-			t.Errorf("storm limits are %+v and %+v", plan.Broadcast, plan.Multicast)
+		if plan.Broadcast.Frames != 7 || !plan.Multicast.IsZero() || plan.Control.Bytes != 3000 {
+			t.Errorf("storm limits are %+v, %+v and %+v", plan.Broadcast, plan.Multicast, plan.Control)
 		}
 	}
 }

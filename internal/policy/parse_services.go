@@ -208,7 +208,8 @@ const (
 )
 
 // etherTypes are the EtherTypes by name. llc stands for IEEE 802.3 frames, which have a length
-// instead of a type: whoever permits them permits what they carry, IP in SNAP included.
+// instead of a type: whoever permits them permits what they carry, but for SNAP that holds an
+// EtherType, which is another format inside.
 func etherTypes() []word[uint16] {
 	return []word[uint16]{
 		{"profinet", 0x8892}, {"goose", 0x88b8}, {"gse_management", 0x88b9}, {"sv", 0x88ba},
