@@ -91,8 +91,9 @@ static __always_inline int allow_untracked(struct decision *d)
 }
 
 /* Formats that carry another conversation inside, which no identity and no port here speaks for:
- * IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP; PPPoE, MPLS, MACsec, provider backbone
- * bridges, HSR. */
+ * IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP; TRILL, bridged Ethernet, PPPoE, MPLS, MACsec,
+ * provider backbone bridges, LLC in jumbo frames, HSR, and tags that are not looked through (VN-tag,
+ * E-tag, 0x9200, 0x9300). */
 static __always_inline int is_tunnel(struct frame *f)
 {
 	if (f->is_ip) {
@@ -109,13 +110,20 @@ static __always_inline int is_tunnel(struct frame *f)
 		return 0;
 	}
 	switch (f->ethertype) {
+	case 0x22f3:
+	case 0x6558:
 	case 0x8863:
 	case 0x8864:
 	case 0x8847:
 	case 0x8848:
 	case 0x88e5:
 	case 0x88e7:
+	case 0x8870:
+	case 0x8926:
 	case 0x892f:
+	case 0x893f:
+	case 0x9200:
+	case 0x9300:
 		return 1;
 	}
 	return 0;

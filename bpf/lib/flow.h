@@ -353,11 +353,16 @@ static __always_inline int decide_known(struct frame *f, struct decision *d, str
 
 static __always_inline int decide_new(struct frame *f, struct decision *d, struct control_block *control)
 {
-	if (permit_by_conduit(f, d, 0) < 0) {
-		__u8 reason = d->reason;
+	__u8 observed = d->observed;
 
-		if (!may_adopt_reverse(f, control) || permit_by_conduit(f, d, 1) < 0)
+	if (permit_by_conduit(f, d, 0) < 0) {
+		__u8 reason = d->reason, observes = d->observed;
+
+		d->observed = observed; /* not as the conduit of the other direction has it */
+		if (!may_adopt_reverse(f, control) || permit_by_conduit(f, d, 1) < 0) {
+			d->observed = observes;
 			return deny(d, reason);
+		}
 	} else if (!d->untracked && f->key.protocol == IPPROTO_TCP && f->is_ip && !f->fragment &&
 		   (f->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		/* The second step of a handshake whose first was never seen. */

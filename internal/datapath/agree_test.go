@@ -346,7 +346,7 @@ func (g *generator) unmatched(p *packet) {
 	case 0:
 		*p = arp(p.src, p.dst, pick(g, p.src, g.mac()), g.ip4(), g.ip4()).tagged(p.tags...)
 	case 1:
-		p.ethertype = pick(g, uint16(g.Uint32()), 0x88cc, 0x88e3, 0x892f, 0x88e5)
+		p.ethertype = pick(g, uint16(g.Uint32()), 0x88cc, 0x88e3, 0x892f, 0x88e5, 0x9200, 0x8870)
 		p.body = make([]byte, g.IntN(60))
 		if g.IntN(2) == 0 {
 			p.ethertype = uint16(g.IntN(60))

@@ -189,7 +189,7 @@ func TestEvasion39(t *testing.T) {
 		d.denied(t, "a UDP tunnel, address-only", policy.SideB, rtu4(17, 0, udpDatagram(1, port)), verdict.ReasonEncapsulation)
 		d.denied(t, "a UDP tunnel, zone-wide", policy.SideB, zone(17, 0, udpDatagram(1, port)), verdict.ReasonEncapsulation)
 	}
-	for _, etherType := range []uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e7, 0x88e5, 0x892f} {
+	for _, etherType := range []uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e7, 0x88e5, 0x892f, 0x8870, 0x8926, 0x893f, 0x9200, 0x9300, 0x6558, 0x22f3} {
 		d.denied(t, "an Ethernet tunnel, zone-wide", policy.SideB, raw(macFeeder, macPress, etherType, 46), verdict.ReasonEncapsulation)
 	}
 	d.denied(t, "SNAP, zone-wide", policy.SideB, snap(macFeeder, macPress, 0, 0, 0), verdict.ReasonEncapsulation)

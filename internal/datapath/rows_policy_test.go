@@ -57,6 +57,7 @@ conduits:
     ethertypes: [0x8892, 0x88b8, 0x88ba, 0x88a4, 0x88ab, 0x88cd, 0x892f, 0x88fb, 0x88f7, 0x88cc, 0x88e3, 0x80e1, 0x88e5, 0x888e]
   - {name: watched, from: [scada], to: [plc], protocol: modbus, mode: observe, rules: [{functions: [read]}]}
   - {name: watched-too, from: [scada], to: [plc], protocol: tcp, ports: [102], mode: observe}
+  - {name: upload, from: [plc], to: [scada], protocol: tcp, ports: [8081], limit: {frames: 1/s, burst: 1s}}
   - {name: cyclic, from: [rtu], to: ["group:239.192.0.0/14"], protocol: udp, ports: [2222]}
   - {name: nodes, from: [hmi], to: ["group:ff02::1:2"], protocol: udp, ports: [547]}
   - {name: boot, from: ["zone:cell"], to: [broadcast], protocol: udp, ports: [67]}

@@ -3,13 +3,16 @@ package policy
 import "slices"
 
 // isTunnel knows formats that carry another conversation inside, which no identity and no port
-// here speaks for: IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP by their IP protocol; PPPoE,
-// MPLS, MACsec, provider backbone bridges and HSR by their EtherType.
+// here speaks for: IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP by their IP protocol; TRILL,
+// bridged Ethernet, PPPoE, MPLS, MACsec, provider backbone bridges, LLC in jumbo frames, HSR, and tags
+// that are not looked through (VN-tag, E-tag, 0x9200, 0x9300) by their EtherType.
 func isTunnel(h *Header) bool {
 	if h.EtherType == etherTypeIPv4 || h.EtherType == etherTypeIPv6 {
 		return slices.Contains([]uint8{4, 41, 47, 50, 97, 115, 137}, h.Protocol)
 	}
-	return slices.Contains([]uint16{0x8863, 0x8864, 0x8847, 0x8848, 0x88e5, 0x88e7, 0x892f}, h.EtherType)
+	return slices.Contains([]uint16{
+		0x22f3, 0x6558, 0x8863, 0x8864, 0x8847, 0x8848, 0x8870, 0x88e5, 0x88e7, 0x8926, 0x892f, 0x893f, 0x9200, 0x9300,
+	}, h.EtherType)
 }
 
 // isUDPTunnel knows the same over UDP: VXLAN (RFC 7348, and as Linux first had it), Geneve
