@@ -7,6 +7,7 @@ BUILD    := build
 TOOLS    := $(abspath $(BUILD)/tools)
 FUZZTIME ?= 30s
 SOAKTIME ?= 5m
+LOSSYTIME ?= 10m
 
 # Pinned, so that a finding is a change of ours and not of theirs.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -54,9 +55,10 @@ generate: ## compile the fast path anew; needs clang and the headers of libbpf
 fuzz: ## fuzz each target for FUZZTIME (30s)
 	GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
-soak: ## what takes minutes: long agreement, adversaries and fuzzing, then tests with networks over and over
+soak: ## what takes minutes: long agreement, adversaries, bad cables and fuzzing, then tests with networks over and over
 	PENSTOCK_FRAMES=2000000 $(GO) test -count=1 -timeout 1h ./internal/datapath
 	$(GO) test -count=1 -timeout 1h $(call list,,pgregory.net/rapid) -rapid.checks=5000
+	$(GO) test -count=1 -timeout 1h -v -run TestLossyLine ./cmd/penstockd -lossy $(LOSSYTIME)
 	GO='$(GO)' .ci/fuzz $(SOAKTIME)
 	PENSTOCK_CONNECTIONS=10000 $(GO) test -count=1 -run Invariant08 ./cmd/penstockd
 	PENSTOCK_SILENCE=60 $(GO) test -count=1 -timeout 1h -run TestInvariant03 ./cmd/penstockd

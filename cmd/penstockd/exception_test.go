@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os/exec"
@@ -227,8 +228,8 @@ func TestExceptionFallsBackToReset(t *testing.T) {
 	lawful.check(t)
 }
 
-// startLibmodbus compiles and starts a libmodbus server on the filler, or skips.
-func startLibmodbus(t *testing.T, p *plant.Plant) *testnet.Process {
+// startLibmodbus compiles and starts a libmodbus server on a host, or skips.
+func startLibmodbus(t *testing.T, lab *testnet.Lab, h *testnet.Host, port int) *testnet.Process {
 	t.Helper()
 	testnet.RequireProgram(t, "gcc")
 	testnet.RequireFile(t, "/usr/include/modbus/modbus.h", "libmodbus-dev")
@@ -237,7 +238,7 @@ func startLibmodbus(t *testing.T, p *plant.Plant) *testnet.Process {
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("compile the libmodbus server: %v\n%s", err, out)
 	}
-	server, err := p.Lab.Start(p.Filler, binary, p.Filler.Address().String(), "502")
+	server, err := lab.Start(h, binary, h.Address().String(), fmt.Sprint(port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +270,7 @@ func mustOnlyWrite45(t *testing.T, server *testnet.Process) {
 
 func TestInvariant01ExceptionFromLibmodbus(t *testing.T) {
 	p := lay(t, plant.Options{})
-	server := startLibmodbus(t, p)
+	server := startLibmodbus(t, p.Lab, p.Filler, 502)
 	tryDenied(t, p)
 	mustOnlyWrite45(t, server)
 	if got, want := len(executed(server)), len(deniedCalls()); got != want {
@@ -279,7 +280,7 @@ func TestInvariant01ExceptionFromLibmodbus(t *testing.T) {
 
 func TestInvariant01ExceptionFromLibmodbusToMbpoll(t *testing.T) {
 	p := lay(t, plant.Options{})
-	server := startLibmodbus(t, p)
+	server := startLibmodbus(t, p.Lab, p.Filler, 502)
 	testnet.RequireProgram(t, "mbpoll")
 	filler := p.Filler.Address().String()
 	for _, row := range []struct {
@@ -340,7 +341,7 @@ func sendAround(conn net.Conn, request, head, hidden []byte) error {
 // permitted write, its values, would be read as a request.
 func TestInvariant01WriteHiddenBehindAnException(t *testing.T) {
 	p := lay(t, plant.Options{})
-	server := startLibmodbus(t, p)
+	server := startLibmodbus(t, p.Lab, p.Filler, 502)
 	head, hidden := hidingWrite(3)
 	conn := socketTo(t, p.HMI, p.Filler, 502)
 	if err := sendAround(conn, mbap(2, 1, writeRegisters(100, 1, 2)), head, hidden); err != nil {
@@ -361,7 +362,7 @@ func TestInvariant01WriteHiddenBehindAPermittedRequest(t *testing.T) {
 	for _, onDeny := range []string{"exception", "reset", "drop"} {
 		t.Run(onDeny, func(t *testing.T) {
 			p := lay(t, plant.Options{Policy: strings.ReplaceAll(examplePolicy(t), "on_deny: exception", "on_deny: "+onDeny)})
-			server := startLibmodbus(t, p)
+			server := startLibmodbus(t, p.Lab, p.Filler, 502)
 			head, hidden := hidingWrite(3)
 			conn := socketTo(t, p.HMI, p.Filler, 502)
 			_ = sendAround(conn, mbap(2, 1, pdu(24, words(0))), head, hidden) // ends early in a reset

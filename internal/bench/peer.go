@@ -28,9 +28,11 @@ const peerCommand = "peer"
 const peerReady = "ready"
 
 // request is a Modbus read of one holding register of unit 1, reply what a device answers.
+// writeOutside is a write that tripPolicy denies, of the same length.
 var (
-	request = [...]byte{0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1}
-	reply   = [...]byte{0, 1, 0, 0, 0, 5, 1, 3, 2, 0x04, 0xb0}
+	request      = [...]byte{0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1}
+	reply        = [...]byte{0, 1, 0, 0, 0, 5, 1, 3, 2, 0x04, 0xb0}
+	writeOutside = [...]byte{0, 2, 0, 0, 0, 6, 1, 6, 0, 100, 0, 1}
 )
 
 func peer(args []string) error {

@@ -65,7 +65,7 @@ func (b *bench) laySuricata() (*traveller, error) {
 			return nil, fmt.Errorf("set Suricata up: %w", err)
 		}
 	}
-	return b.layReader("Suricata "+version+" inline", func(l *line) (*testnet.Process, error) {
+	t, err := b.layReader("Suricata "+version+" inline", func(l *line) (*testnet.Process, error) {
 		p, err := l.Start(l.Box, path, "-c", filepath.Join(dir, "suricata.yaml"), "-l", dir,
 			"-q", strconv.Itoa(noopQueue), "--runmode", "workers")
 		if err != nil {
@@ -73,6 +73,10 @@ func (b *bench) laySuricata() (*traveller, error) {
 		}
 		return p, p.WaitOutput("Engine started", suricataStart)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return t, t.holdsWrites(b)
 }
 
 // suricataVersion asks for the version: "This is Suricata version 7.0.10 RELEASE".

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -69,9 +71,24 @@ type turn struct {
 // travel starts the server and returns the traveller.
 func (b *bench) travel(l *line, label string, port uint16, helper *testnet.Process) (*traveller, error) {
 	t := &traveller{line: l, label: label, port: port, helper: helper}
-	var err error
-	t.server, err = ready(b.peer(l, l.Cell, "serve", "-address", t.address()))
-	return t, err
+	return t, t.serve(b)
+}
+
+func (t *traveller) serve(b *bench) (err error) {
+	t.server, err = ready(b.peer(t.line, t.Cell, "serve", "-address", t.address()))
+	return err
+}
+
+// holdsWrites holds that whoever judges this line's messages reads them: what only passes packets is
+// quick. The server is another one afterwards, for its connection may have been left without an end.
+func (t *traveller) holdsWrites(b *bench) error {
+	if err := t.refuses(); err != nil {
+		return fmt.Errorf("%s: %w", t.label, err)
+	}
+	if err := t.server.Stop(); err != nil {
+		return err
+	}
+	return t.serve(b)
 }
 
 const readyTimeout = 10 * time.Second
@@ -95,6 +112,39 @@ func (b *bench) peer(l *line, at testnet.Place, args ...string) (*testnet.Proces
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	return l.Start(at, self, append([]string{peerCommand}, args...)...)
+}
+
+// refuses asks for a read, which has to come back, and for a write outside of what tripPolicy permits,
+// of which nothing may.
+func (t *traveller) refuses() error {
+	var conn net.Conn
+	err := t.Plant.Do(func() (err error) {
+		conn, err = net.DialTimeout("tcp", t.address(), readyTimeout)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := exchange(conn, request[:]); err != nil {
+		return fmt.Errorf("a permitted read: %w", err)
+	}
+	if err := exchange(conn, writeOutside[:]); err == nil {
+		return errors.New("a write that the policy denies was answered: nobody judges here")
+	}
+	return nil
+}
+
+func exchange(conn net.Conn, out []byte) error {
+	const replyTimeout = time.Second
+	if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(out); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(conn, make([]byte, len(reply)))
+	return err
 }
 
 // run is one turn: a connection of its own, and so many round trips.
@@ -257,6 +307,9 @@ func (b *bench) layTravellers() (*travellers, error) {
 		return nil, err
 	}
 	if all.inspected, err = b.travel(gate, "Penstock, inspected", inspectedPort, gate.appliance.Daemon); err != nil {
+		return nil, err
+	}
+	if err := all.inspected.holdsWrites(b); err != nil {
 		return nil, err
 	}
 	if all.inGo, err = b.layReader("no-op queue, Go blocking read", func(l *line) (*testnet.Process, error) {

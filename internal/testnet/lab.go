@@ -63,6 +63,7 @@ type Lab struct {
 	reserved  []string
 	processes []*Process
 	taps      []*Tap
+	faulty    []*FaultyCable
 }
 
 // New builds a lab for a test. It skips or fails by RequireNet where the machine cannot have
@@ -177,6 +178,9 @@ func (l *Lab) Close() error {
 	}
 	for _, t := range l.taps {
 		errs = append(errs, t.Close())
+	}
+	for _, c := range l.faulty {
+		errs = append(errs, c.Close())
 	}
 	errs = append(errs, l.strangers()...)
 	for _, h := range l.hosts {

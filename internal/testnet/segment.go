@@ -61,7 +61,7 @@ func (l *Lab) insertSwitch(seg *segment) error {
 	if err := lan.Do(makeSwitch); err != nil {
 		return err
 	}
-	if err := seg.first.Do(func() error { return handOver(HostInterface, lan) }); err != nil {
+	if err := seg.first.Do(func() error { return handOver(HostInterface, switchUplink, lan) }); err != nil {
 		return err
 	}
 	if err := lan.Do(func() error { return joinSwitch(switchUplink) }); err != nil {
@@ -82,9 +82,9 @@ func (s *segment) plug(h *Host) error {
 	return h.Do(h.configure)
 }
 
-// handOver makes a host's interface the switch's uplink. Its MAC address stays the host's, or
-// the switch would hold it for its own.
-func handOver(name string, lan *bridge.Namespace) error {
+// handOver moves a host's interface to another namespace, where it has another name. Its MAC
+// address stays the host's, or a switch would hold it for its own.
+func handOver(name, newName string, to *bridge.Namespace) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
@@ -95,10 +95,10 @@ func handOver(name string, lan *bridge.Namespace) error {
 	if err := netlink.LinkSetHardwareAddr(link, []byte{0x02, 0xff, 0, 0, 0, byte(link.Attrs().Index)}); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetName(link, switchUplink); err != nil {
+	if err := netlink.LinkSetName(link, newName); err != nil {
 		return err
 	}
-	return netlink.LinkSetNsFd(link, lan.Fd())
+	return netlink.LinkSetNsFd(link, to.Fd())
 }
 
 func makeSwitch() error {
