@@ -178,7 +178,8 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 
 // joins reports whether a packet may join its connection in mid-stream.
 func (p *Pipeline) joins(pkt *Packet, flow Flow) bool {
-	return (flow.Adopted || pkt.Time.Before(p.adoptUntil)) && !p.past.has(pkt.Key)
+	return flow.Plan.Conduits[flow.Conduit].OnJoin == policy.JoinResync &&
+		(flow.Adopted || pkt.Time.Before(p.adoptUntil)) && !p.past.has(pkt.Key)
 }
 
 // add files a new connection; nil if there is no room for it.

@@ -38,7 +38,8 @@
 // would repeat the same bytes for ever; the client then connects anew. The limit of the rule:
 // whoever was connected before inspection began may have sent the head of one message then, and
 // a tail that reads as a permitted message now. It is one message on each such connection, and
-// only within the window after a start.
+// only within the window after a start. A conduit to which that matters resets such connections
+// instead of joining them (policy.JoinReset; docs/decisions/joining.md).
 //
 // Replies to requests that were sent before the connection was joined match nothing. They pass
 // until the first reply that does match, or for JoinGrace.

@@ -85,6 +85,29 @@ func TestEvasion08_NeverGuessesABoundary(t *testing.T) {
 	w.mustDeny("a read behind two bytes", verdict.ReasonResynchronising)
 }
 
+// TestEvasion08_ResetInsteadOfJoining: a conduit may ask for connections from before the start to end,
+// so that no head of a message from then is there to be completed.
+func TestEvasion08_ResetInsteadOfJoining(t *testing.T) {
+	for _, onDeny := range []policy.OnDeny{policy.DenyDrop, policy.DenyReset, policy.DenyException} {
+		plan := readPlan(t, onDeny)
+		plan.Conduits[1].OnJoin = policy.JoinReset
+		w := joining(t, plan)
+		j := w.client(readRequest(1))
+		w.mustDeny("a read on a connection from before", verdict.ReasonTCPState)
+		resetsAreValid2(t, w, j)
+		w.device(readReply(1))
+		w.mustDeny("its device's reply", verdict.ReasonTCPState)
+		flow := w.flows.table[testKey]
+		flow.Adopted = true
+		w.flows.table[testKey] = flow
+		w.client(readRequest(1))
+		w.mustDeny("a flow that the fast path adopted", verdict.ReasonTCPState)
+		w.handshake()
+		w.client(readRequest(2))
+		w.mustAllow("a read on a new connection")
+	}
+}
+
 func TestNoConnectionIsJoinedLater(t *testing.T) {
 	w := joining(t, readPlan(t, policy.DenyReset))
 	w.now = clock.Add(time.Minute)

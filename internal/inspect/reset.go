@@ -43,10 +43,13 @@ func (p *Pipeline) challenge(c *connection, end stream.Direction) []Reset {
 
 // resetStranger returns resets for a packet of a connection that nothing is known of, so that
 // its ends open another one instead of repeating themselves. The sender expects next what it
-// acknowledged, the receiver presumably what was sent.
+// acknowledged, the receiver presumably what was sent. A conduit that drops tells nobody, unless it
+// asks for such connections to be reset.
 func (p *Pipeline) resetStranger(pkt *Packet, flow Flow) []Reset {
 	f := &p.frame
-	if f.TCP.Flags&frame.FlagACK == 0 || flow.Plan.Conduits[flow.Conduit].OnDeny == policy.DenyDrop {
+	conduit := &flow.Plan.Conduits[flow.Conduit]
+	silent := conduit.OnDeny == policy.DenyDrop && conduit.OnJoin != policy.JoinReset
+	if f.TCP.Flags&frame.FlagACK == 0 || silent {
 		return nil
 	}
 	sender := stream.FromResponder

@@ -380,6 +380,13 @@ func badRows() []badRow {
 		{"exception on a plain conduit", []string{"ports: [443]", "ports: [443]\n    on_deny: exception"}, []string{
 			"43:14: on_deny cannot be exception: tcp has no refusal of its own, write drop or reset",
 		}},
+		{"joining on a plain conduit", []string{"ports: [443]", "ports: [443]\n    on_join: reset"}, []string{
+			"43:14: on_join is for conduits whose messages are read: tcp has none, remove it",
+		}},
+		{"a joining that is none", []string{"ports: [443]", "ports: [443]\n    on_join: guess"}, []string{
+			"43:14: on_join cannot be \"guess\"; it is resync or reset",
+			"43:14: on_join is for conduits whose messages are read: tcp has none, remove it",
+		}},
 		{"discover on a conduit", []string{"ports: [443]", "ports: [443]\n    mode: discover"}, []string{
 			"43:11: mode cannot be \"discover\"; it is observe or enforce",
 		}},

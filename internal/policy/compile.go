@@ -200,6 +200,7 @@ func (c *compiler) addConduits() {
 			OnOutage:  spec.OnOutage,
 			Assurance: Assurance{spec.SLTarget, spec.Essential, spec.SecondPath, spec.Waiver},
 			OnDeny:    spec.OnDeny,
+			OnJoin:    spec.OnJoin,
 			Limit:     spec.Limit,
 			Inspect:   hasDissector(spec.Protocol),
 			Modbus:    spec.Modbus,

@@ -30,6 +30,7 @@ type Policy struct {
 type Defaults struct {
 	OnOutage        OnOutage
 	OnDeny          OnDeny
+	OnJoin          OnJoin
 	UnknownIdentity verdict.Action // Deny or Allow
 	IntraZone       verdict.Action // Deny or Allow
 	ARPGuard        bool
@@ -133,6 +134,7 @@ type ConduitSpec struct {
 	Mode     Mode // never above the policy's
 	OnOutage OnOutage
 	OnDeny   OnDeny
+	OnJoin   OnJoin
 	Limit    Limit // zero is no limit
 
 	// Essential marks a conduit that an essential function crosses (IEC 62443-3-3 5.2 RE 3): it
@@ -182,6 +184,9 @@ func (o OnOutage) String() string { return nameOf(outageWords(), o) }
 // String returns "drop", "reset" or "exception".
 func (d OnDeny) String() string { return nameOf(denyWords(), d) }
 
+// String returns "reset" or "resync".
+func (j OnJoin) String() string { return nameOf(joinWords(), j) }
+
 func nameOf[T comparable](words []word[T], value T) string {
 	for _, w := range words {
 		if w.value == value {
@@ -211,6 +216,10 @@ func outageWords() []word[OnOutage] {
 
 func denyWords() []word[OnDeny] {
 	return []word[OnDeny]{{"drop", DenyDrop}, {"reset", DenyReset}, {"exception", DenyException}}
+}
+
+func joinWords() []word[OnJoin] {
+	return []word[OnJoin]{{"resync", JoinResync}, {"reset", JoinReset}}
 }
 
 func permitWords() []word[verdict.Action] {

@@ -100,6 +100,7 @@ func builtinDefaults() Defaults {
 	return Defaults{
 		OnOutage:        OutageClosed,
 		OnDeny:          DenyReset,
+		OnJoin:          JoinResync,
 		UnknownIdentity: verdict.Deny,
 		IntraZone:       verdict.Deny,
 		ARPGuard:        true,
@@ -109,12 +110,13 @@ func builtinDefaults() Defaults {
 
 func (d *decoder) defaults(n *yaml.Node) Defaults {
 	out := builtinDefaults()
-	f, ok := d.mapping(n, "defaults", []string{"on_outage", "on_deny", "unknown_identity", "intra_zone", "arp", "link_local", "storm"}, nil)
+	f, ok := d.mapping(n, "defaults", []string{"on_outage", "on_deny", "on_join", "unknown_identity", "intra_zone", "arp", "link_local", "storm"}, nil)
 	if !ok {
 		return out
 	}
 	out.OnOutage = choice(f, "on_outage", outageWords(), out.OnOutage)
 	out.OnDeny = choice(f, "on_deny", denyWords(), out.OnDeny)
+	out.OnJoin = choice(f, "on_join", joinWords(), out.OnJoin)
 	out.UnknownIdentity = choice(f, "unknown_identity", permitWords(), out.UnknownIdentity)
 	out.IntraZone = choice(f, "intra_zone", permitWords(), out.IntraZone)
 	out.ARPGuard = choice(f, "arp", []word[bool]{{"guard", true}, {"permit", false}}, out.ARPGuard)

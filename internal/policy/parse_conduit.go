@@ -10,11 +10,12 @@ import (
 )
 
 // conduitKeys are the keys that every conduit may have; the protocol adds its own.
-var conduitKeys = []string{"name", "from", "to", "protocol", "ports", "types", "ethertypes", "mode", "on_outage", "on_deny",
+var conduitKeys = []string{"name", "from", "to", "protocol", "ports", "types", "ethertypes", "mode", "on_outage", "on_deny", "on_join",
 	"limit", "rules", "essential", "second_path", "sl_target", "waiver"}
 
 func (d *decoder) conduit(n *yaml.Node, p *Policy) ConduitSpec {
-	c := ConduitSpec{at: position(n), Mode: p.Mode, OnOutage: p.Defaults.OnOutage, OnDeny: p.Defaults.OnDeny}
+	c := ConduitSpec{at: position(n), Mode: p.Mode, OnOutage: p.Defaults.OnOutage, OnDeny: p.Defaults.OnDeny,
+		OnJoin: p.Defaults.OnJoin}
 	f, ok := d.mapping(n, "a conduit", conduitKeys, ruleKeyOutsideRules)
 	if !ok {
 		c.fromBad, c.toBad = true, true
@@ -29,6 +30,7 @@ func (d *decoder) conduit(n *yaml.Node, p *Policy) ConduitSpec {
 	c.Mode = min(choice(f, "mode", modeWords()[1:], p.Mode), p.Mode)
 	c.OnOutage, c.outageAt = choice(f, "on_outage", outageWords(), c.OnOutage), f.at("on_outage")
 	d.onDeny(f, &c)
+	d.onJoin(f, &c)
 	c.Limit = d.limit(f.get("limit"), "limit")
 	d.assurance(f, &c)
 	d.services(f, &c)
@@ -54,6 +56,14 @@ func (d *decoder) onDeny(f *fields, c *ConduitSpec) {
 		own = DenyReset
 	}
 	c.OnDeny = own
+}
+
+// onJoin refuses the choice where nothing is joined, because nothing is read.
+func (d *decoder) onJoin(f *fields, c *ConduitSpec) {
+	c.OnJoin = choice(f, "on_join", joinWords(), c.OnJoin)
+	if f.has("on_join") && c.Protocol != 0 && !c.Protocol.Inspected() {
+		d.errorAt(f.get("on_join"), "on_join is for conduits whose messages are read: %s has none, remove it", c.Protocol)
+	}
 }
 
 // selectors reads from or to. bad says that an element could not be read.

@@ -183,6 +183,34 @@ func TestDefaultsHoldWhereNothingIsSaid(t *testing.T) {
 	}
 }
 
+func TestJoiningIsTheConduitsOwnOrTheDefault(t *testing.T) {
+	for _, row := range []struct {
+		defaults, conduit string
+		want              OnJoin
+	}{
+		{"", "", JoinResync},
+		{"reset", "", JoinReset},
+		{"reset", "resync", JoinResync},
+		{"resync", "reset", JoinReset},
+	} {
+		text := base
+		if row.defaults != "" {
+			text = edit(t, text, "defaults:\n", "defaults:\n  on_join: "+row.defaults+"\n")
+		}
+		if row.conduit != "" {
+			text = edit(t, text, "protocol: modbus", "protocol: modbus\n    on_join: "+row.conduit)
+		}
+		p := mustParse(t, text)
+		plan, err := p.Compile(p.Appliances[0].Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plan.Conduits[1].OnJoin; p.Conduits[0].OnJoin != row.want || got != row.want {
+			t.Errorf("defaults %q, conduit %q: read as %v, compiled to %v, want %v", row.defaults, row.conduit, p.Conduits[0].OnJoin, got, row.want)
+		}
+	}
+}
+
 func TestConduitMode(t *testing.T) {
 	rows := []struct {
 		name, policy, conduit string

@@ -57,6 +57,16 @@ const (
 	DenyException               // the protocol's own refusal
 )
 
+// OnJoin is what becomes of a connection that was open before its inspection began, until a message
+// boundary in it is known.
+type OnJoin uint8
+
+// The choices for connections joined in mid-stream. The zero value resets.
+const (
+	JoinReset  OnJoin = iota // it ends, by a valid RST to both ends
+	JoinResync               // it goes on from the first segment that is whole messages
+)
+
 // Protocol is a conduit's protocol as the policy names it.
 type Protocol uint8
 
@@ -164,6 +174,7 @@ type Conduit struct {
 	Mode     Mode // effective: never above the plan's
 	OnOutage OnOutage
 	OnDeny   OnDeny
+	OnJoin   OnJoin
 
 	// Assurance is what IEC 62443 asks a conduit to state; for people, no verdict rests on it.
 	Assurance Assurance

@@ -146,7 +146,7 @@ func anything() *policy.Plan {
 	return &policy.Plan{
 		Identities: make([]policy.Identity, 1),
 		Conduits: []policy.Conduit{{}, {
-			Name: "capture", Protocol: policy.ProtocolModbus, Mode: policy.Observe, Inspect: true,
+			Name: "capture", Protocol: policy.ProtocolModbus, Mode: policy.Observe, OnJoin: policy.JoinResync, Inspect: true,
 			Modbus: []policy.ModbusRule{rule},
 		}},
 	}
