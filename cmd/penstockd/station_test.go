@@ -19,6 +19,8 @@ import (
 // down each byte that its sockets gave it. Methods are safe for concurrent use.
 type station struct {
 	listener net.Listener
+	mute     bool // it reads and does not answer
+	bounded  bool // its registers end at 65535, as those of devices do
 
 	mu    sync.Mutex
 	calls []*call
@@ -26,6 +28,8 @@ type station struct {
 
 // call is one connection that the station accepted.
 type call struct {
+	station *station
+
 	mu       sync.Mutex
 	conn     net.Conn
 	received []byte
@@ -35,7 +39,17 @@ type call struct {
 // startStation serves on a host's TCP port until the test ends.
 func startStation(t *testing.T, h *testnet.Host, port int) *station {
 	t.Helper()
-	s := &station{}
+	return startAs(t, &station{}, h, port)
+}
+
+// startMute is startStation for a device that never answers.
+func startMute(t *testing.T, h *testnet.Host, port int) *station {
+	t.Helper()
+	return startAs(t, &station{mute: true}, h, port)
+}
+
+func startAs(t *testing.T, s *station, h *testnet.Host, port int) *station {
+	t.Helper()
 	err := h.Do(func() (err error) {
 		s.listener, err = net.Listen("tcp", fmt.Sprintf("%s:%d", h.Address(), port))
 		return err
@@ -59,7 +73,7 @@ func (s *station) accept() {
 		if err != nil {
 			return
 		}
-		c := &call{conn: conn}
+		c := &call{conn: conn, station: s}
 		s.mu.Lock()
 		s.calls = append(s.calls, c)
 		s.mu.Unlock()
@@ -76,10 +90,16 @@ func (s *station) all() []*call {
 // callFrom returns the connection that a client's socket has opened, waiting for it a little.
 func (s *station) callFrom(t *testing.T, client net.Conn) *call {
 	t.Helper()
+	return s.callOf(t, client.LocalAddr().String())
+}
+
+// callOf is callFrom for a client's address and port.
+func (s *station) callOf(t *testing.T, client string) *call {
+	t.Helper()
 	var found *call
 	err := testnet.WaitFor("the device to accept the connection", 5*time.Second, func() (bool, error) {
 		for _, c := range s.all() {
-			if c.conn.RemoteAddr().String() == client.LocalAddr().String() {
+			if c.conn.RemoteAddr().String() == client {
 				found = c
 			}
 		}
@@ -107,10 +127,10 @@ func (c *call) serve() {
 				break
 			}
 			answered += len(request)
-			replies = append(replies, lawfulReply(request)...)
+			replies = append(replies, c.station.reply(request)...)
 		}
 		c.mu.Unlock()
-		if len(replies) > 0 {
+		if len(replies) > 0 && !c.station.mute {
 			_, _ = c.conn.Write(replies)
 		}
 		if err != nil {
@@ -141,6 +161,14 @@ func nextRequest(b []byte) []byte {
 		return nil
 	}
 	return b[:n]
+}
+
+func (s *station) reply(request []byte) []byte {
+	b := request[7:]
+	if s.bounded && len(b) == 5 && b[0] <= 4 && int(binary.BigEndian.Uint16(b[1:]))+int(binary.BigEndian.Uint16(b[3:])) > 1<<16 {
+		return mbap(binary.BigEndian.Uint16(request), request[6], []byte{b[0] | 0x80, 2})
+	}
+	return lawfulReply(request)
 }
 
 // lawfulReply answers as a device does that has every coil and register and permits everything.
