@@ -169,7 +169,11 @@ func (x *puppet) connect(t *testing.T, options ...byte) {
 // call returns the device's end.
 func (x *puppet) call(t *testing.T) *call {
 	t.Helper()
-	return x.a.devices[int(x.server.Port())].callOf(t, x.client.String())
+	device := x.a.devices[int(x.server.Port())]
+	if device == nil {
+		t.Fatalf("nobody writes down what comes to port %d", x.server.Port())
+	}
+	return device.callOf(t, x.client.String())
 }
 
 // build makes the frame of a piece.

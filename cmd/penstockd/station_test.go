@@ -19,8 +19,9 @@ import (
 // down each byte that its sockets gave it. Methods are safe for concurrent use.
 type station struct {
 	listener net.Listener
-	mute     bool // it reads and does not answer
-	bounded  bool // its registers end at 65535, as those of devices do
+	mute     bool                        // it reads and does not answer
+	answer   func(request []byte) []byte // nil answers lawfully
+	bounded  bool                        // its registers end at 65535, as those of devices do
 
 	mu    sync.Mutex
 	calls []*call
@@ -98,17 +99,23 @@ func (s *station) callOf(t *testing.T, client string) *call {
 	t.Helper()
 	var found *call
 	err := testnet.WaitFor("the device to accept the connection", 5*time.Second, func() (bool, error) {
-		for _, c := range s.all() {
-			if c.conn.RemoteAddr().String() == client {
-				found = c
-			}
-		}
+		found = s.find(client)
 		return found != nil, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// find returns the connection of a client's address and port, nil if there has been none.
+func (s *station) find(client string) *call {
+	for _, c := range s.all() {
+		if c.conn.RemoteAddr().String() == client {
+			return c
+		}
+	}
+	return nil
 }
 
 // serve answers whole requests, one after the other, believing the MBAP header's length.
@@ -164,6 +171,9 @@ func nextRequest(b []byte) []byte {
 }
 
 func (s *station) reply(request []byte) []byte {
+	if s.answer != nil {
+		return s.answer(request)
+	}
 	b := request[7:]
 	if s.bounded && len(b) == 5 && b[0] <= 4 && int(binary.BigEndian.Uint16(b[1:]))+int(binary.BigEndian.Uint16(b[3:])) > 1<<16 {
 		return mbap(binary.BigEndian.Uint16(request), request[6], []byte{b[0] | 0x80, 2})

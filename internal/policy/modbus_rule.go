@@ -67,9 +67,9 @@ func modbusGroups() []word[[]modbus.FunctionCode] {
 
 // defaultSubFunctions are the diagnostics that a rule without sub_functions permits: echo, the
 // diagnostic register and the counters. To restart a device's port, to change its delimiter and
-// to silence it (force listen only) change what it does: they are named or denied, and so is what
-// the specification reserves.
-func defaultSubFunctions() Spans { return Spans{{0, 0}, {2, 2}, {10, 18}, {20, 20}} }
+// to silence it (force listen only) change what it does, and to clear its counters takes evidence
+// away: they are named or denied, and so is what the specification reserves.
+func defaultSubFunctions() Spans { return Spans{{0, 0}, {2, 2}, {11, 18}} }
 
 // defaultMEITypes is read device identification. Type 13 carries CANopen, which writes too.
 func defaultMEITypes() Set256 {
