@@ -47,9 +47,15 @@ rules:
 	}
 }
 
-// stopAll sends each message on a connection of its own to each port, whole and cut, and wants the
-// device to have none of them.
+// stopAll is stopEach for messages whole and in two segments.
 func (a *ambush) stopAll(t *testing.T, ports []int, messages map[string][]byte) {
+	t.Helper()
+	a.stopEach(t, ports, messages, 8, -1, 0)
+}
+
+// stopEach sends each message to each port, cut at each of the places given, which count from its end
+// where they are not positive, on a connection of its own. It wants the device to have none of them.
+func (a *ambush) stopEach(t *testing.T, ports []int, messages map[string][]byte, cuts ...int) {
 	t.Helper()
 	type sent struct {
 		*puppet
@@ -59,10 +65,13 @@ func (a *ambush) stopAll(t *testing.T, ports []int, messages map[string][]byte) 
 	var all []sent
 	for name, m := range messages {
 		for _, port := range ports {
-			for _, cut := range []int{len(m), 8, len(m) - 1} {
+			for _, cut := range cuts {
+				if cut = min(cut, len(m)); cut <= 0 {
+					cut += len(m)
+				}
 				x := a.open(t, port)
-				x.push(m[:min(cut, len(m))])
-				x.push(m[min(cut, len(m)):])
+				x.push(m[:cut])
+				x.push(m[cut:])
 				all = append(all, sent{x, name, m})
 			}
 		}
@@ -154,7 +163,7 @@ func evasion13(t *testing.T, a *ambush) {
 	} {
 		messages[name] = mbap(1, 1, p)
 	}
-	a.stopAll(t, []int{ambushReset, ambushException}, messages)
+	a.stopEach(t, []int{ambushReset, ambushException}, messages, 0)
 
 	device := startAs(t, &station{answer: func(request []byte) []byte {
 		if request[7] == 8 {

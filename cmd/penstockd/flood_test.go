@@ -14,9 +14,9 @@ import (
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
-// TestInvariant06FloodDoesNotOpenTheGate is EVASIONS 36: somebody fills the queue of a conduit
+// TestInvariant06_Evasion36_FloodDoesNotOpenTheGate is EVASIONS 36: somebody fills the queue of a conduit
 // that opens in an outage, and slips writes in. Overload is no outage.
-func TestInvariant06FloodDoesNotOpenTheGate(t *testing.T) {
+func TestInvariant06_Evasion36_FloodDoesNotOpenTheGate(t *testing.T) {
 	p := lay(t, plant.Options{
 		Policy: outageSite(),
 		// The heartbeat is not what is tried here, and this machine may be busy.

@@ -14,10 +14,10 @@ import (
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
-// TestInvariant01NothingLeavesWithoutAVerdict is EVASIONS 35: whatever takes frames past
+// TestInvariant01_Evasion35_NothingLeavesWithoutAVerdict is EVASIONS 35: whatever takes frames past
 // inspection, they do not leave. Somebody takes it away again and again, faster than it is mended;
 // plain traffic goes on, and once they stop everything does.
-func TestInvariant01NothingLeavesWithoutAVerdict(t *testing.T) {
+func TestInvariant01_Evasion35_NothingLeavesWithoutAVerdict(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		harm func(*testing.T, *plant.Plant) func() error
