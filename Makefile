@@ -58,6 +58,7 @@ fuzz: ## fuzz each target for FUZZTIME (30s)
 soak: ## what takes minutes: long agreement, adversaries, bad cables and fuzzing, then tests with networks over and over
 	PENSTOCK_FRAMES=2000000 $(GO) test -count=1 -timeout 1h ./internal/datapath
 	$(GO) test -count=1 -timeout 1h $(call list,,pgregory.net/rapid) -rapid.checks=5000
+	$(GO) test -count=1 -timeout 1h -v -run TestKernelReceives ./internal/stream -kernel 1m
 	$(GO) test -count=1 -timeout 1h -v -run TestLossyLine ./cmd/penstockd -lossy $(LOSSYTIME)
 	GO='$(GO)' .ci/fuzz $(SOAKTIME)
 	PENSTOCK_CONNECTIONS=10000 $(GO) test -count=1 -run Invariant08 ./cmd/penstockd
