@@ -92,8 +92,10 @@ func (r *Response) FieldsAnswering(q *Request) Fields {
 			n = min(n, int(q.Quantity))
 		}
 		f.Values = coils(r.Values, n)
-	case ReadHoldingRegisters, ReadInputRegisters, ReadWriteMultipleRegisters, ReadFIFOQueue:
+	case ReadHoldingRegisters, ReadInputRegisters, ReadWriteMultipleRegisters:
 		f.Values = registers(r.Values)
+	case ReadFIFOQueue: // the only reply that counts registers on the wire (AP 6.18)
+		f.Quantity, f.Values = new(uint16(len(r.Values)/2)), registers(r.Values)
 	case WriteSingleCoil:
 		f.Address, f.Values = new(r.Address), []uint16{uint16(r.Values[0] & 1)}
 	case WriteSingleRegister:
