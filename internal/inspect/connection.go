@@ -11,13 +11,14 @@ import (
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
-// connection is what the pipeline keeps of one TCP connection.
+// connection is what the pipeline keeps of one TCP connection, or of the UDP datagrams between two
+// ends.
 type connection struct {
 	key        uint64
 	flow       Flow
 	generation uint64 // of the flow source when flow was asked for
 	counters   *ConduitCounters
-	stream     *stream.Conn
+	stream     *stream.Conn // nil for datagrams
 	session    session
 	share      *share
 	ends       [2]netip.AddrPort // by the direction in which they send
@@ -71,6 +72,9 @@ func (c *connection) cuts(d stream.Direction, s *stream.Segment) bool {
 	return int32(end-c.flushFrom) > 0 && !slices.Contains(c.whole, end)
 }
 
+// datagrams reports whether the ends speak UDP.
+func (c *connection) datagrams() bool { return c.stream == nil }
+
 // restart begins another TCP connection between the same ends.
 func (c *connection) restart() {
 	c.session.close()
@@ -112,7 +116,7 @@ func (p *Pipeline) find(pkt *Packet, j *Judgement) (c *connection, ok bool) {
 // key names a slot of the fast path, and comes round. What no receiver would take says nothing.
 func (p *Pipeline) isAnother(c *connection, pkt *Packet) bool {
 	f := &p.frame
-	if !f.IsTCP || f.Fragment || f.Truncated || !f.ChecksumOK && !pkt.ChecksumNotReady {
+	if !f.IsTCP && !f.IsUDP || f.Fragment || f.Truncated || !f.ChecksumOK && !pkt.ChecksumNotReady {
 		return false
 	}
 	d := stream.FromResponder
@@ -145,9 +149,11 @@ func (p *Pipeline) drop(c *connection, j Judgement) Judgement {
 // more: after an outage the fast path gives its flow another one, under which it goes on. A policy
 // that forbids it changes nothing for its ends.
 func (p *Pipeline) over(c *connection) bool {
-	switch c.stream.State() {
-	case stream.Closed, stream.Reset, stream.Ended:
-		return true
+	if !c.datagrams() {
+		switch c.stream.State() {
+		case stream.Closed, stream.Reset, stream.Ended:
+			return true
+		}
 	}
 	later := p.latest[c.ends]
 	return later != nil && later != c
@@ -158,9 +164,8 @@ func (p *Pipeline) over(c *connection) bool {
 func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connection, bool) {
 	f := &p.frame
 	syn := f.TCP.Flags&(frame.FlagSYN|frame.FlagACK) == frame.FlagSYN && d == stream.FromInitiator
-	dissector := p.dissectors[p.protocol(j.Flow)]
 	switch {
-	case dissector == nil:
+	case p.dissectors[p.protocol(j.Flow)] == nil:
 		*j = p.deny(*j, verdict.ReasonUninspectable)
 	case f.TCP.Flags&frame.FlagRST != 0 && len(f.Payload) == 0 && !pkt.Observed:
 		j.Verdict = verdict.Permitted // an end cleans up; a reset carries nothing to complete
@@ -168,12 +173,27 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 		*j = p.deny(*j, verdict.ReasonTCPState)
 		j.Resets = p.resetStranger(pkt, j.Flow)
 	default:
-		if c := p.add(pkt, d, j.Flow, dissector); c != nil {
-			return c, true
-		}
-		*j = p.deny(*j, verdict.ReasonTableFull)
+		return p.begins(pkt, d, j)
 	}
 	return nil, false
+}
+
+// begins files a new conversation, if there is room for it and its protocol runs over its transport.
+func (p *Pipeline) begins(pkt *Packet, d stream.Direction, j *Judgement) (*connection, bool) {
+	f := &p.frame
+	o := opening{datagrams: f.IsUDP}
+	o.ends[d], o.ends[d.Other()] = f.Source(), f.Destination()
+	if o.share = p.common.join(j.Flow); o.share == nil {
+		*j = p.deny(*j, verdict.ReasonTableFull)
+		return nil, false
+	}
+	session := p.dissectors[p.protocol(j.Flow)].open(o)
+	if session == nil {
+		p.common.leave(o.share)
+		*j = p.deny(*j, verdict.ReasonNotTCP)
+		return nil, false
+	}
+	return p.add(pkt, j.Flow, o, session), true
 }
 
 // joins reports whether a packet may join its connection in mid-stream.
@@ -182,19 +202,16 @@ func (p *Pipeline) joins(pkt *Packet, flow Flow) bool {
 		(flow.Adopted || pkt.Time.Before(p.adoptUntil)) && !p.past.has(pkt.Key)
 }
 
-// add files a new connection; nil if there is no room for it.
-func (p *Pipeline) add(pkt *Packet, d stream.Direction, flow Flow, dissector dissector) *connection {
-	f, share := &p.frame, p.common.join(flow)
-	if share == nil {
-		return nil
-	}
+// add files a new connection.
+func (p *Pipeline) add(pkt *Packet, flow Flow, o opening, session session) *connection {
 	c := &connection{
 		key: pkt.Key, flow: flow, generation: p.generation, observed: pkt.Observed,
 		counters: p.counters.Conduit(conduitName(flow.Plan, flow.Conduit)),
-		stream:   stream.New(stream.Limits{Memory: p.memory.Within(share.memory), Observed: pkt.Observed}),
-		session:  dissector.open(share), share: share,
+		session:  session, share: o.share, ends: o.ends,
 	}
-	c.ends[d], c.ends[d.Other()] = f.Source(), f.Destination()
+	if !o.datagrams {
+		c.stream = stream.New(stream.Limits{Memory: p.memory.Within(o.share.memory), Observed: pkt.Observed})
+	}
 	p.connections[pkt.Key], p.latest[c.ends] = c, c
 	c.place, p.list = len(p.list), append(p.list, c)
 	p.past.remove(pkt.Key)
@@ -208,7 +225,9 @@ func (p *Pipeline) remove(c *connection) {
 		return
 	}
 	c.session.close()
-	c.stream.Close()
+	if !c.datagrams() {
+		c.stream.Close()
+	}
 	p.common.leave(c.share)
 	if p.latest[c.ends] == c {
 		delete(p.latest, c.ends)
@@ -221,8 +240,11 @@ func (p *Pipeline) remove(c *connection) {
 	p.counters.Connections.Add(-1)
 }
 
-// passedNothing reports whether no segment of the connection was held to be judged and then left.
-func (c *connection) passedNothing() bool { return c.observed || c.stream.State() == stream.Unseen }
+// passedNothing reports whether no segment of the connection was held to be judged and then left. A
+// datagram leaves whole messages behind, so that nothing later can complete one of them.
+func (c *connection) passedNothing() bool {
+	return c.observed || c.datagrams() || c.stream.State() == stream.Unseen
+}
 
 // dropUnseen forgets a connection whose first segment was no beginning after all, unless it is
 // being waited for a message boundary.

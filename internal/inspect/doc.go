@@ -44,6 +44,12 @@
 // Replies to requests that were sent before the connection was joined match nothing. They pass
 // until the first reply that does match, or for JoinGrace.
 //
+// # Datagrams
+//
+// A protocol that runs over UDP too gets each datagram by itself: it is whole messages, which leave
+// together or not at all. A denied one stays, silently unless it can be refused in the protocol's own
+// terms; there is no connection to end, and nothing that could complete it later.
+//
 // # Observed packets
 //
 // Copies of packets that were forwarded already are judged by the same code, and the verdict is

@@ -14,13 +14,14 @@ type Limits struct {
 	AllRequests int // unanswered on all connections. 65536
 	Refusals    int // segments dropped while a direction is out of step, before the end. 3
 
-	Idle    time.Duration // an open connection may be silent that long. 2 h, as the fast path
-	Opening time.Duration // one that is not open yet. 30 s
-	Gone    time.Duration // one of which the flow source knows no more. 30 s
-	Closed  time.Duration // one that is closed, or by one end, for late segments. 30 s
-	Ended   time.Duration // one that a denial ended, since its last segment. 5 min
-	Answer  time.Duration // a request waits that long for its reply. 60 s
-	Refusal time.Duration // a refused one that long for the device's, before the end. 5 s
+	Idle      time.Duration // an open connection may be silent that long. 2 h, as the fast path
+	Datagrams time.Duration // the ends of datagrams. 3 min, as the fast path
+	Opening   time.Duration // one that is not open yet. 30 s
+	Gone      time.Duration // one of which the flow source knows no more. 30 s
+	Closed    time.Duration // one that is closed, or by one end, for late segments. 30 s
+	Ended     time.Duration // one that a denial ended, since its last segment. 5 min
+	Answer    time.Duration // a request waits that long for its reply. 60 s
+	Refusal   time.Duration // a refused one that long for the device's, before the end. 5 s
 }
 
 // JoinGrace is how long replies may belong to requests from before a connection was joined,
@@ -46,6 +47,7 @@ func (l *Limits) setDefaults() {
 	number(&l.AllRequests, 65536)
 	number(&l.Refusals, 3)
 	duration(&l.Idle, 2*time.Hour)
+	duration(&l.Datagrams, 3*time.Minute)
 	duration(&l.Opening, 30*time.Second)
 	duration(&l.Gone, 30*time.Second)
 	duration(&l.Closed, 30*time.Second)

@@ -36,8 +36,12 @@ func newModbusDissector(l Limits, used *atomic.Int64) *modbusDissector {
 
 func (m *modbusDissector) begin() { m.used = 0 }
 
-func (m *modbusDissector) open(s *share) session {
-	return &modbusSession{dissector: m, requests: outstanding{pool: &m.requests, share: s, limit: m.limits.Requests}}
+// open refuses datagrams: Modbus over UDP is not Modbus/TCP.
+func (m *modbusDissector) open(o opening) session {
+	if o.datagrams {
+		return nil
+	}
+	return &modbusSession{dissector: m, requests: outstanding{pool: &m.requests, share: o.share, limit: m.limits.Requests}}
 }
 
 // next returns storage for one message. Where a packet has more than are recorded, the last

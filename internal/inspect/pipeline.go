@@ -100,12 +100,15 @@ func (p *Pipeline) Judge(pkt *Packet) Judgement {
 	case f.HasOptions:
 		// A source route (RFC 791) leads past the identities that the conduit names.
 		return p.deny(j, verdict.ReasonUninspectable)
-	case !f.IsTCP:
+	case !f.IsTCP && !f.IsUDP, c != nil && c.datagrams() != f.IsUDP:
 		return p.deny(j, verdict.ReasonNotTCP)
 	}
 	d := stream.FromResponder
 	if pkt.From == j.Flow.Initiator {
 		d = stream.FromInitiator
+	}
+	if f.IsUDP {
+		return p.judgeDatagram(j, c, d, pkt)
 	}
 	if c == nil {
 		if c, ok = p.open(pkt, d, &j); !ok {
@@ -151,11 +154,7 @@ func (p *Pipeline) judgeBytes(j Judgement, c *connection, d stream.Direction, pk
 		c.lost[d], c.refusals[d] = false, 0
 		c.session.joined(pkt.Time)
 	}
-	p.reading = reading{
-		now: pkt.Time, plan: c.flow.Plan, rates: p.ratesOf(c.flow.Plan), conduit: c.flow.Conduit,
-		fresh: fresh, observed: c.observed, exceptions: !c.observed && c.onDeny() == policy.DenyException,
-		messages: &p.messages, counters: c.counters,
-	}
+	p.reading = p.readingOf(c, pkt, fresh)
 	flushing := c.session.flushing()
 	consumed, v := p.read(c, d)
 	p.reading.settle(v)
@@ -245,8 +244,12 @@ func (p *Pipeline) outOfStep(j Judgement, c *connection, d stream.Direction, pkt
 
 // refuse ends a connection over a denied message, silently or with resets as its conduit asks. A
 // conduit with exceptions resets here: the session has found no way to refuse the message in the
-// protocol's own terms.
+// protocol's own terms. Where there is no connection only the datagram stays.
 func (p *Pipeline) refuse(j Judgement, c *connection, v verdict.Verdict) Judgement {
+	if c.datagrams() {
+		j.Verdict = v
+		return j
+	}
 	c.stream.End()
 	c.session.close()
 	j.Verdict, j.Ended = v, true

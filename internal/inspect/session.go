@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -11,14 +12,24 @@ import (
 // dissector is one protocol's part of the pipeline: it opens the sessions and holds what they
 // share. Nothing of it is used by two goroutines at a time.
 type dissector interface {
-	// open begins a session for a connection of which nothing was seen. What it keeps is counted
-	// to the share.
-	open(*share) session
+	// open begins a session for a conversation of which nothing was seen. It is nil if the protocol
+	// does not run over the conversation's transport.
+	open(opening) session
 	// begin starts a new packet: what messages of the last one pointed to may be used again.
 	begin()
 }
 
-// session is what one protocol keeps of one connection, both directions.
+// opening is what a dissector is told of a new conversation.
+type opening struct {
+	share *share // to which what the session keeps is counted
+	// datagrams says that each read begins at a UDP datagram's first byte or behind a message of
+	// it, and that nothing follows the datagram's last byte; otherwise it is TCP.
+	datagrams bool
+	ends      [2]netip.AddrPort // by the direction in which they send
+}
+
+// session is what one protocol keeps of one connection, or of the datagrams between two ends, both
+// directions.
 type session interface {
 	// read judges the message that b begins with. b holds everything not read yet in that
 	// direction, at least one byte.

@@ -52,14 +52,14 @@ func (p *Pipeline) sweep(c *connection, now time.Time, generation uint64, ended 
 			})
 		}
 		return
-	case now.Sub(c.seen) > p.idleLimit(c.stream.State()):
+	case now.Sub(c.seen) > p.idleLimit(c):
 		p.forget(c)
 		return
 	case p.gone(c, now, generation):
 		p.remove(c)
 		return
 	}
-	if why := c.session.sweep(now); why != verdict.ReasonNone {
+	if why := c.session.sweep(now); why != verdict.ReasonNone && !c.datagrams() {
 		j := p.refuse(Judgement{Flow: c.flow}, c, verdict.Denied(why))
 		if ended != nil {
 			ended(&Ended{
@@ -95,8 +95,11 @@ func (p *Pipeline) forget(c *connection) {
 }
 
 // idleLimit returns how long a connection may be silent before it is forgotten.
-func (p *Pipeline) idleLimit(s stream.State) time.Duration {
-	switch s {
+func (p *Pipeline) idleLimit(c *connection) time.Duration {
+	if c.datagrams() {
+		return p.limits.Datagrams
+	}
+	switch c.stream.State() {
 	case stream.Unseen, stream.Opening, stream.Answered:
 		return p.limits.Opening
 	case stream.Closing, stream.Closed, stream.Reset:
