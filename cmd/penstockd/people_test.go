@@ -138,7 +138,7 @@ func TestStatusJSON(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"hmi-to-filler":  "enforce open inspecting",
-		"scada-to-pump":  "enforce closed address_only",
+		"scada-to-pump":  "enforce closed inspecting",
 		"hmi-tags":       "enforce open address_only",
 		"historian-pull": "enforce open address_only",
 	} {

@@ -3,15 +3,16 @@ package inspect
 import "time"
 
 // Limits bound what a pipeline keeps, or what pipelines with a Common keep together. A zero field
-// means its default. Of Connections, StreamBytes and AllRequests the connections that one identity
-// began get a quarter. Past holds for each pipeline.
+// means its default. Of Connections, StreamBytes, AllRequests and Assemblies the connections that one
+// identity began get a quarter. Past holds for each pipeline.
 type Limits struct {
 	Connections int // followed at a time; a SYN beyond is denied as table_full. 16384
 	Past        int // keys of forgotten connections; beyond, they are not forgotten. 65536
 	StreamBytes int // in buffers of all connections; beyond, segments wait as table_full. 64 MiB
 	Messages    int // recorded of one packet; all are judged and counted. 64
 	Requests    int // unanswered on one connection; a segment beyond waits as table_full. 512
-	AllRequests int // unanswered on all connections. 65536
+	AllRequests int // unanswered on all connections; of DNP3, pairs of stations. 65536
+	Assemblies  int // DNP3 messages of which a part has come, on all connections; a segment beyond waits. 4096
 	Refusals    int // segments dropped while a direction is out of step, before the end. 3
 
 	Idle      time.Duration // an open connection may be silent that long. 2 h, as the fast path
@@ -45,6 +46,7 @@ func (l *Limits) setDefaults() {
 	number(&l.Messages, 64)
 	number(&l.Requests, 512)
 	number(&l.AllRequests, 65536)
+	number(&l.Assemblies, 4096)
 	number(&l.Refusals, 3)
 	duration(&l.Idle, 2*time.Hour)
 	duration(&l.Datagrams, 3*time.Minute)

@@ -65,9 +65,12 @@ func New(c Config) *Pipeline {
 		connections: map[uint64]*connection{},
 		latest:      map[[2]netip.AddrPort]*connection{},
 		past:        newPast(limits.Past),
-		dissectors:  map[policy.Protocol]dissector{policy.ProtocolModbus: newModbusDissector(limits, &c.Common.requests)},
-		messages:    messages{list: make([]Message, 0, limits.Messages)},
-		resets:      make([]Reset, 0, 2),
+		dissectors: map[policy.Protocol]dissector{
+			policy.ProtocolModbus: newModbusDissector(limits, &c.Common.requests),
+			policy.ProtocolDNP3:   newDNP3Dissector(limits, c.Common),
+		},
+		messages: messages{list: make([]Message, 0, limits.Messages)},
+		resets:   make([]Reset, 0, 2),
 	}
 }
 

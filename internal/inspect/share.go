@@ -16,7 +16,9 @@ import (
 type Common struct {
 	limits   Limits
 	memory   *stream.Budget
-	requests atomic.Int64 // unanswered
+	requests atomic.Int64 // unanswered; of DNP3, pairs of stations
+	// assemblies are DNP3 messages of which a part has come.
+	assemblies atomic.Int64
 
 	mu          sync.Mutex
 	connections int
@@ -42,6 +44,7 @@ type share struct {
 	owner       string
 	connections int // under the lock of Common
 	requests    atomic.Int64
+	assemblies  atomic.Int64
 	memory      *stream.Budget
 }
 

@@ -3,19 +3,38 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/penstock-ot/penstock/dissectors/dnp3"
 	"go.yaml.in/yaml/v3"
 )
 
-// DNP3Rule permits DNP3 requests. Nil selectors mean any.
+// DNP3Rule permits DNP3 requests. What it says of a request holds together: function, addresses, and
+// then, for each point, object, index and what is to become of it. Nil selectors mean any, but for
+// what changes how an outstation runs (see names).
 type DNP3Rule struct {
-	Functions    Set256
-	Masters      Spans // link addresses of the requester
-	Outstations  Spans // link addresses of the responder
-	Objects      []DNP3Object
-	Points       Spans
-	ControlCodes *Set256 // of g12v1: the whole octet; nil is any
-	Rate         Rate
+	// Functions holds unsolicited_response, too, where the outstation may send those.
+	Functions   Set256
+	Masters     Spans // link addresses of the requester
+	Outstations Spans // link addresses of the responder; nil is any single one
+	Objects     []DNP3Object
+	Points      Spans
+	Classes     *Set256 // 0 to 3, of group 60
+
+	// Of control relay output blocks and pattern control blocks: the whole octet; how often; and in
+	// milliseconds.
+	ControlCodes      *Set256
+	Counts            Spans
+	OnTimes, OffTimes Spans
+	// Values are those of analog outputs and deadbands.
+	Values []Interval
+	// Files are globs of file names: * is any characters but / and \, ? is one of them.
+	Files []string
+
+	// SelectBeforeOperate is how long after its select an operate may come; 0 does not bind them.
+	SelectBeforeOperate time.Duration
+
+	Rate Rate
 }
 
 // DNP3Object is a group, and one of its variations or all.
@@ -24,20 +43,14 @@ type DNP3Object struct {
 	AnyVariation     bool
 }
 
-// dnp3Functions are the function codes of IEEE 1815 table 4-1 that a master sends.
+// dnp3Functions are the function codes of IEEE 1815 table 4-1 that a master sends, and the one that an
+// outstation sends unasked.
 func dnp3Functions() []word[uint8] {
-	return []word[uint8]{
-		{"confirm", 0}, {"read", 1}, {"write", 2}, {"select", 3}, {"operate", 4},
-		{"direct_operate", 5}, {"direct_operate_nr", 6}, {"immed_freeze", 7}, {"immed_freeze_nr", 8},
-		{"freeze_clear", 9}, {"freeze_clear_nr", 10}, {"freeze_at_time", 11}, {"freeze_at_time_nr", 12},
-		{"cold_restart", 13}, {"warm_restart", 14}, {"initialize_data", 15}, {"initialize_appl", 16},
-		{"start_appl", 17}, {"stop_appl", 18}, {"save_config", 19},
-		{"enable_unsolicited", 20}, {"disable_unsolicited", 21}, {"assign_class", 22},
-		{"delay_measure", 23}, {"record_current_time", 24},
-		{"open_file", 25}, {"close_file", 26}, {"delete_file", 27}, {"get_file_info", 28},
-		{"authenticate_file", 29}, {"abort_file", 30}, {"activate_config", 31},
-		{"authenticate_req", 32}, {"auth_req_no_ack", 33},
+	var words []word[uint8]
+	for code := dnp3.Confirm; code <= dnp3.AuthenticateRequestNoAck; code++ {
+		words = append(words, word[uint8]{code.String(), uint8(code)})
 	}
+	return append(words, word[uint8]{dnp3.UnsolicitedResponse.String(), uint8(dnp3.UnsolicitedResponse)})
 }
 
 // dnp3ControlCodes are the control octets by name: operation type in the low nibble, trip or close
@@ -49,17 +62,18 @@ func dnp3ControlCodes() []word[uint8] {
 	}
 }
 
-// The link addresses of IEEE 1815 table 9-2: up to 0xffef a device's own; 0xfffd up are broadcast.
+// The longest times that a control block can have, in milliseconds, and a select may wait.
 const (
-	maxDNP3Address   = 0xffef
-	minDNP3Broadcast = 0xfffd
+	maxControlTime   = 1<<32 - 1
+	maxSelectTime    = 5 * time.Minute
+	defaultSelectFor = 10 * time.Second
 )
 
 // dnp3ControlFunctions carry control blocks.
 var dnp3ControlFunctions = []uint8{3, 4, 5, 6}
 
-// dnp3ObjectFunctions carry no object headers.
-var dnp3BareFunctions = []uint8{0, 13, 14, 15, 18, 23, 24}
+// dnp3BareFunctions carry no object headers.
+var dnp3BareFunctions = []uint8{0, 13, 14, 15, 18, 23, 24, 130}
 
 func (d *decoder) dnp3Rule(n *yaml.Node) DNP3Rule {
 	var rule DNP3Rule
@@ -77,9 +91,61 @@ func (d *decoder) dnp3Rule(n *yaml.Node) DNP3Rule {
 		rule.ControlCodes = &Set256{}
 		d.codes(f.get("control_codes"), "control_codes", dnp3ControlCodes(), 256, rule.ControlCodes.Add)
 	}
+	if f.get("classes") != nil {
+		rule.Classes = &Set256{}
+		d.codes(f.get("classes"), "classes", nil, 4, rule.Classes.Add)
+	}
+	rule.Counts = d.spans(f.get("count"), "count", 0, 255)
+	rule.OnTimes = d.spans(f.get("on_time"), "on_time", 0, maxControlTime)
+	rule.OffTimes = d.spans(f.get("off_time"), "off_time", 0, maxControlTime)
+	rule.Values = d.intervals(f.get("values"), "values")
+	rule.Files = d.dnp3Files(f.get("files"))
+	rule.SelectBeforeOperate = d.selectBeforeOperate(f)
 	rule.Rate = f.rate()
+	if rule.Functions.Has(uint8(dnp3.EnableUnsolicited)) {
+		rule.Functions.Add(uint8(dnp3.UnsolicitedResponse)) // or enabling them would be for nothing
+	}
 	d.checkDNP3Rule(f, &rule)
 	return rule
+}
+
+// selectBeforeOperate reads true, or how long a select holds.
+func (d *decoder) selectBeforeOperate(f *fields) time.Duration {
+	n := f.get("select_before_operate")
+	text, ok := d.text(n, "select_before_operate")
+	switch {
+	case !ok, text == "false":
+		return 0
+	case text == "true":
+		return defaultSelectFor
+	}
+	v, err := time.ParseDuration(text)
+	if err != nil || v <= 0 || v > maxSelectTime {
+		d.errorAt(n, "select_before_operate cannot be %q: write true (which is %s), or how long a select holds, such as 5s, up to %s",
+			text, defaultSelectFor, maxSelectTime)
+		return 0
+	}
+	return v
+}
+
+// maxFileName is the longest glob of a file's name in bytes.
+const maxFileName = 256
+
+func (d *decoder) dnp3Files(n *yaml.Node) []string {
+	var out []string
+	d.list(n, "files", maxList, func(element *yaml.Node) {
+		text, ok := d.text(element, "an element of files")
+		switch {
+		case !ok:
+		case len(text) == 0 || len(text) > maxFileName:
+			d.errorAt(element, "files cannot hold %q: a name has 1 to %d characters", text, maxFileName)
+		case climbs([]byte(text)):
+			d.errorAt(element, "files cannot hold %q: write the name without ..", text)
+		default:
+			out = append(out, text)
+		}
+	})
+	return out
 }
 
 // checkDNP3Rule refuses selectors that none of the rule's functions can satisfy.
@@ -94,16 +160,43 @@ func (d *decoder) checkDNP3Rule(f *fields, rule *DNP3Rule) {
 	for _, code := range dnp3BareFunctions {
 		objects.Remove(code)
 	}
-	if f.has("control_codes") && !control {
-		d.errorf(f.at("control_codes"), "control_codes select control blocks, and none of functions carries them: add select, operate or direct_operate, or remove them")
+	for _, key := range []string{"control_codes", "count", "on_time", "off_time"} {
+		if f.has(key) && !control {
+			d.errorf(f.at(key), "%s select control blocks, and none of functions carries them: add select, operate or direct_operate, or remove them", key)
+		}
+		if f.has(key) && len(rule.Objects) > 0 && !d.names(rule.Objects, 12) {
+			d.errorf(f.at(key), "%s are those of g12v1, which objects does not list: add it, or remove them", key)
+		}
 	}
-	for _, key := range []string{"objects", "points"} {
+	d.checkDNP3Rest(f, rule)
+	for _, key := range []string{"objects", "points", "classes"} {
 		if f.has(key) && objects.Empty() {
 			d.errorf(f.at(key), "%s select what a message names, and none of functions names any: remove them", key)
 		}
 	}
-	if rule.ControlCodes != nil && len(rule.Objects) > 0 && !d.names(rule.Objects, 12) {
-		d.errorf(f.at("control_codes"), "control_codes are those of g12v1, which objects does not list: add it, or remove them")
+}
+
+// checkDNP3Rest is the rest of checkDNP3Rule.
+func (d *decoder) checkDNP3Rest(f *fields, rule *DNP3Rule) {
+	file := false
+	for code := dnp3.OpenFile; code <= dnp3.AbortFile; code++ {
+		file = file || rule.Functions.Has(uint8(code))
+	}
+	writes := rule.Functions.Has(uint8(dnp3.Write))
+	file = file || writes || rule.Functions.Has(uint8(dnp3.Read))
+	if f.has("files") && !file {
+		d.errorf(f.at("files"), "files select what acts on a file, and none of functions does: add open_file or the like, or remove them")
+	}
+	direct := rule.Functions.Has(uint8(dnp3.DirectOperate)) || rule.Functions.Has(uint8(dnp3.DirectOperateNoReply))
+	if rule.SelectBeforeOperate > 0 && (direct || !rule.Functions.Has(uint8(dnp3.Operate))) {
+		d.errorf(f.at("select_before_operate"), "select_before_operate binds operate to its select: it needs operate among functions, and direct_operate, which has no select, in a rule of its own")
+	}
+	sets := writes
+	for code := dnp3.Select; code <= dnp3.DirectOperateNoReply; code++ {
+		sets = sets || rule.Functions.Has(uint8(code))
+	}
+	if f.has("values") && !sets {
+		d.errorf(f.at("values"), "values select what analog outputs are set to, and none of functions sets them: add select, operate, direct_operate or write, or remove them")
 	}
 }
 
@@ -131,8 +224,11 @@ func (d *decoder) codes(n *yaml.Node, what string, words []word[uint8], limit ui
 		}
 		v, err := parseNumber(text)
 		if err != nil || v >= limit {
-			d.errorAt(element, "%s cannot hold %q%s", what, text, d.suggest(text, wordNames(words),
-				fmt.Sprintf("write a name such as %s, or a number from 0 to %d", words[0].name, limit-1)))
+			numbers := fmt.Sprintf("write a number from 0 to %d", limit-1)
+			if len(words) > 0 {
+				numbers = fmt.Sprintf("write a name such as %s, or a number from 0 to %d", words[0].name, limit-1)
+			}
+			d.errorAt(element, "%s cannot hold %q%s", what, text, d.suggest(text, wordNames(words), numbers))
 			return
 		}
 		add(uint8(v))
@@ -144,9 +240,9 @@ func (d *decoder) codes(n *yaml.Node, what string, words []word[uint8], limit ui
 func (d *decoder) dnp3Addresses(f *fields, key string, broadcast bool) Spans {
 	spans := d.spans(f.get(key), key, 0, 65535)
 	for _, s := range spans {
-		single := broadcast && s.Low >= minDNP3Broadcast
-		if s.High > maxDNP3Address && !single {
-			d.errorf(f.at(key), "%s cannot hold %s: a station's address is at most %d", key, s, maxDNP3Address)
+		single := broadcast && s.Low >= uint32(dnp3.FirstBroadcast)
+		if s.High > uint32(dnp3.MaxAddress) && !single {
+			d.errorf(f.at(key), "%s cannot hold %s: a station's address is at most %d", key, s, dnp3.MaxAddress)
 		}
 	}
 	return spans

@@ -53,12 +53,16 @@ func (p *Plan) EvalModbusRate(conduit uint32, r *modbus.Request, rates *Rates, n
 		return verdict.Denied(verdict.ReasonNoConduit)
 	}
 	left := rates.of(conduit)
-	e := evaluation{rules: rules, r: r, buckets: left.lock(), now: now}
+	e := evaluation{rules: rules, r: r, tokens: tokens{buckets: left.lock(), now: now}}
 	defer left.unlock()
-	e.markEmpty()
+	for i := range rules {
+		e.mark(i, rules[i].Rate)
+	}
 	v := e.verdict()
 	if v.Allows() {
-		e.pay()
+		for i := range rules {
+			e.pay(i, rules[i].Rate)
+		}
 		return v
 	}
 	if !e.empty.Empty() {
@@ -94,10 +98,7 @@ type evaluation struct {
 	r     *modbus.Request
 	reach reached
 
-	// For rates: rules without a token, and rules that the verdict stands on.
-	empty, used Set256
-	buckets     []bucket
-	now         time.Time
+	tokens
 }
 
 func (e *evaluation) verdict() verdict.Verdict {
@@ -262,8 +263,7 @@ func (e *evaluation) covered(b *block) bool {
 
 // cheaper tells whether rule i costs no token while rule by does.
 func (e *evaluation) cheaper(i, by int) bool {
-	return e.rules[by].Rate.Limited() && !e.used.Has(uint8(by)) &&
-		(!e.rules[i].Rate.Limited() || e.used.Has(uint8(i)))
+	return e.costs(by, e.rules[by].Rate) && !e.costs(i, e.rules[i].Rate)
 }
 
 // run returns how far the rule permits the block, beginning with at.

@@ -170,7 +170,8 @@ func ruleKeys(p Protocol) []string {
 	case ProtocolModbus:
 		return []string{"functions", "units", "addresses", "values", "sub_functions", "mei_types", "files", "max_quantity", "payload_prefix", "rate"}
 	case ProtocolDNP3:
-		return []string{"functions", "masters", "outstations", "objects", "points", "control_codes", "rate"}
+		return []string{"functions", "masters", "outstations", "objects", "points", "classes", "control_codes", "count",
+			"on_time", "off_time", "values", "files", "select_before_operate", "rate"}
 	case ProtocolENIP:
 		return []string{"services", "classes", "instances", "attributes", "tags", "route", "io", "rate"}
 	}

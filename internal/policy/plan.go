@@ -184,6 +184,7 @@ type Conduit struct {
 	Inspect bool
 
 	Modbus []ModbusRule // for ProtocolModbus
+	DNP3   []DNP3Rule   // for ProtocolDNP3
 
 	// Limit bounds what the fast path lets through of all its flows together, both directions.
 	Limit Limit

@@ -24,18 +24,26 @@ type conduitRates struct {
 func (p *Plan) NewRates() *Rates {
 	r := &Rates{conduits: make([]*conduitRates, len(p.Conduits))}
 	for id := range p.Conduits {
-		rules := p.Conduits[id].Modbus
-		for i := range rules {
-			if !rules[i].Rate.Limited() {
-				continue
-			}
-			if r.conduits[id] == nil {
-				r.conduits[id] = &conduitRates{buckets: make([]bucket, len(rules))}
-			}
-			r.conduits[id].buckets[i] = newBucket(rules[i].Rate)
+		c := &p.Conduits[id]
+		for i := range c.Modbus {
+			r.add(id, i, len(c.Modbus), c.Modbus[i].Rate)
+		}
+		for i := range c.DNP3 {
+			r.add(id, i, len(c.DNP3), c.DNP3[i].Rate)
 		}
 	}
 	return r
+}
+
+// add makes the bucket of one of a conduit's rules.
+func (r *Rates) add(conduit, rule, rules int, rate Rate) {
+	if !rate.Limited() {
+		return
+	}
+	if r.conduits[conduit] == nil {
+		r.conduits[conduit] = &conduitRates{buckets: make([]bucket, rules)}
+	}
+	r.conduits[conduit].buckets[rule] = newBucket(rate)
 }
 
 func (r *Rates) of(conduit uint32) *conduitRates {
@@ -88,29 +96,35 @@ func (b *bucket) fill(now time.Time) {
 // tolerance makes up for what adding fractions loses.
 const tolerance = 1e-9
 
-// markEmpty fills the buckets and notes the rules that have no token.
-func (e *evaluation) markEmpty() {
-	for i := range e.rules {
-		if !e.rules[i].Rate.Limited() {
-			continue
-		}
-		if i >= len(e.buckets) { // of another plan, or none: a limit is never lost
-			e.empty.Add(uint8(i))
-			continue
-		}
-		b := &e.buckets[i]
-		b.fill(e.now)
-		if b.tokens < 1-tolerance {
-			e.empty.Add(uint8(i))
-		}
+// tokens is what one evaluation knows of its rules' rates.
+type tokens struct {
+	empty, used Set256 // rules without a token, and rules that the verdict stands on
+	buckets     []bucket
+	now         time.Time
+}
+
+// mark fills a rule's bucket and notes if it has no token.
+func (t *tokens) mark(i int, rate Rate) {
+	if !rate.Limited() {
+		return
+	}
+	if i >= len(t.buckets) { // of another plan, or none: a limit is never lost
+		t.empty.Add(uint8(i))
+		return
+	}
+	b := &t.buckets[i]
+	b.fill(t.now)
+	if b.tokens < 1-tolerance {
+		t.empty.Add(uint8(i))
 	}
 }
 
-// pay takes a token from each rule that the verdict stands on.
-func (e *evaluation) pay() {
-	for i := range e.buckets {
-		if e.rules[i].Rate.Limited() && e.used.Has(uint8(i)) {
-			e.buckets[i].tokens--
-		}
+// pay takes a token from the rule if the verdict stands on it.
+func (t *tokens) pay(i int, rate Rate) {
+	if rate.Limited() && i < len(t.buckets) && t.used.Has(uint8(i)) {
+		t.buckets[i].tokens--
 	}
 }
+
+// costs tells whether using the rule takes a token that is not spent yet.
+func (t *tokens) costs(i int, rate Rate) bool { return rate.Limited() && !t.used.Has(uint8(i)) }

@@ -32,7 +32,7 @@ func TestDNP3Rules(t *testing.T) {
 		name, rule string
 		want       DNP3Rule
 	}{
-		{"names", "functions: [read, confirm, enable_unsolicited, disable_unsolicited, delay_measure]", DNP3Rule{Functions: set(0, 1, 20, 21, 23)}},
+		{"names", "functions: [read, confirm, enable_unsolicited, disable_unsolicited, delay_measure]", DNP3Rule{Functions: set(0, 1, 20, 21, 23, 130)}},
 		{"numbers", "functions: [0x01, 2, \"3\"]", DNP3Rule{Functions: set(1, 2, 3)}},
 		{"everything", "functions: [select, operate], masters: [1-3, 5], outstations: [10, 0xffff], objects: [g12v1, g41], points: [0-3], " +
 			"control_codes: [latch_on, 4, close, trip], rate: 5/m",

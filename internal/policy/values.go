@@ -152,6 +152,74 @@ func (d *decoder) set256(n *yaml.Node, what string) Set256 {
 	return set
 }
 
+// Interval is an inclusive range of measured values.
+type Interval struct{ Low, High float64 }
+
+// String writes "0-1500", "-5--1", or "2.5" for a single value.
+func (i Interval) String() string {
+	low := strconv.FormatFloat(i.Low, 'f', -1, 64)
+	if i.Low == i.High {
+		return low
+	}
+	return low + "-" + strconv.FormatFloat(i.High, 'f', -1, 64)
+}
+
+// contained tells whether v is in one of the intervals; what is no number is in none.
+func contained(intervals []Interval, v float64) bool {
+	for _, i := range intervals {
+		if i.Low <= v && v <= i.High {
+			return true
+		}
+	}
+	return false
+}
+
+// parseInterval reads "0-1500", "-10-10", "-2.5--1" or "7".
+func parseInterval(text string) (Interval, error) {
+	wrong := errors.New("write a number or a range such as 0-1500, -10-10 or 2.5-7.5")
+	from, to := text, text
+	if i := strings.Index(text[min(1, len(text)):], "-"); i >= 0 { // the first character may be a sign
+		from, to = text[:i+1], text[i+2:]
+	}
+	low, err := parseDecimal(from)
+	high, err2 := parseDecimal(to)
+	switch {
+	case err != nil || err2 != nil:
+		return Interval{}, wrong
+	case low > high:
+		return Interval{}, fmt.Errorf("the range runs backwards: write %s", Interval{high, low})
+	}
+	return Interval{low, high}, nil
+}
+
+// parseDecimal reads a plain decimal number: no exponent, no infinity.
+func parseDecimal(text string) (float64, error) {
+	text = strings.TrimSpace(text)
+	digits := strings.TrimPrefix(text, "-")
+	if digits == "" || strings.Trim(digits, "0123456789.") != "" {
+		return 0, errNumber
+	}
+	return strconv.ParseFloat(text, 64)
+}
+
+// intervals reads a list of numbers and ranges. Nil means that the key is absent.
+func (d *decoder) intervals(n *yaml.Node, what string) []Interval {
+	var out []Interval
+	d.list(n, what, maxList, func(element *yaml.Node) {
+		text, ok := d.text(element, "an element of "+what)
+		if !ok {
+			return
+		}
+		i, err := parseInterval(text)
+		if err != nil {
+			d.errorAt(element, "%s cannot be %q: %v", what, text, err)
+			return
+		}
+		out = append(out, i)
+	})
+	return out
+}
+
 // parseMAC reads six bytes, written with colons or hyphens.
 func parseMAC(text string) (mac [6]byte, err error) {
 	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ':' || r == '-' })

@@ -10,9 +10,6 @@ import (
 	"github.com/penstock-ot/penstock/internal/stream"
 )
 
-// modbusPort is where Modbus/TCP is looked for without further proof.
-const modbusPort = 502
-
 // end is one end of a conversation, as its frames show it.
 type end struct {
 	mac  [6]byte
@@ -97,8 +94,7 @@ type uses uint8
 
 const (
 	usesUnknown    uses = iota
-	usesModbus          // by its port or its bytes
-	usesInspection      // by the policy
+	usesInspection      // by the policy, or for Dissect by its port or its bytes
 	usesOther
 )
 
@@ -147,10 +143,14 @@ func opens(f *frame.Frame) (shows, sender bool) {
 }
 
 // presumedInitiator reports whether the sender of a frame of mid-conversation is taken for the
-// initiator: a well-known port is the responder's, otherwise the lower one is.
+// initiator: a DNP3 frame says which of the two is the master; otherwise a well-known port is the
+// responder's, or the lower one is.
 func presumedInitiator(f *frame.Frame) bool {
-	if (f.SrcPort == modbusPort) != (f.DstPort == modbusPort) {
-		return f.DstPort == modbusPort
+	if sent, master := dnp3Sender(f.Payload); sent {
+		return master
+	}
+	if wellKnown(f.SrcPort) != wellKnown(f.DstPort) {
+		return wellKnown(f.DstPort)
 	}
 	return f.SrcPort >= f.DstPort
 }
