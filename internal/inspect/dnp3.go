@@ -189,6 +189,9 @@ func (s *dnp3Session) readRequest(r *reading, b []byte, n int, m *dnp3Message, p
 		}
 		return step{size: n, verdict: v}
 	}
+	if pair.holds(&m.message) && !r.observed {
+		return step{verdict: verdict.Denied(verdict.ReasonTableFull)}
+	}
 	request.Selected, request.SinceSelect = pair.selected(&m.message, r.now)
 	m.unselected = m.message.Function == dnp3.Operate && !request.Selected
 	v := r.plan.EvalDNP3Rate(r.conduit, &request, r.rates, r.now)

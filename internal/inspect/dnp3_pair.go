@@ -28,9 +28,13 @@ type dnp3State struct {
 type dnp3Waiting struct {
 	asked     time.Time      // when a request was forwarded whose response is to come; zero for none
 	continues time.Time      // when a fragment was forwarded that another one follows
-	refused   verdict.Reason // why the request went on neutralised; ReasonNone if it did not
+	count     uint8          // requests whose responses are to come, for a sender may repeat itself
+	refused   verdict.Reason // why all of them went on neutralised; ReasonNone if none did
 	sequence  uint8
 }
+
+// maxRepeated is how many requests with one sequence number may wait.
+const maxRepeated = 255
 
 // dnp3Selection is the last select that was forwarded.
 type dnp3Selection struct {
@@ -271,13 +275,28 @@ func (p *dnp3Pair) asked(m *dnp3.Message, now time.Time) {
 		p.selection = dnp3Selection{} // an outstation forgets it, too
 	}
 	if m.Function.Answered() && !dnp3.Broadcast(p.outstation) {
-		p.waiting[m.Sequence] = dnp3Waiting{asked: now, sequence: m.Sequence}
+		p.waiting[m.Sequence].add(m.Sequence, verdict.ReasonNone, now)
 	}
 }
 
-// refuse notes a request that went on neutralised and will be answered.
-func (p *dnp3Pair) refuse(m *dnp3.Message, why verdict.Reason, now time.Time) {
-	p.waiting[m.Sequence] = dnp3Waiting{asked: now, refused: why, sequence: m.Sequence}
+// add notes a request that will be answered, and why it went on neutralised if it did.
+func (w *dnp3Waiting) add(sequence uint8, refused verdict.Reason, now time.Time) {
+	w.asked, w.refused, w.sequence = now, refused, sequence
+	w.count = min(w.count, maxRepeated-1) + 1
+}
+
+// take takes one request away.
+func (w *dnp3Waiting) take() {
+	if w.count--; w.count == 0 {
+		w.asked, w.refused = time.Time{}, verdict.ReasonNone
+	}
+}
+
+// holds reports whether a request has to wait until others with its sequence number are answered: too
+// many of them, or one that was refused.
+func (p *dnp3Pair) holds(m *dnp3.Message) bool {
+	w := &p.waiting[m.Sequence]
+	return m.Function.Answered() && (w.count == maxRepeated || w.refused != verdict.ReasonNone)
 }
 
 // expects reports whether a response may come: to a request with its sequence number, or behind a
@@ -306,7 +325,11 @@ func (p *dnp3Pair) answered(m *dnp3.Message) bool {
 		return true
 	}
 	at := *since
-	*since = time.Time{}
+	if m.First {
+		w.take()
+	} else {
+		w.continues = time.Time{}
+	}
 	if !m.Final {
 		p.waiting[(m.Sequence+1)&0x0f].continues = at
 	}
@@ -338,10 +361,10 @@ func (p *dnp3Pair) sweep(now time.Time, l *Limits) verdict.Reason {
 		w := &p.waiting[i]
 		if !w.asked.IsZero() && w.refused != verdict.ReasonNone && now.Sub(w.asked) > l.Refusal {
 			why = w.refused
-			*w = dnp3Waiting{}
+			*w = dnp3Waiting{continues: w.continues}
 		}
 		if !w.asked.IsZero() && now.Sub(w.asked) > l.Answer {
-			w.asked = time.Time{}
+			*w = dnp3Waiting{continues: w.continues}
 		}
 		if !w.continues.IsZero() && now.Sub(w.continues) > l.Answer {
 			w.continues = time.Time{}

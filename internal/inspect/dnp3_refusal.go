@@ -10,14 +10,14 @@ import (
 
 // refuse neutralises a denied request whose frame of n bytes is at the front of b, so that the
 // outstation itself refuses it. What cannot be refused so is denied, which ends the connection: a request
-// of which bytes have left before, one in several frames, and one that nobody answers and that has
-// no silent form.
+// of which bytes have left before, one in several frames, one that nobody answers and that has no silent
+// form, and one whose sequence number others wait with.
 //
 // The write that clears the restart indication is not refused but passed over in silence: a master that
 // hears a refusal repeats it at once, and for ever.
 func (s *dnp3Session) refuse(r *reading, b []byte, n int, m *dnp3Message, pair *dnp3Pair, v verdict.Verdict) step {
 	denied := step{size: n, verdict: v}
-	if !r.exceptions || len(b) > r.fresh {
+	if !r.exceptions || len(b) > r.fresh || pair.waiting[m.message.Sequence].count > 0 {
 		return denied
 	}
 	reply := m.message.Function.Answered() && !dnp3.Broadcast(pair.outstation) && !clearsRestart(&m.message)
@@ -29,7 +29,7 @@ func (s *dnp3Session) refuse(r *reading, b []byte, n int, m *dnp3Message, pair *
 		return denied
 	}
 	if reply {
-		pair.refuse(&m.message, v.Reason, r.now)
+		pair.waiting[m.message.Sequence].add(m.message.Sequence, v.Reason, r.now)
 	}
 	return step{size: n, verdict: verdict.Permitted, edited: edited}
 }
@@ -68,7 +68,7 @@ func (s *dnp3Session) refused(r *reading, b []byte, n int, m *dnp3Message, w *dn
 		return denied
 	}
 	m.message.Sequence, m.message.IIN = w.sequence, m.message.IIN|dnp3.IINNoFunctionCode
-	*w = dnp3Waiting{continues: w.continues}
+	w.take()
 	s.record(r, stream.FromResponder, verdict.Permitted, m)
 	return step{size: n, verdict: verdict.Permitted, edited: edited}
 }

@@ -126,16 +126,7 @@ var onlyTheirs = map[string]int{
 // TestDissectAgreesWithTshark compares message by message what both read. tshark prints one value
 // a message for each field, so that messages of a frame are compared in order.
 func TestDissectAgreesWithTshark(t *testing.T) {
-	tshark, err := exec.LookPath("tshark")
-	if err != nil && os.Getenv("PENSTOCK_REQUIRE_NET") == "1" {
-		t.Fatal("tshark is not installed")
-	}
-	if err != nil {
-		t.Skip("tshark is not installed")
-	}
-	if testing.Short() {
-		t.Skip("tshark takes ten seconds to read the captures, and -short is set")
-	}
+	tshark := findTshark(t)
 	for _, path := range modbusCaptures(t) {
 		if strings.Contains(path, "fuzz-72") {
 			continue // its sequence numbers are fuzzed, and everybody orders it in another way
@@ -177,6 +168,22 @@ func TestDissectAgreesWithTshark(t *testing.T) {
 			t.Logf("%d messages compared, %d that tshark does not show, %d frames that only tshark takes for messages", compared, extra, skipped)
 		})
 	}
+}
+
+// findTshark returns where tshark is, or skips.
+func findTshark(t *testing.T) string {
+	t.Helper()
+	tshark, err := exec.LookPath("tshark")
+	if err != nil && os.Getenv("PENSTOCK_REQUIRE_NET") == "1" {
+		t.Fatal("tshark is not installed")
+	}
+	if err != nil {
+		t.Skip("tshark is not installed")
+	}
+	if testing.Short() {
+		t.Skip("tshark takes ten seconds to read the captures, and -short is set")
+	}
+	return tshark
 }
 
 func clone(t *testing.T, m *Message) Message {

@@ -98,11 +98,13 @@ func dnp3Sender(b []byte) (sent, master bool) {
 func anything() *policy.Plan {
 	rule := policy.ModbusRule{SubFunctions: policy.Spans{{Low: 0, High: 0xffff}}}
 	station := policy.DNP3Rule{Outstations: policy.Spans{{Low: 0, High: 0xffff}}}
+	raw := station // a rule that names objects is not about functions whose objects nobody can read
 	for i := range 256 {
 		rule.Functions.Add(uint8(i))
 		rule.Units.Add(uint8(i))
 		rule.MEITypes.Add(uint8(i))
 		station.Functions.Add(uint8(i))
+		raw.Functions.Add(uint8(i))
 		station.Objects = append(station.Objects, policy.DNP3Object{Group: uint8(i), AnyVariation: true})
 	}
 	return &policy.Plan{
@@ -112,7 +114,7 @@ func anything() *policy.Plan {
 			Modbus: []policy.ModbusRule{rule},
 		}, {
 			Name: "dnp3", Protocol: policy.ProtocolDNP3, Mode: policy.Observe, Inspect: true,
-			DNP3: []policy.DNP3Rule{station},
+			DNP3: []policy.DNP3Rule{station, raw},
 		}},
 	}
 }
