@@ -41,7 +41,6 @@ type dnp3Selection struct {
 	at       time.Time // zero for none
 	sequence uint8
 	objects  [sha256.Size]byte
-	operated bool // its operate was forwarded, which may be repeated
 }
 
 // assembly holds a message of which not every segment has come.
@@ -267,10 +266,8 @@ func (p *dnp3Pair) asked(m *dnp3.Message, now time.Time) {
 	switch m.Function {
 	case dnp3.Select:
 		p.selection = dnp3Selection{at: now, sequence: m.Sequence, objects: sha256.Sum256(m.Inner())}
-	case dnp3.Confirm, dnp3.AuthenticateRequest, dnp3.AuthenticateRequestNoAck:
-		// They come between a select and its operate.
-	case dnp3.Operate:
-		p.selection.operated = true
+	case dnp3.Operate, dnp3.Confirm, dnp3.AuthenticateRequest, dnp3.AuthenticateRequestNoAck:
+		// An operate may be repeated with its number, and the others come between it and its select.
 	default:
 		p.selection = dnp3Selection{} // an outstation forgets it, too
 	}
