@@ -27,14 +27,14 @@ type ObjectFields struct {
 	Start     *uint32 `json:"start,omitempty"`
 	Stop      *uint32 `json:"stop,omitempty"`
 	// Points are the indices that the header names, up to MaxPoints.
-	Points       []uint32      `json:"points,omitempty"`
-	ControlCodes []ControlCode `json:"control_codes,omitempty"`
-	Counts       []uint8       `json:"counts,omitempty"` // of controls
-	OnTimes      []uint32      `json:"on_times,omitempty"`
-	OffTimes     []uint32      `json:"off_times,omitempty"`
-	Values       []float64     `json:"values,omitempty"` // of analog outputs and deadbands
-	File         string        `json:"file,omitempty"`
-	FileMode     *FileMode     `json:"file_mode,omitempty"`
+	Points       []uint32  `json:"points,omitempty"`
+	ControlCodes []uint16  `json:"control_codes,omitempty"` // octets: JSON writes bytes as a text
+	Counts       []uint16  `json:"counts,omitempty"`        // of controls
+	OnTimes      []uint32  `json:"on_times,omitempty"`
+	OffTimes     []uint32  `json:"off_times,omitempty"`
+	Values       []float64 `json:"values,omitempty"` // of analog outputs and deadbands
+	File         string    `json:"file,omitempty"`
+	FileMode     *FileMode `json:"file_mode,omitempty"`
 	// Attributes are device attributes (group 0) that are texts.
 	Attribute string `json:"attribute,omitempty"`
 }
@@ -80,7 +80,7 @@ func (h *Header) fields() ObjectFields {
 // add adds what an object says besides its index.
 func (o *ObjectFields) add(h *Header, data []byte) {
 	if c, ok := h.Control(data); ok {
-		o.ControlCodes, o.Counts = append(o.ControlCodes, c.Code), append(o.Counts, c.Count)
+		o.ControlCodes, o.Counts = append(o.ControlCodes, uint16(c.Code)), append(o.Counts, uint16(c.Count))
 		o.OnTimes, o.OffTimes = append(o.OnTimes, c.OnTime), append(o.OffTimes, c.OffTime)
 	}
 	if v, ok := h.Analog(data); ok && v-v == 0 { // JSON has no infinity

@@ -119,6 +119,9 @@ func (h *Header) parse(b []byte, f FunctionCode) (n int, bad *MalformedError) {
 	h.Group, h.Variation = b[0], b[1]
 	h.layout = layoutOf(h.Group, h.Variation)
 	h.carries = f.carriesData(h.Group, h.Variation)
+	if f.Controls() && h.form == unknownForm && h.Group != GroupAuthentication {
+		return 0, errNotControl
+	}
 	if len(b) < 3 {
 		return 0, nil
 	}
@@ -276,7 +279,7 @@ func (h *Header) objectSize(b []byte) (int, *MalformedError) {
 // Objects returns a cursor over the header's objects: those that come with an index or contents. What
 // is named by a range alone, or by no index at all, has none.
 func (h *Header) Objects() Objects {
-	o := Objects{header: h, rest: h.Data, Index: h.Start}
+	o := Objects{header: *h, rest: h.Data, Index: h.Start}
 	if !h.PointsKnown() || h.Count == 0 || !h.carries && !h.Indexed() {
 		return Objects{}
 	}
@@ -293,7 +296,7 @@ type Objects struct {
 	// Bits is the value of a packed object: one bit or two.
 	Bits uint8
 
-	header *Header
+	header Header // no pointer, which would put whatever it points to on the heap
 	rest   []byte
 	left   uint64
 	at     uint64 // objects taken
@@ -301,7 +304,7 @@ type Objects struct {
 
 // Next reads the next object. Of a message that has not arrived whole it gives those that have.
 func (o *Objects) Next() bool {
-	h := o.header
+	h := &o.header
 	if o.left == 0 {
 		return false
 	}
@@ -345,7 +348,7 @@ func (o *Objects) end() bool {
 
 // bits reads a packed object.
 func (o *Objects) bits(at uint64) bool {
-	h := o.header
+	h := &o.header
 	if !h.carries {
 		return o.indexOnly()
 	}

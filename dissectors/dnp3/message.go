@@ -65,8 +65,13 @@ func (m *Message) parse(b []byte) *MalformedError {
 		m.Confirm, m.Unsolicited = control&applicationConfirm != 0, control&applicationUnsolicited != 0
 		m.Sequence = control & applicationSequence
 	}
-	if len(b) > 0 && !m.IsResponse && !(m.First && m.Final) {
-		return errFragments
+	if len(b) > 0 && !m.IsResponse {
+		if !m.First || !m.Final {
+			return errFragments
+		}
+		if m.Confirm {
+			return errRequestFlags
+		}
 	}
 	if len(b) > 1 {
 		m.Function = FunctionCode(b[1])
@@ -95,7 +100,7 @@ func (m *Message) checkFunction() *MalformedError {
 	switch {
 	case m.Function >= Response:
 		return errRequestCode
-	case m.Confirm, m.Unsolicited && m.Function != Confirm:
+	case m.Unsolicited && m.Function != Confirm:
 		return errRequestFlags
 	}
 	return nil
@@ -112,7 +117,11 @@ func (m *Message) checkObjects() *MalformedError {
 	c := m.Headers()
 	var o order
 	for len(c.rest) > 0 {
-		n, bad := c.Header.parse(c.rest, m.Function)
+		bad := m.checkGroup(c.rest[0])
+		n := 0
+		if bad == nil {
+			n, bad = c.Header.parse(c.rest, m.Function)
+		}
 		if bad == nil {
 			bad = o.check(m, &c.Header)
 		}
@@ -130,6 +139,25 @@ func (m *Message) checkObjects() *MalformedError {
 	}
 	if m.Complete {
 		return o.atEnd(m)
+	}
+	return nil
+}
+
+// checkGroup refuses objects of a group that a request's function does not have, as soon as the group is
+// known: what an object is has to be clear before its size is asked for.
+func (m *Message) checkGroup(group uint8) *MalformedError {
+	f := m.Function
+	switch {
+	case m.IsResponse:
+	case f.Authenticates() && group != GroupAuthentication:
+		return errNotAuth
+	case group == GroupAuthentication:
+	case f.bare():
+		return errBare
+	case f.OnFile() && group != GroupFile:
+		return errNotFile
+	case f.Controls() && group != GroupControl && group != GroupAnalogOutput:
+		return errNotControl
 	}
 	return nil
 }
@@ -172,16 +200,9 @@ func (o *order) check(m *Message, h *Header) *MalformedError {
 	case o.pattern == patternBegun && !h.PatternMask():
 		return errPatternMask
 	case m.Function.Authenticates():
-		if h.Group != GroupAuthentication {
-			return errNotAuth
-		}
 		return nil
 	case h.Group == GroupAuthentication:
 		return o.wrap(h)
-	case m.Function.bare():
-		return errBare
-	case m.Function.OnFile() && h.Group != GroupFile:
-		return errNotFile
 	case m.Function.Controls():
 		return o.control(h)
 	}

@@ -15,20 +15,23 @@ const (
 	offsetIIN         = 3
 )
 
+// Editor rewrites frames. It holds the storage for that, and belongs to one goroutine at a time. The zero
+// Editor is ready.
+type Editor struct{ storage [MaxData]byte }
+
 // Neutralise overwrites one whole frame that holds a whole request with another one of equal length
 // that no outstation acts on. With reply, the outstation answers it with an indication that it does
 // not know the function; without, it says nothing. Where it returns false the bytes are untouched.
 //
 // The silent form is a direct operate without reply of objects that do not exist, which takes a
 // request of one object header: behind an object that it does not know an outstation may read on.
-func Neutralise(frame []byte, reply bool) bool {
+func (e *Editor) Neutralise(frame []byte, reply bool) bool {
 	var f Frame
 	var m Message
-	var storage [MaxData]byte
 	if n, err := ParseFrame(frame, &f); err != nil || n != len(frame) || !f.CarriesData() {
 		return false
 	}
-	data := f.AppendData(storage[:0])
+	data := f.AppendData(e.storage[:0])
 	transport := TransportHeader(data[0])
 	if !transport.First() || !transport.Final() || ParseMessage(data[1:], true, false, &m) != nil || m.Function == Undefined {
 		return false
@@ -56,13 +59,12 @@ func (m *Message) Refusal() bool {
 // WriteRefusal makes a whole frame of RefusalLength bytes, one in which a Message is a Refusal, the
 // refusal of the request with the sequence number given. Its other indications stay: they are the
 // outstation's own.
-func WriteRefusal(frame []byte, sequence uint8) bool {
+func (e *Editor) WriteRefusal(frame []byte, sequence uint8) bool {
 	var f Frame
-	var storage [MaxData]byte
 	if n, err := ParseFrame(frame, &f); err != nil || n != len(frame) || n != RefusalLength || !f.CarriesData() {
 		return false
 	}
-	data := f.AppendData(storage[:0])
+	data := f.AppendData(e.storage[:0])
 	data[offsetApplication] = data[offsetApplication]&^applicationSequence | sequence&applicationSequence
 	data[offsetIIN+1] |= byte(IINNoFunctionCode)
 	f.writeData(frame, data)

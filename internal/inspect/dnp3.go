@@ -21,6 +21,7 @@ type dnp3Dissector struct {
 	// the storage that they point to.
 	bytes  []byte
 	edited [dnp3.MaxFrame]byte // the frame that was edited last
+	editor dnp3.Editor
 
 	common     *Common // counts pairs of stations and assemblies
 	assemblies assemblyPool

@@ -25,7 +25,7 @@ func (s *dnp3Session) refuse(r *reading, b []byte, n int, m *dnp3Message, pair *
 		return denied
 	}
 	edited := append(s.dissector.edited[:0], b[:n]...)
-	if !dnp3.Neutralise(edited, reply) {
+	if !s.dissector.editor.Neutralise(edited, reply) {
 		return denied
 	}
 	if reply {
@@ -63,7 +63,7 @@ func (s *dnp3Session) refused(r *reading, b []byte, n int, m *dnp3Message, w *dn
 	}
 	edited := append(s.dissector.edited[:0], b[:n]...)
 	gone := max(0, len(b)-r.fresh)
-	if !m.message.Refusal() || !dnp3.WriteRefusal(edited, w.sequence) || !bytes.Equal(edited[:min(gone, n)], b[:min(gone, n)]) {
+	if !m.message.Refusal() || !s.dissector.editor.WriteRefusal(edited, w.sequence) || !bytes.Equal(edited[:min(gone, n)], b[:min(gone, n)]) {
 		s.record(r, stream.FromResponder, denied.verdict, m)
 		return denied
 	}
