@@ -22,6 +22,7 @@ type dnp3Dissector struct {
 	bytes  []byte
 	edited [dnp3.MaxFrame]byte // the frame that was edited last
 	editor dnp3.Editor
+	asked  policy.DNP3Request // the request under judgement
 
 	common     *Common // counts pairs of stations and assemblies
 	assemblies assemblyPool
@@ -179,12 +180,13 @@ func (p *dnp3Dissector) join(assembled, data []byte) []byte {
 // readRequest judges a request. Of one that is not whole it asks whether any whole one that begins so
 // could be permitted: if none could, its bytes stop here.
 func (s *dnp3Session) readRequest(r *reading, b []byte, n int, m *dnp3Message, pair *dnp3Pair) step {
-	request := policy.DNP3Request{Master: pair.master, Outstation: pair.outstation, Message: &m.message}
+	request := &s.dissector.asked
+	*request = policy.DNP3Request{Master: pair.master, Outstation: pair.outstation, Message: &m.message}
 	if !m.whole {
 		if r.observed {
 			return step{size: n, verdict: verdict.Permitted} // the rest came by or will
 		}
-		v := r.plan.EvalDNP3(r.conduit, &request)
+		v := r.plan.EvalDNP3(r.conduit, request)
 		if !v.Allows() {
 			s.record(r, stream.FromInitiator, v, m)
 		}
@@ -195,7 +197,7 @@ func (s *dnp3Session) readRequest(r *reading, b []byte, n int, m *dnp3Message, p
 	}
 	request.Selected, request.SinceSelect = pair.selected(&m.message, r.now)
 	m.unselected = m.message.Function == dnp3.Operate && !request.Selected
-	v := r.plan.EvalDNP3Rate(r.conduit, &request, r.rates, r.now)
+	v := r.plan.EvalDNP3Rate(r.conduit, request, r.rates, r.now)
 	s.record(r, stream.FromInitiator, v, m)
 	if !v.Allows() {
 		return s.refuse(r, b, n, m, pair, v)
@@ -279,8 +281,7 @@ func (s *dnp3Session) malformed(r *reading, d stream.Direction, b []byte, pair *
 
 // dnp3Reason returns why a parser refused, in one phrase.
 func dnp3Reason(err error) string {
-	var bad *dnp3.MalformedError
-	if errors.As(err, &bad) {
+	if bad, ok := err.(*dnp3.MalformedError); ok { // as the parsers return it; errors.As would allocate
 		return bad.Reason
 	}
 	return err.Error()

@@ -24,10 +24,20 @@ type dnp3State struct {
 	selection dnp3Selection
 }
 
+// instant is a time in nanoseconds since 1970, a third of the size of a time.Time; 0 is none.
+type instant int64
+
+func instantOf(t time.Time) instant { return instant(t.UnixNano()) }
+
+// past tells whether more time than patience has gone by since; it has not since none.
+func (i instant) past(now time.Time, patience time.Duration) bool {
+	return i != 0 && time.Duration(instantOf(now)-i) > patience
+}
+
 // dnp3Waiting is what may come with one sequence number.
 type dnp3Waiting struct {
-	asked     time.Time      // when a request was forwarded whose response is to come; zero for none
-	continues time.Time      // when a fragment was forwarded that another one follows
+	asked     instant        // when a request was forwarded whose response is to come
+	continues instant        // when a fragment was forwarded that another one follows
 	count     uint8          // requests whose responses are to come, for a sender may repeat itself
 	refused   verdict.Reason // why all of them went on neutralised; ReasonNone if none did
 	sequence  uint8
@@ -38,7 +48,7 @@ const maxRepeated = 255
 
 // dnp3Selection is the last select that was forwarded.
 type dnp3Selection struct {
-	at       time.Time // zero for none
+	at       instant
 	sequence uint8
 	objects  [sha256.Size]byte
 }
@@ -119,11 +129,11 @@ func (s *dnp3Session) reuse(master, outstation uint16) *dnp3Pair {
 
 // idle reports whether nothing would be lost with the pair.
 func (p *dnp3Pair) idle() bool {
-	if p.assembly[0].Within || p.assembly[1].Within || !p.selection.at.IsZero() {
+	if p.assembly[0].Within || p.assembly[1].Within || p.selection.at != 0 {
 		return false
 	}
 	for i := range p.waiting {
-		if !p.waiting[i].asked.IsZero() || !p.waiting[i].continues.IsZero() {
+		if p.waiting[i].asked != 0 || p.waiting[i].continues != 0 {
 			return false
 		}
 	}
@@ -254,18 +264,18 @@ func (s *dnp3Session) abandon(p *dnp3Pair, d stream.Direction) {
 // select was.
 func (p *dnp3Pair) selected(m *dnp3.Message, now time.Time) (ok bool, since time.Duration) {
 	sel := &p.selection
-	if m.Function != dnp3.Operate || sel.at.IsZero() || m.Sequence != (sel.sequence+1)&0x0f ||
+	if m.Function != dnp3.Operate || sel.at == 0 || m.Sequence != (sel.sequence+1)&0x0f ||
 		sha256.Sum256(m.Inner()) != sel.objects {
 		return false, 0
 	}
-	return true, max(0, now.Sub(sel.at))
+	return true, max(0, time.Duration(instantOf(now)-sel.at))
 }
 
 // asked notes a request that is forwarded.
 func (p *dnp3Pair) asked(m *dnp3.Message, now time.Time) {
 	switch m.Function {
 	case dnp3.Select:
-		p.selection = dnp3Selection{at: now, sequence: m.Sequence, objects: sha256.Sum256(m.Inner())}
+		p.selection = dnp3Selection{at: instantOf(now), sequence: m.Sequence, objects: sha256.Sum256(m.Inner())}
 	case dnp3.Operate, dnp3.Confirm, dnp3.AuthenticateRequest, dnp3.AuthenticateRequestNoAck:
 		// An operate may be repeated with its number, and the others come between it and its select.
 	default:
@@ -278,14 +288,14 @@ func (p *dnp3Pair) asked(m *dnp3.Message, now time.Time) {
 
 // add notes a request that will be answered, and why it went on neutralised if it did.
 func (w *dnp3Waiting) add(sequence uint8, refused verdict.Reason, now time.Time) {
-	w.asked, w.refused, w.sequence = now, refused, sequence
+	w.asked, w.refused, w.sequence = instantOf(now), refused, sequence
 	w.count = min(w.count, maxRepeated-1) + 1
 }
 
 // take takes one request away.
 func (w *dnp3Waiting) take() {
 	if w.count--; w.count == 0 {
-		w.asked, w.refused = time.Time{}, verdict.ReasonNone
+		w.asked, w.refused = 0, verdict.ReasonNone
 	}
 }
 
@@ -304,7 +314,7 @@ func (p *dnp3Pair) expects(m *dnp3.Message, now time.Time, patience time.Duratio
 	if m.First {
 		since = w.asked
 	}
-	return !since.IsZero() && now.Sub(since) <= patience
+	return since != 0 && !since.past(now, patience)
 }
 
 // answered notes a response that is forwarded, and reports whether it was expected. A challenge leaves
@@ -315,20 +325,20 @@ func (p *dnp3Pair) answered(m *dnp3.Message) bool {
 	if m.First {
 		since = &w.asked
 	}
-	if m.Unsolicited || since.IsZero() {
+	if m.Unsolicited || *since == 0 {
 		return false
 	}
 	if m.Function == dnp3.AuthenticateResponse {
 		return true
 	}
-	at := *since
+	begun := *since
 	if m.First {
 		w.take()
 	} else {
-		w.continues = time.Time{}
+		w.continues = 0
 	}
 	if !m.Final {
-		p.waiting[(m.Sequence+1)&0x0f].continues = at
+		p.waiting[(m.Sequence+1)&0x0f].continues = begun
 	}
 	return true
 }
@@ -336,14 +346,14 @@ func (p *dnp3Pair) answered(m *dnp3.Message) bool {
 // refusedBy returns the refused request that a response answers, nil if it answers another or none. An
 // outstation may answer a function that it does not know with another sequence number.
 func (p *dnp3Pair) refusedBy(m *dnp3.Message) *dnp3Waiting {
-	if w := &p.waiting[m.Sequence]; !w.asked.IsZero() || !m.First {
+	if w := &p.waiting[m.Sequence]; w.asked != 0 || !m.First {
 		if w.refused != verdict.ReasonNone && m.First {
 			return w
 		}
 		return nil
 	}
 	for i := range p.waiting {
-		if w := &p.waiting[i]; !w.asked.IsZero() && w.refused != verdict.ReasonNone {
+		if w := &p.waiting[i]; w.asked != 0 && w.refused != verdict.ReasonNone {
 			return w
 		}
 	}
@@ -356,18 +366,18 @@ func (p *dnp3Pair) sweep(now time.Time, l *Limits) verdict.Reason {
 	why := verdict.ReasonNone
 	for i := range p.waiting {
 		w := &p.waiting[i]
-		if !w.asked.IsZero() && w.refused != verdict.ReasonNone && now.Sub(w.asked) > l.Refusal {
+		if w.refused != verdict.ReasonNone && w.asked.past(now, l.Refusal) {
 			why = w.refused
 			*w = dnp3Waiting{continues: w.continues}
 		}
-		if !w.asked.IsZero() && now.Sub(w.asked) > l.Answer {
+		if w.asked.past(now, l.Answer) {
 			*w = dnp3Waiting{continues: w.continues}
 		}
-		if !w.continues.IsZero() && now.Sub(w.continues) > l.Answer {
-			w.continues = time.Time{}
+		if w.continues.past(now, l.Answer) {
+			w.continues = 0
 		}
 	}
-	if !p.selection.at.IsZero() && now.Sub(p.selection.at) > maxSelection {
+	if p.selection.at.past(now, maxSelection) {
 		p.selection = dnp3Selection{}
 	}
 	return why
