@@ -70,6 +70,11 @@ func (a *app) check(file string) error {
 			}
 		}
 	}
+	for _, advice := range p.Advice() {
+		if _, err := fmt.Fprintf(a.stdout, "%s: %s\n", file, clean(advice)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -417,6 +417,22 @@ func badRows() []badRow {
 		{"dnp3 control codes without a control", []string{"protocol: modbus", "protocol: dnp3", "units: [1]", "control_codes: [latch_on]"}, []string{
 			"37:9: control_codes select control blocks, and none of functions carries them: add select, operate or direct_operate, or remove them",
 		}},
+		{"dnp3 limits without a control", []string{"protocol: modbus", "protocol: dnp3", "units: [1]", "count: [1]\n        values: [1]\n        select_before_operate: true"}, []string{
+			"37:9: count select control blocks, and none of functions carries them: add select, operate or direct_operate, or remove them",
+			"38:9: values select what analog outputs are set to, and none of functions sets them: add select, operate, direct_operate or write, or remove them",
+			"39:9: select_before_operate binds operate to its select: it needs operate among functions, and direct_operate, which has no select, in a rule of its own",
+		}},
+		{"dnp3 select that binds a direct operate", []string{"protocol: modbus", "protocol: dnp3", "[read]", "[operate, direct_operate]", "units: [1]", "select_before_operate: 5m1s\n        off_time: [x]"}, []string{
+			"37:32: select_before_operate cannot be \"5m1s\": write true (which is 10s), or how long a select holds, such as 5s, up to 5m0s",
+			"38:20: off_time cannot be \"x\": write a number or a range such as 0-9",
+		}},
+		{"dnp3 classes, values and files", []string{"protocol: modbus", "protocol: dnp3", "[read]", "[read, write]", "units: [1]", "classes: [4]\n        values: [5-1, 1e9]\n        files: [\"../x\", \"\"]"}, []string{
+			"37:19: classes cannot hold \"4\"; write a number from 0 to 3",
+			"38:18: values cannot be \"5-1\": the range runs backwards: write 1-5",
+			"38:23: values cannot be \"1e9\": write a number or a range such as 0-1500, -10-10 or 2.5-7.5",
+			"39:17: files cannot hold \"../x\": write the name without ..",
+			"39:25: files cannot hold \"\": a name has 1 to 256 characters",
+		}},
 		{"dnp3 control code that does not exist", []string{"protocol: modbus", "protocol: dnp3", "[read]", "[select]", "units: [1]", "control_codes: [latch_open, 0x41]"}, []string{
 			"37:25: control_codes cannot hold \"latch_open\": did you mean \"latch_on\"?",
 		}},

@@ -295,7 +295,7 @@ func (e *dnp3Evaluation) header(h *dnp3.Header) bool {
 		if !e.span(h) {
 			return false
 		}
-	case !h.Indexed() && !h.PatternMask():
+	case !h.Indexed() && !h.PatternMask() && !h.PatternBlock():
 		if !e.unindexed(h) {
 			return false
 		}

@@ -27,7 +27,7 @@ func ruleOf(t *testing.T, protocol, rule string) ConduitSpec {
 }
 
 func TestDNP3Rules(t *testing.T) {
-	codes := set(3, 4, 0x41, 0x81)
+	codes, classes := set(3, 4, 0x41, 0x81), set(1, 3)
 	rows := []struct {
 		name, rule string
 		want       DNP3Rule
@@ -41,6 +41,15 @@ func TestDNP3Rules(t *testing.T) {
 				Objects: []DNP3Object{{Group: 12, Variation: 1}, {Group: 41, AnyVariation: true}},
 				Points:  Spans{{0, 3}}, ControlCodes: &codes, Rate: Rate{5, time.Minute},
 			}},
+		{"what is done", `functions: [operate, select, write], classes: [1, 3], count: [1], on_time: [0-500], off_time: [0], values: [-10-10, 2.5], ` +
+			`files: ["/a*"], select_before_operate: 5s`,
+			DNP3Rule{
+				Functions: set(2, 3, 4), Classes: &classes, Counts: Spans{{1, 1}}, OnTimes: Spans{{0, 500}}, OffTimes: Spans{{0, 0}},
+				Values: []Interval{{-10, 10}, {2.5, 2.5}}, Files: []string{"/a*"}, SelectBeforeOperate: 5 * time.Second,
+			}},
+		{"bound for a while", "functions: [operate], select_before_operate: true", DNP3Rule{Functions: set(4), SelectBeforeOperate: 10 * time.Second}},
+		{"not bound", "functions: [operate], select_before_operate: false", DNP3Rule{Functions: set(4)}},
+		{"unsolicited alone", "functions: [unsolicited_response]", DNP3Rule{Functions: set(130)}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
