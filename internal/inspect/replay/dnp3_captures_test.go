@@ -2,6 +2,8 @@ package replay
 
 import (
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock-ot/penstock/dissectors/dnp3"
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -295,4 +298,146 @@ func numbers(list string) []int64 {
 		}
 	}
 	return out
+}
+
+// dnp3Streams returns what masters and outstations sent on each connection of a capture, in order.
+func dnp3Streams(t *testing.T, path string) map[bool][][]byte {
+	t.Helper()
+	p := newPlayer()
+	streams := map[name]*[2][]byte{}
+	next := map[name]*[2]uint32{}
+	err := p.play(path, func(r *frame.Record, err error) error {
+		f := &p.frame
+		if err != nil || !f.IsTCP || f.Fragment || f.SrcPort != dnp3Port && f.DstPort != dnp3Port {
+			return nil
+		}
+		n, _ := nameOf(f)
+		if streams[n] == nil {
+			streams[n], next[n] = &[2][]byte{}, &[2]uint32{}
+		}
+		d := 0
+		if f.SrcPort == dnp3Port {
+			d = 1
+		}
+		if len(f.Payload) > 0 && (next[n][d] == 0 || next[n][d] == f.TCP.Seq) { // repetitions and gaps are left out
+			streams[n][d] = append(streams[n][d], f.Payload...)
+			next[n][d] = f.TCP.Seq + uint32(len(f.Payload))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[bool][][]byte{}
+	for _, s := range streams {
+		out[false], out[true] = append(out[false], s[0]), append(out[true], s[1])
+	}
+	return out
+}
+
+// readDNP3 reads pieces as a stream: frames, messages out of them, and what each says. It ends where the
+// stream is malformed.
+func readDNP3(response bool, pieces ...[]byte) (messages []string) {
+	var pending []byte
+	assemblies, parts := map[[2]uint16]*dnp3.Assembly{}, map[[2]uint16][]byte{}
+	for _, piece := range pieces {
+		pending = append(pending, piece...)
+		for {
+			var f dnp3.Frame
+			var m dnp3.Message
+			n, err := dnp3.ParseFrame(pending, &f)
+			if errors.Is(err, dnp3.ErrNeedMore) {
+				break
+			}
+			if err != nil {
+				return append(messages, err.Error())
+			}
+			pending = pending[n:]
+			if !f.CarriesData() {
+				messages = append(messages, f.Operation())
+				continue
+			}
+			pair, data := [2]uint16{f.Source, f.Destination}, f.AppendData(nil)
+			if assemblies[pair] == nil {
+				assemblies[pair] = &dnp3.Assembly{}
+			}
+			header := dnp3.TransportHeader(data[0])
+			if err := assemblies[pair].Check(header); err != nil {
+				return append(messages, err.Error())
+			}
+			assemblies[pair].Accept(header)
+			parts[pair] = append(parts[pair], data[1:]...)
+			if !header.Final() {
+				continue
+			}
+			if err := dnp3.ParseMessage(parts[pair], true, response, &m); err != nil {
+				return append(messages, err.Error())
+			}
+			text, _ := json.Marshal(f.Fields(&m))
+			messages, parts[pair] = append(messages, string(text)), nil
+		}
+	}
+	return messages
+}
+
+// TestDNP3CapturesInPieces: every prefix of every frame needs more, every prefix of every message too, and
+// streams in two pieces hold the same messages wherever they are cut.
+func TestDNP3CapturesInPieces(t *testing.T) {
+	frames, cuts := 0, 0
+	for _, path := range dnp3Captures(t) {
+		for response, streams := range dnp3Streams(t, path) {
+			for _, b := range streams {
+				whole := readDNP3(response, b)
+				for i := range 24 {
+					cut := i * len(b) / 24
+					if got := readDNP3(response, b[:cut], b[cut:]); !slices.Equal(got, whole) {
+						t.Fatalf("%s, cut at %d of %d: %d messages, want %d", path, cut, len(b), len(got), len(whole))
+					}
+					cuts++
+				}
+				if len(b) < 600 {
+					for cut := range b {
+						if got := readDNP3(response, b[:cut], b[cut:]); !slices.Equal(got, whole) {
+							t.Fatalf("%s, cut at %d: %d messages, want %d", path, cut, len(got), len(whole))
+						}
+						cuts++
+					}
+				}
+				for len(b) > 0 {
+					var f dnp3.Frame
+					n, err := dnp3.ParseFrame(b, &f)
+					if err != nil {
+						break
+					}
+					prefixes(t, path, b[:n], response)
+					b = b[n:]
+					frames++
+				}
+			}
+		}
+	}
+	t.Logf("%d frames, %d cuts", frames, cuts)
+}
+
+// prefixes reads every prefix of a frame, and of the message if there is a whole one in it.
+func prefixes(t *testing.T, path string, b []byte, response bool) {
+	t.Helper()
+	var f dnp3.Frame
+	var m dnp3.Message
+	for n := range b {
+		if _, err := dnp3.ParseFrame(b[:n], &f); !errors.Is(err, dnp3.ErrNeedMore) {
+			t.Fatalf("%s: first %d bytes of % x: %v", path, n, b, err)
+		}
+	}
+	_, _ = dnp3.ParseFrame(b, &f)
+	data := f.AppendData(nil)
+	if !f.CarriesData() || !dnp3.TransportHeader(data[0]).First() || !dnp3.TransportHeader(data[0]).Final() ||
+		dnp3.ParseMessage(data[1:], true, response, &m) != nil {
+		return
+	}
+	for n := range data {
+		if err := dnp3.ParseMessage(data[1:1+n], false, response, &m); !errors.Is(err, dnp3.ErrNeedMore) {
+			t.Fatalf("%s: first %d bytes of % x: %v", path, n, data[1:], err)
+		}
+	}
 }
