@@ -12,6 +12,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/penstock-ot/penstock/dissectors/dnp3"
 	"github.com/penstock-ot/penstock/dissectors/modbus"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -75,62 +76,158 @@ func benchmarkLine(line, name string) (label string, ns float64, ok bool) {
 	return strings.ReplaceAll(label, "_", " "), ns, err == nil
 }
 
-// messages measures a Modbus request of 12 bytes, and what gopacket's layer takes to decode the header of
-// the same one; that leaves the PDU as it is.
+// messages measures a Modbus request of 12 bytes, and two DNP3 requests from their first byte on the link.
 func (b *bench) messages(s *section) error {
-	p, err := policy.Parse("trips.yaml", []byte(tripPolicy))
+	modbusPlan, err := compiled(tripPolicy)
 	if err != nil {
-		return fmt.Errorf("read the policy: %w", err)
+		return err
 	}
-	plan, err := p.Compile(plant.Appliance)
+	dnp3Plan, err := compiled(dnp3Policy)
 	if err != nil {
-		return fmt.Errorf("compile the policy: %w", err)
+		return err
 	}
-	const inspectedConduit = 1
 	var r modbus.Request
-	if _, err := modbus.ParseRequest(request[:], &r); err != nil {
-		return fmt.Errorf("parse the request: %w", err)
+	m := newDNP3Reader(dnp3Plan)
+	poll := dnp3Request(dnp3.Read, 60, 2, 6, 60, 3, 6, 60, 4, 6, 60, 1, 6)
+	control := dnp3Request(dnp3.DirectOperate, 12, 1, 0x17, 1, 3, 3, 1, 100, 0, 0, 0, 0, 0, 0, 0, 0)
+	for _, k := range []struct {
+		what     string
+		parse    func() error
+		evaluate func() verdict.Verdict
+	}{
+		{"Modbus request of 12 bytes", func() error { _, err := modbus.ParseRequest(request[:], &r); return err },
+			func() verdict.Verdict { return modbusPlan.EvalModbus(inspectedConduit, &r) }},
+		{"DNP3 poll of all classes, one frame", func() error { return m.parse(poll) }, m.evaluate},
+		{"DNP3 control of one point, one frame", func() error { return m.parse(control) }, m.evaluate},
+	} {
+		if err := b.message(s, k.what, k.parse, k.evaluate); err != nil {
+			return err
+		}
 	}
-	if v := plan.EvalModbus(inspectedConduit, &r); v.Action != verdict.Inspect && !v.Allows() {
-		return fmt.Errorf("evaluate the request: it is refused: %v", v)
-	}
-	var parse, both, peer []float64
-	var allocated, peerAllocated int64
+	return b.gopacketHeader(s)
+}
+
+// gopacketHeader measures gopacket's layer over the same request, which decodes the header and leaves
+// the PDU as it is.
+func (b *bench) gopacketHeader(s *section) error {
 	var layer layers.ModbusTCP
+	if err := layer.DecodeFromBytes(request[:], gopacket.NilDecodeFeedback); err != nil {
+		return fmt.Errorf("decode the request with gopacket: %w", err)
+	}
+	var times []float64
+	var allocated int64
 	for range b.rounds {
 		one := testing.Benchmark(func(t *testing.B) {
-			t.ReportAllocs()
-			for t.Loop() {
-				_, _ = modbus.ParseRequest(request[:], &r)
-			}
-		})
-		two := testing.Benchmark(func(t *testing.B) {
-			t.ReportAllocs()
-			for t.Loop() {
-				_, _ = modbus.ParseRequest(request[:], &r)
-				_ = plan.EvalModbus(inspectedConduit, &r)
-			}
-		})
-		three := testing.Benchmark(func(t *testing.B) {
 			t.ReportAllocs()
 			for t.Loop() {
 				_ = layer.DecodeFromBytes(request[:], gopacket.NilDecodeFeedback)
 			}
 		})
-		peer = append(peer, float64(three.T.Nanoseconds())/float64(three.N))
-		peerAllocated = max(peerAllocated, three.AllocedBytesPerOp())
-		parse = append(parse, float64(one.T.Nanoseconds())/float64(one.N))
+		times = append(times, float64(one.T.Nanoseconds())/float64(one.N))
+		allocated = max(allocated, one.AllocedBytesPerOp())
+		if err := b.ctx.Err(); err != nil {
+			return err
+		}
+	}
+	s.row("Modbus request of 12 bytes: header alone, gopacket's ModbusTCP layer", fmt.Sprintf("%.1f", median(times)), strconv.FormatInt(allocated, 10))
+	return nil
+}
+
+const inspectedConduit = 1
+
+// compiled compiles one of the bench's policies.
+func compiled(text string) (*policy.Plan, error) {
+	p, err := policy.Parse("bench.yaml", []byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("read the policy: %w", err)
+	}
+	plan, err := p.Compile(plant.Appliance)
+	if err != nil {
+		return nil, fmt.Errorf("compile the policy: %w", err)
+	}
+	return plan, nil
+}
+
+// message measures how long a request takes to be parsed, and to be parsed and evaluated.
+func (b *bench) message(s *section, what string, parse func() error, evaluate func() verdict.Verdict) error {
+	if err := parse(); err != nil {
+		return fmt.Errorf("parse the %s: %w", what, err)
+	}
+	if v := evaluate(); !v.Allows() {
+		return fmt.Errorf("evaluate the %s: it is refused: %v", what, v)
+	}
+	var alone, both []float64
+	var allocated int64
+	for range b.rounds {
+		one := testing.Benchmark(func(t *testing.B) {
+			t.ReportAllocs()
+			for t.Loop() {
+				_ = parse()
+			}
+		})
+		two := testing.Benchmark(func(t *testing.B) {
+			t.ReportAllocs()
+			for t.Loop() {
+				_ = parse()
+				_ = evaluate()
+			}
+		})
+		alone = append(alone, float64(one.T.Nanoseconds())/float64(one.N))
 		both = append(both, float64(two.T.Nanoseconds())/float64(two.N))
 		allocated = max(allocated, one.AllocedBytesPerOp(), two.AllocedBytesPerOp())
 		if err := b.ctx.Err(); err != nil {
 			return err
 		}
 	}
-	s.row("Modbus request of 12 bytes: parse", fmt.Sprintf("%.1f", median(parse)), strconv.FormatInt(allocated, 10))
+	s.row(what+": parse", fmt.Sprintf("%.1f", median(alone)), strconv.FormatInt(allocated, 10))
 	s.row("… parse and evaluate", fmt.Sprintf("%.1f", median(both)), strconv.FormatInt(allocated, 10))
-	s.row("… header alone, gopacket's ModbusTCP layer", fmt.Sprintf("%.1f", median(peer)), strconv.FormatInt(peerAllocated, 10))
-	b.report.bar("Modbus request of 12 bytes, ns to parse", median(parse), atMost(25))
-	b.report.bar("… ns to parse and evaluate", median(both), atMost(200))
-	b.report.bar("… bytes allocated", float64(allocated), atMost(0))
+	if strings.HasPrefix(what, "Modbus") {
+		b.report.bar(what+", ns to parse", median(alone), atMost(25))
+		b.report.bar("… ns to parse and evaluate", median(both), atMost(200))
+	}
+	b.report.bar(what+", bytes allocated", float64(allocated), atMost(0))
 	return nil
+}
+
+// dnp3Policy is tripPolicy for an outstation.
+var dnp3Policy = strings.Replace(tripPolicy, `    protocol: modbus
+    rules:
+      - {functions: [read], units: [1]}
+      - {functions: [write_single_register, 16], units: [1], addresses: [40-49, 60], values: [0-1500]}
+`, `    protocol: dnp3
+    rules:
+      - {functions: [read, confirm, write], masters: [1], outstations: [10]}
+      - {functions: [direct_operate], masters: [1], outstations: [10], objects: [g12v1], points: [0-3], control_codes: [latch_on, latch_off]}
+`, 1)
+
+// dnp3Reader reads a request from its link frame to the policy.
+type dnp3Reader struct {
+	plan    *policy.Plan
+	frame   dnp3.Frame
+	message dnp3.Message
+	request policy.DNP3Request
+	data    []byte
+}
+
+func newDNP3Reader(plan *policy.Plan) *dnp3Reader {
+	r := &dnp3Reader{plan: plan, data: make([]byte, 0, dnp3.MaxData)}
+	r.request.Message = &r.message
+	return r
+}
+
+func (r *dnp3Reader) parse(b []byte) error {
+	if _, err := dnp3.ParseFrame(b, &r.frame); err != nil {
+		return err
+	}
+	r.request.Master, r.request.Outstation = r.frame.Source, r.frame.Destination
+	r.data = r.frame.AppendData(r.data[:0])
+	return dnp3.ParseMessage(r.data[1:], true, false, &r.message)
+}
+
+func (r *dnp3Reader) evaluate() verdict.Verdict { return r.plan.EvalDNP3(inspectedConduit, &r.request) }
+
+// dnp3Request returns a request in one frame.
+func dnp3Request(function dnp3.FunctionCode, objects ...byte) []byte {
+	const fromMaster, whole = 0xc4, 0xc0
+	return dnp3.AppendFrame(nil, fromMaster, 10, 1, append([]byte{whole, whole, byte(function)}, objects...))
 }

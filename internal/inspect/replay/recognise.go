@@ -110,10 +110,10 @@ func anything() *policy.Plan {
 	return &policy.Plan{
 		Identities: make([]policy.Identity, 1),
 		Conduits: []policy.Conduit{{}, {
-			Name: "modbus", Protocol: policy.ProtocolModbus, Mode: policy.Observe, Inspect: true,
+			Name: "modbus", Protocol: policy.ProtocolModbus, Mode: policy.Observe, OnJoin: policy.JoinResync, Inspect: true,
 			Modbus: []policy.ModbusRule{rule},
 		}, {
-			Name: "dnp3", Protocol: policy.ProtocolDNP3, Mode: policy.Observe, Inspect: true,
+			Name: "dnp3", Protocol: policy.ProtocolDNP3, Mode: policy.Observe, OnJoin: policy.JoinResync, Inspect: true,
 			DNP3: []policy.DNP3Rule{station, raw},
 		}},
 	}
