@@ -75,7 +75,7 @@ func transportsOf(p Protocol) []word[Transport] {
 	switch p {
 	case ProtocolUDP:
 		return []word[Transport]{udp}
-	case ProtocolENIP:
+	case ProtocolDNP3, ProtocolENIP:
 		return []word[Transport]{tcp, udp}
 	}
 	return []word[Transport]{tcp}

@@ -130,6 +130,7 @@ func TestServices(t *testing.T) {
 		{"modbus on other ports", "protocol: modbus\n    ports: [503, 1502-1503]", "6/503 6/1502-1503"},
 		{"dnp3", "protocol: dnp3", "6/20000"},
 		{"enip", "protocol: enip", "6/44818 17/2222"},
+		{"dnp3 over both", "protocol: dnp3\n    ports: [20000, udp/20000]", "6/20000 17/20000"},
 		{"enip with discovery", "protocol: enip\n    ports: [tcp/44818, udp/2222, udp/44818]", "6/44818 17/2222 17/44818"},
 		{"enip without I/O", "protocol: enip\n    ports: [44818]", "6/44818"},
 		{"every port of tcp", "protocol: tcp", "6/0-65535"},
