@@ -39,6 +39,7 @@ KEEP_TYPE(struct, limit);
 KEEP_TYPE(struct, bucket);
 KEEP_TYPE(struct, control_counter);
 KEEP_TYPE(struct, tally);
+KEEP_TYPE(struct, flow_choice);
 
 static __always_inline int forward(struct frame *f)
 {
@@ -136,7 +137,7 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		tap_frame(ctx, f, d->slot & MARK_KEY_MASK);
 		return forward(f);
 	}
-	w = bpf_map_lookup_elem(&flows, &f->key);
+	w = f->place.version ? line(f->place.at) : NULL;
 	number = queue_of(control, d->slot, opens);
 	queue = bpf_map_lookup_elem(&queues, &number);
 	if (!queue)
@@ -154,10 +155,8 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		tell(f, d);
 		return forward(f);
 	}
-	if (w && (w->state & FLOW_PASSED)) {
-		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
-		d->slot = bump_slot(w);
-	}
+	if (w && (w->state & FLOW_PASSED))
+		resume_flow(f, d);
 	if (!within_share(control, queue, number, d)) {
 		deny(d, REASON_QUEUE_FULL);
 		return refuse(f, d);
@@ -229,7 +228,7 @@ int __noinline link_control(struct frame *f, struct decision *d, struct policy_d
 
 static __always_inline int port(struct xdp_md *ctx, __u8 side)
 {
-	struct frame f = {.side = side, .ticks = bpf_jiffies64()};
+	struct frame f = {.side = side};
 	struct decision d = {};
 	struct control_block *state;
 	struct policy_defaults *policy;
@@ -242,7 +241,7 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 	state = bpf_map_lookup_elem(&control, &zero);
 	if (!state)
 		return XDP_DROP;
-	f.tick = state->tick;
+	f.now = bpf_jiffies64() * state->tick;
 	d.generation = *(volatile __u32 *)&state->generation;
 	d.index = d.generation & 1;
 	policy = bpf_map_lookup_elem(&defaults, &d.index);
@@ -314,6 +313,29 @@ int clock(struct xdp_md *ctx)
 	state->clock_ticks = bpf_jiffies64();
 	state->clock_ns = bpf_ktime_get_ns();
 	return XDP_PASS;
+}
+
+/* Removes flows for user space: a packet that no wire has seen names them, behind room for an
+ * Ethernet header and the word whether they have to be idle. Returns how many it removed. */
+SEC("tc")
+int expire(struct __sk_buff *skb)
+{
+	struct control_block *state;
+	__u32 zero = 0;
+	__u16 busy = 0;
+	int expired = 0;
+
+	state = bpf_map_lookup_elem(&control, &zero);
+	if (!state || bpf_skb_load_bytes(skb, CHOICES_BUSY, &busy, sizeof(busy)))
+		return 0;
+	for (__u32 i = 0; i < CHOICES; i++) {
+		struct flow_choice c;
+
+		if (bpf_skb_load_bytes(skb, CHOICES_OFFSET + i * sizeof(c), &c, sizeof(c)))
+			break;
+		expired += expire_flow(&c, state, bpf_jiffies64() * state->tick, busy != 0);
+	}
+	return expired;
 }
 
 /* The mark of an incoming frame is what XDP said of it, or nothing. A frame without metadata

@@ -57,6 +57,9 @@ type BridgeControlBlock struct {
 	LaneMask         uint32
 	QueueShare       uint32
 	Tallied          uint32
+	FlowHomes        uint32
+	FlowSpill        uint32
+	Seeds            [9]uint64
 }
 
 type BridgeControlCounter struct {
@@ -92,25 +95,35 @@ type BridgeEvent struct {
 }
 
 type BridgeFlow struct {
-	_           structs.HostLayout
-	Generation  uint32
-	Conduit     uint32
-	Slot        uint32
-	Action      uint8
-	Initiator   uint8
-	State       uint8
-	Treatment   uint8
-	Source      uint32
-	Destination uint32
-	Created     uint64
-	Decided     uint64
-	Seen        uint64
-	Direction   [2]struct {
-		_      structs.HostLayout
-		Frames uint64
-		Bytes  uint64
-	}
-	Reserved uint64
+	_          structs.HostLayout
+	MacA       [6]uint8
+	MacB       [6]uint8
+	PortA      uint16
+	PortB      uint16
+	IpA        uint32
+	IpB        uint32
+	Tags       [2]uint16
+	Protocol   uint8
+	Kind       uint8
+	Conduit    uint16
+	Version    uint32
+	Generation uint32
+	Hops       uint32
+	Seen       uint32
+	Decided    uint16
+	Action     uint8
+	Initiator  uint8
+	State      uint8
+	Treatment  uint8
+	Spilled    uint8
+	Reserved   uint8
+	Sum        [2]uint32
+}
+
+type BridgeFlowChoice struct {
+	_       structs.HostLayout
+	At      uint32
+	Version uint32
 }
 
 type BridgeFlowKey struct {
@@ -125,6 +138,23 @@ type BridgeFlowKey struct {
 	Protocol uint8
 	Fragment uint8
 	Reserved [2]uint8
+}
+
+type BridgeFlowRecord struct {
+	_           structs.HostLayout
+	Key         BridgeFlowKey
+	Created     uint64
+	Slot        uint32
+	Source      uint32
+	Destination uint32
+	Reserved    uint32
+	Direction   [2]struct {
+		_      structs.HostLayout
+		Frames uint64
+		Bytes  uint64
+	}
+	Moves [2]uint32
+	Spare uint64
 }
 
 type BridgeIdentity struct {
@@ -274,7 +304,7 @@ type BridgeReasonCounter struct {
 
 type BridgeSlot struct {
 	_    structs.HostLayout
-	Key  BridgeFlowKey
+	At   uint32
 	Slot uint32
 }
 
@@ -315,6 +345,7 @@ const (
 	BridgeMapDefaults           = "defaults"
 	BridgeMapEvents             = "events"
 	BridgeMapFlowCounts         = "flow_counts"
+	BridgeMapFlowRecords        = "flow_records"
 	BridgeMapFlows              = "flows"
 	BridgeMapFreeSlots          = "free_slots"
 	BridgeMapIdentities         = "identities"
@@ -332,6 +363,7 @@ const (
 	BridgeMapTapCounters        = "tap_counters"
 	BridgeProgClock             = "clock"
 	BridgeProgExitGate          = "exit_gate"
+	BridgeProgExpire            = "expire"
 	BridgeProgMarker            = "marker"
 	BridgeProgPortA             = "port_a"
 	BridgeProgPortB             = "port_b"
@@ -341,6 +373,7 @@ const (
 	BridgeVarKeepConduit        = "keep_conduit"
 	BridgeVarKeepControlCounter = "keep_control_counter"
 	BridgeVarKeepEvent          = "keep_event"
+	BridgeVarKeepFlowChoice     = "keep_flow_choice"
 	BridgeVarKeepIdentity       = "keep_identity"
 	BridgeVarKeepLimit          = "keep_limit"
 	BridgeVarKeepMacKey         = "keep_mac_key"
@@ -397,6 +430,7 @@ type BridgeSpecs struct {
 type BridgeProgramSpecs struct {
 	Clock    *ebpf.ProgramSpec `ebpf:"clock"`
 	ExitGate *ebpf.ProgramSpec `ebpf:"exit_gate"`
+	Expire   *ebpf.ProgramSpec `ebpf:"expire"`
 	Marker   *ebpf.ProgramSpec `ebpf:"marker"`
 	PortA    *ebpf.ProgramSpec `ebpf:"port_a"`
 	PortB    *ebpf.ProgramSpec `ebpf:"port_b"`
@@ -416,6 +450,7 @@ type BridgeMapSpecs struct {
 	Defaults        *ebpf.MapSpec `ebpf:"defaults"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FlowCounts      *ebpf.MapSpec `ebpf:"flow_counts"`
+	FlowRecords     *ebpf.MapSpec `ebpf:"flow_records"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	FreeSlots       *ebpf.MapSpec `ebpf:"free_slots"`
 	Identities      *ebpf.MapSpec `ebpf:"identities"`
@@ -442,6 +477,7 @@ type BridgeVariableSpecs struct {
 	KeepConduit        *ebpf.VariableSpec `ebpf:"keep_conduit"`
 	KeepControlCounter *ebpf.VariableSpec `ebpf:"keep_control_counter"`
 	KeepEvent          *ebpf.VariableSpec `ebpf:"keep_event"`
+	KeepFlowChoice     *ebpf.VariableSpec `ebpf:"keep_flow_choice"`
 	KeepIdentity       *ebpf.VariableSpec `ebpf:"keep_identity"`
 	KeepLimit          *ebpf.VariableSpec `ebpf:"keep_limit"`
 	KeepMacKey         *ebpf.VariableSpec `ebpf:"keep_mac_key"`
@@ -483,6 +519,7 @@ type BridgeMaps struct {
 	Defaults        *ebpf.Map `ebpf:"defaults"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FlowCounts      *ebpf.Map `ebpf:"flow_counts"`
+	FlowRecords     *ebpf.Map `ebpf:"flow_records"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	FreeSlots       *ebpf.Map `ebpf:"free_slots"`
 	Identities      *ebpf.Map `ebpf:"identities"`
@@ -511,6 +548,7 @@ func (m *BridgeMaps) Close() error {
 		m.Defaults,
 		m.Events,
 		m.FlowCounts,
+		m.FlowRecords,
 		m.Flows,
 		m.FreeSlots,
 		m.Identities,
@@ -538,6 +576,7 @@ type BridgeVariables struct {
 	KeepConduit        *ebpf.Variable `ebpf:"keep_conduit"`
 	KeepControlCounter *ebpf.Variable `ebpf:"keep_control_counter"`
 	KeepEvent          *ebpf.Variable `ebpf:"keep_event"`
+	KeepFlowChoice     *ebpf.Variable `ebpf:"keep_flow_choice"`
 	KeepIdentity       *ebpf.Variable `ebpf:"keep_identity"`
 	KeepLimit          *ebpf.Variable `ebpf:"keep_limit"`
 	KeepMacKey         *ebpf.Variable `ebpf:"keep_mac_key"`
@@ -556,6 +595,7 @@ type BridgeVariables struct {
 type BridgePrograms struct {
 	Clock    *ebpf.Program `ebpf:"clock"`
 	ExitGate *ebpf.Program `ebpf:"exit_gate"`
+	Expire   *ebpf.Program `ebpf:"expire"`
 	Marker   *ebpf.Program `ebpf:"marker"`
 	PortA    *ebpf.Program `ebpf:"port_a"`
 	PortB    *ebpf.Program `ebpf:"port_b"`
@@ -566,6 +606,7 @@ func (p *BridgePrograms) Close() error {
 	return _BridgeClose(
 		p.Clock,
 		p.ExitGate,
+		p.Expire,
 		p.Marker,
 		p.PortA,
 		p.PortB,

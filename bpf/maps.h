@@ -8,6 +8,7 @@
 #include "types.h"
 
 #define MAX_FLOWS 131072
+#define MAX_SPILL (MAX_FLOWS / SPILL_SHARE)
 #define MAX_SLOTS 65536
 #define MAX_IDENTITIES 65536
 #define MAX_CONDUITS 16384
@@ -125,12 +126,23 @@ struct {
 	__type(value, struct bucket);
 } storm_buckets SEC(".maps");
 
+/* The flow table, see lib/table.h: mapped, so that a line begins where a cache line does and user
+ * space reads without a system call. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_FLOWS);
-	__type(key, struct flow_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_FLOWS + MAX_SPILL);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_FLOWS + MAX_SPILL);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_record);
+} flow_records SEC(".maps");
 
 /* How many flows each identity has begun, so that none can use up the table. Counted up here and
  * set right by user space, which walks the table anyway: an index is an identity of the

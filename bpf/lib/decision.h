@@ -25,6 +25,8 @@ struct decision {
 	__u8 whole; /* the conduit covers every port, and so fragments */
 	__u8 arp_guard; /* of the policy's defaults, where they matter on the way */
 	__u8 intra_zone;
+	__u8 fragmentable; /* the flow was begun or renewed, and its fragments are to have an entry */
+	__u8 shown; /* that flow's state */
 };
 
 static __always_inline int deny(struct decision *d, __u8 reason)

@@ -7,6 +7,7 @@
 
 #include "decide.h"
 #include "limit.h"
+#include "table.h"
 
 /* Idle limits, ns. User space deletes what is over them; here they keep a dead entry from
  * answering when user space does not run. */
@@ -22,11 +23,20 @@
 #define HARD_OTHER (3600ull * 1000000000)
 #define HARD_WHOLE (10ull * 1000000000) /* keeps the entry of the fragments alive beside its own */
 
-/* Whether more than limit, in ns, lies between then and this frame. Two CPUs may read the clock a
- * tick apart, so that then can be the later one: that is no time, not half an eternity. */
-static __always_inline int longer_ago(struct frame *f, __u64 then, __u64 limit)
+/* Two CPUs may read the clock a tick apart, and a frame may be held up between reading it and
+ * looking: then can be the later moment. That is no time, not half an eternity. */
+#define AHEAD 64
+
+/* Whether more than limit, in ns, lies between a line's seen and now. */
+static __always_inline int longer_ago(__u64 now, __u32 seen, __u64 limit)
 {
-	return (__s64)((f->ticks - then) * f->tick) > (__s64)limit;
+	return (__u32)((__u32)(now >> SEEN_SHIFT) - seen + AHEAD) > (limit >> SEEN_SHIFT) + AHEAD;
+}
+
+/* The same for decided, which two seconds make one of. */
+static __always_inline int decided_longer_ago(__u64 now, __u16 decided, __u64 limit)
+{
+	return (__u16)((__u16)(now >> DECIDED_SHIFT) - decided + AHEAD) > (limit >> DECIDED_SHIFT) + AHEAD;
 }
 
 static __always_inline int flow_closed(struct flow *w)
@@ -50,9 +60,9 @@ static __always_inline __u64 idle_limit(__u8 protocol, struct flow *w)
 
 /* ICMP has no ports: only an echo request of the initiator and the responder's reply to it
  * belong to a flow, or an echo would carry every other message with its identifier through. */
-static __always_inline int icmp_belongs(struct frame *f, struct flow *w)
+static __always_inline int icmp_belongs(struct frame *f)
 {
-	int forward = w->initiator == f->side;
+	int forward = f->initiator == f->side;
 
 	if (f->fragment)
 		return 1; /* there is such an entry only under a conduit for every type */
@@ -65,28 +75,89 @@ static __always_inline int icmp_belongs(struct frame *f, struct flow *w)
 	return 1;
 }
 
-static __always_inline struct flow *live_flow(struct frame *f)
+/* What is known of the frame's flow, in one piece. */
+static __always_inline struct flow *look_at_flow(struct frame *f, int *changed)
+{
+	struct flow *w = find_flow(&f->place, &f->key);
+	int idle;
+
+	*changed = 0;
+	if (!w)
+		return NULL;
+	f->initiator = w->initiator;
+	idle = longer_ago(f->now, load_once(w->seen), idle_limit(f->key.protocol, w));
+	*changed = !still_there(w, &f->place);
+	return idle || *changed || !icmp_belongs(f) ? NULL : w;
+}
+
+#define LOOKS 4
+
+/* Another look. Returns whether one more is needed. */
+int __noinline look_once_more(struct frame *f)
+{
+	int changed = 0;
+
+	if (f && !look_at_flow(f, &changed))
+		f->place.version = changed ? f->place.version : 0;
+	return changed;
+}
+
+/* Another CPU renewed the flow, or ended it, while this one looked. A reply must not be taken for a
+ * stranger's frame for that. */
+static __always_inline struct flow *look_again(struct frame *f)
+{
+	for (int i = 0; i < LOOKS; i++)
+		if (!look_once_more(f))
+			return f->place.version ? line(f->place.at) : NULL;
+	return NULL;
+}
+
+static __always_inline struct flow *live_flow(struct frame *f, struct control_block *state)
 {
 	struct flow *w;
+	int changed;
 
 	/* Flows lead to groups, never back from one: a group is no sender (IEEE 802.3 3.2.3). */
 	if (is_multicast_mac(source_mac(f)))
 		return NULL;
 	if (!f->is_ip || f->deep_tags || f->source_routed)
 		return NULL;
-	w = bpf_map_lookup_elem(&flows, &f->key);
-	if (!w || longer_ago(f, w->seen, idle_limit(f->key.protocol, w)) || !icmp_belongs(f, w))
-		return NULL;
+	if (f->ethertype == ETH_P_IP_)
+		place_ipv4(&f->place, &f->key, state);
+	else
+		place_key(&f->place, &f->key, state);
+	w = look_at_flow(f, &changed);
+	if (changed)
+		return look_again(f);
 	return w;
+}
+
+/* Moves a direction's sum to the record, before it overflows. A frame of another CPU that is being
+ * added at this moment may be lost to the count. */
+int __noinline move_sum(__u32 at, __u8 direction)
+{
+	struct flow_record *r = record(at);
+	struct flow *w = line(at);
+	__u32 sum;
+
+	if (!w || !r || direction > 1)
+		return 0;
+	__sync_fetch_and_add(&r->moves[direction], 1);
+	sum = __sync_lock_test_and_set(&w->sum[direction], 0);
+	r->direction[direction].frames += sum & SUM_FRAMES_MASK;
+	r->direction[direction].bytes += sum >> SUM_BYTES_SHIFT;
+	__sync_fetch_and_add(&r->moves[direction], 1);
+	return 0;
 }
 
 static __always_inline void count_frame(struct frame *f, struct flow *w)
 {
-	struct flow_direction *direction = &w->direction[f->side == SIDE_B];
+	__u32 *sum = &w->sum[f->side == SIDE_B];
 
-	direction->frames++;
-	direction->bytes += f->length;
-	w->seen = f->ticks;
+	*sum += 1 + ((__u32)f->length << SUM_BYTES_SHIFT);
+	if ((*sum & SUM_FRAMES_MASK) == SUM_FRAMES_MASK)
+		move_sum(f->place.at, f->side == SIDE_B);
+	w->seen = f->now >> SEEN_SHIFT;
 	if (f->side != w->initiator && !(w->state & FLOW_ANSWERED))
 		w->state |= FLOW_ANSWERED;
 	if (f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_FIN | TCP_RST))) {
@@ -97,22 +168,25 @@ static __always_inline void count_frame(struct frame *f, struct flow *w)
 	}
 }
 
-/* Takes a free slot for an inspected flow and writes down whose it is. 0 is no slot: user space
- * never hands out the slot with number 0. */
-static __always_inline __u32 take_slot(struct flow_key *key)
+/* Takes a free slot for an inspected flow. 0 is no slot: user space never hands out the slot with
+ * number 0. */
+static __always_inline __u32 take_slot(void)
 {
-	struct slot *s;
-	__u32 slot, number;
+	__u32 slot;
 
-	if (bpf_map_pop_elem(&free_slots, &slot))
-		return 0;
-	number = slot & MARK_SLOT_MASK;
-	s = bpf_map_lookup_elem(&slots, &number);
+	return bpf_map_pop_elem(&free_slots, &slot) ? 0 : slot;
+}
+
+/* Writes down whose a slot is. */
+static __always_inline void own_slot(__u32 slot, __u32 at)
+{
+	__u32 number = slot & MARK_SLOT_MASK;
+	struct slot *s = bpf_map_lookup_elem(&slots, &number);
+
 	if (!s)
-		return 0;
-	s->key = *key;
-	s->slot = slot;
-	return slot;
+		return;
+	s->at = at;
+	__sync_lock_test_and_set(&s->slot, slot);
 }
 
 /* The same slot for its next flow. */
@@ -133,38 +207,41 @@ static __always_inline __u32 retire_slot(__u32 slot)
 	return next;
 }
 
-/* The same flow under a new slot generation: the slow path begins its stream anew. For what
- * it did not see, in an outage. Where another CPU is at it, the frame carries a generation that
- * is over, and is dropped in the queue. */
-static __always_inline __u32 bump_slot(struct flow *w)
+/* Gives back a slot that no flow was given. */
+static __always_inline void give_back(__u32 slot)
 {
-	__u32 old = w->slot, next = retire_slot(old);
-
-	if (!next)
-		return old;
-	w->slot = next;
-	return next;
+	if (slot)
+		bpf_map_push_elem(&free_slots, &slot, 0);
 }
 
-/* Writes the verdict into an entry that other CPUs and user space read meanwhile. The generation
- * comes last, behind a barrier: whoever sees it sees the verdict that belongs to it. */
+/* The same flow under a new slot generation: the slow path begins its stream anew. For what
+ * it did not see, in an outage. With the lock held. */
+static __always_inline void bump_slot(struct flow_record *r)
+{
+	__u32 next = r->slot ? retire_slot(r->slot) : 0;
+
+	if (next)
+		r->slot = next;
+}
+
 /* By whom a flow is judged: by nobody in time, or by one of the two verdict loops. */
 static __always_inline __u8 treatment_of(struct decision *d)
 {
 	return (d->observed ? FLOW_OBSERVED : 0) | (d->opens ? FLOW_OPENS : 0);
 }
 
-static __always_inline void adopt_decision(struct flow *w, struct frame *f, struct decision *d)
+/* Writes the verdict into an open line. */
+static __always_inline void adopt_decision(struct flow *w, struct flow_record *r, struct frame *f, struct decision *d)
 {
-	w->decided = f->ticks;
+	w->decided = f->now >> DECIDED_SHIFT;
 	w->conduit = d->conduit;
 	w->action = d->action;
 	w->treatment = treatment_of(d) | (d->limited ? FLOW_LIMITED : 0) |
 		       (d->whole && d->action == ACTION_ALLOW && !f->fragment ? FLOW_WHOLE : 0);
 	w->initiator = d->reverse ? 3 - f->side : f->side;
-	w->source = d->reverse ? d->destination : d->source;
-	w->destination = d->reverse ? d->source : d->destination;
-	__sync_lock_test_and_set(&w->generation, d->generation);
+	w->generation = d->generation;
+	r->source = d->reverse ? d->destination : d->source;
+	r->destination = d->reverse ? d->source : d->destination;
 }
 
 static __always_inline void discount(__u32 identity)
@@ -175,14 +252,12 @@ static __always_inline void discount(__u32 identity)
 		__sync_fetch_and_add(count, -1);
 }
 
-/* Ends a conversation: what the policy no longer permits, or what has been over for long. Two
- * CPUs, or one and user space, may be at it at once: who deletes the entry gives the slot back. */
-static __always_inline void end_flow(struct frame *f, struct flow *w)
+/* With the lock held: takes a flow out of the table. */
+static __always_inline void remove_flow(struct flow *w, struct flow_record *r, struct place *p)
 {
-	__u32 source = w->source, slot = w->slot;
+	__u32 source = r->source, slot = r->slot;
 
-	if (bpf_map_delete_elem(&flows, &f->key))
-		return;
+	free_line(w, p);
 	discount(source);
 	if (slot)
 		slot = retire_slot(slot);
@@ -190,165 +265,357 @@ static __always_inline void end_flow(struct frame *f, struct flow *w)
 		bpf_map_push_elem(&free_slots, &slot, 0);
 }
 
+/* Ends the conversation that was found: what the policy no longer permits, or what has been over
+ * for long. Two CPUs, or one and user space, may be at it at once: one of them finds it. */
+int __noinline end_flow(struct frame *f)
+{
+	struct flow_record *r;
+	struct flow *w;
+
+	if (!f)
+		return 0;
+	w = line(f->place.at);
+	r = record(f->place.at);
+	if (!w || !r || !f->place.version || lock_home(&f->place))
+		return 0;
+	if (unchanged(w, &f->place))
+		remove_flow(w, r, &f->place);
+	unlock_home(&f->place);
+	return 0;
+}
+
+/* Removes a flow for user space, if it is the one that was chosen, and idle or may be busy. */
+int __noinline expire_flow(struct flow_choice *c, struct control_block *state, __u64 now, __u8 busy)
+{
+	struct flow_record *r;
+	struct place p = {};
+	struct flow *w;
+	int expired = 0;
+
+	if (!c || !state)
+		return 0;
+	w = line(c->at);
+	r = record(c->at);
+	if (!w || !r)
+		return 0;
+	__builtin_memcpy(p.words, w, sizeof(p.words));
+	p.words[3] = KEY_OF_LAST(p.words[3]);
+	p.at = c->at;
+	p.version = c->version;
+	set_homes(&p, state);
+	if (lock_home(&p))
+		return 0;
+	/* Where the line has changed since its words were read, so has its version, and it does not
+	 * matter that the lock is another one. */
+	if (unchanged(w, &p) && (c->version & LINE_STATE) == LINE_LIVE &&
+	    (busy || longer_ago(now, w->seen, idle_limit(w->protocol, w)))) {
+		remove_flow(w, r, &p);
+		expired = 1;
+	}
+	unlock_home(&p);
+	return expired;
+}
+
 /* Counts a flow to the identity that begins it. Fails when it has as many as one may have. */
-static __always_inline int count_to(__u32 identity)
+static __always_inline int count_to(__u32 identity, struct control_block *state)
 {
 	__u32 *count = bpf_map_lookup_elem(&flow_counts, &identity);
-	struct control_block *state;
-	__u32 zero = 0;
 
-	state = bpf_map_lookup_elem(&control, &zero);
-	if (!count || !state || *count >= state->flow_quota)
+	if (!count || *count >= state->flow_quota)
 		return -1;
 	__sync_fetch_and_add(count, 1);
 	return 0;
 }
 
+/* Begins the record of a line that is open. */
+int __noinline begin_record(struct frame *f)
+{
+	struct flow_record *r;
+	struct flow *w;
+
+	if (!f)
+		return 0;
+	w = line(f->place.at);
+	r = record(f->place.at);
+	if (!w || !r)
+		return 0;
+	__builtin_memset(r, 0, sizeof(*r));
+	r->key = f->key;
+	r->created = bpf_ktime_get_coarse_ns();
+	w->state = 0;
+	w->sum[0] = 0;
+	w->sum[1] = 0;
+	return 0;
+}
+
 /* A second entry, without ports, by which the fragments of an address-only conversation are
  * known, those of the answers too; renewed with the first. It may fail: then they are denied as
- * fragments. So they are where the first entry still has a slot from when it was inspected, which
- * must not be held twice. */
-static __always_inline void begin_fragments(struct frame *f, struct flow *w)
+ * fragments. Leaves f->place at it: nothing more is asked of the first one. */
+static __always_inline void enter_fragments(struct frame *f, struct decision *d, struct control_block *state)
 {
-	struct flow_key key = f->key;
+	struct flow_record *r;
+	struct flow *w, *at_home;
 
-	if (!(w->treatment & FLOW_WHOLE) || w->slot)
+	place_key(&f->place, &f->key, state);
+	at_home = line(f->place.home);
+	if (!at_home || lock_home(&f->place))
 		return;
-	key.port_a = 0;
-	key.port_b = 0;
-	key.fragment = 1;
-	bpf_map_update_elem(&flows, &key, w, BPF_ANY);
+	w = search_line(at_home, &f->place, &f->key);
+	if (w)
+		open_line(w);
+	else
+		w = claim_line(&f->place);
+	r = record(f->place.at);
+	if (w && r) {
+		if (!f->place.version)
+			begin_record(f);
+		adopt_decision(w, r, f, d);
+		w->treatment &= ~FLOW_WHOLE;
+		w->state = d->shown;
+		w->seen = f->now >> SEEN_SHIFT;
+		settle_line(w, &f->place);
+	}
+	unlock_home(&f->place);
+}
+
+int __noinline begin_fragments(struct frame *f, struct decision *d, struct control_block *state)
+{
+	__be16 port_a, port_b;
+
+	if (!f || !d || !state)
+		return 0;
+	port_a = f->key.port_a;
+	port_b = f->key.port_b;
+	f->key.port_a = 0;
+	f->key.port_b = 0;
+	f->key.fragment = 1;
+	enter_fragments(f, d, state);
+	f->key.port_a = port_a;
+	f->key.port_b = port_b;
+	f->key.fragment = 0;
+	return 0;
 }
 
 /* Whether a connection in mid-stream may be one from before the start. Later it is one that was
  * forgotten, perhaps on purpose: the slow path ends it, and its client begins another. */
-static __always_inline int adopting(void)
+static __always_inline int adopting(struct control_block *state)
 {
-	struct control_block *state;
-	__u32 zero = 0;
+	return bpf_ktime_get_coarse_ns() < state->adopt_until;
+}
 
-	state = bpf_map_lookup_elem(&control, &zero);
-	return state && bpf_ktime_get_coarse_ns() < state->adopt_until;
+/* Enters a flow that was counted, and has its slot if it needs one. Fails where there is no room, or
+ * another CPU was faster: TCP comes again. */
+static __always_inline int enter_flow(struct frame *f, struct decision *d, struct control_block *state, __u32 slot)
+{
+	struct flow_record *r;
+	struct flow *w, *at_home;
+
+	place_key(&f->place, &f->key, state);
+	at_home = line(f->place.home);
+	if (!at_home || lock_home(&f->place))
+		return -1;
+	w = search_line(at_home, &f->place, &f->key) ? NULL : claim_line(&f->place);
+	r = record(f->place.at);
+	if (!w || !r) {
+		unlock_home(&f->place);
+		return -1;
+	}
+	begin_record(f);
+	adopt_decision(w, r, f, d);
+	if (slot) {
+		r->slot = slot;
+		own_slot(slot, f->place.at);
+	}
+	if (f->key.protocol == IPPROTO_TCP && !(f->tcp_flags & TCP_SYN) && adopting(state))
+		w->state = FLOW_ADOPTED;
+	count_frame(f, w);
+	d->fragmentable = w->treatment & FLOW_WHOLE;
+	settle_line(w, &f->place);
+	unlock_home(&f->place);
+	return 0;
 }
 
 /* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
-int __noinline begin_flow(struct frame *f, struct decision *d)
+int __noinline begin_flow(struct frame *f, struct decision *d, struct control_block *state)
 {
-	struct flow w = {}, *old;
-	__u32 slot;
+	__u32 source, slot = 0;
 
-	if (!f || !d)
+	if (!f || !d || !state)
 		return -1;
-	old = bpf_map_lookup_elem(&flows, &f->key);
-	if (old)
-		end_flow(f, old);
-	w.created = bpf_ktime_get_coarse_ns();
-	if (count_to(d->reverse ? d->destination : d->source))
+	end_flow(f); /* what was found of it, and had ended */
+	source = d->reverse ? d->destination : d->source;
+	if (count_to(source, state))
 		return deny(d, REASON_TABLE_FULL);
-	adopt_decision(&w, f, d);
 	if (d->action == ACTION_INSPECT) {
-		w.slot = take_slot(&f->key);
-		if (!w.slot) {
-			discount(w.source);
+		slot = take_slot();
+		if (!slot) {
+			discount(source);
 			return deny(d, REASON_TABLE_FULL);
 		}
 	}
-	if (f->key.protocol == IPPROTO_TCP && !(f->tcp_flags & TCP_SYN) && adopting())
-		w.state = FLOW_ADOPTED;
-	count_frame(f, &w);
-	if (bpf_map_update_elem(&flows, &f->key, &w, BPF_NOEXIST)) {
-		/* No room, or another CPU was faster: TCP comes again. */
-		discount(w.source);
-		slot = w.slot ? retire_slot(w.slot) : 0;
-		if (slot)
-			bpf_map_push_elem(&free_slots, &slot, 0);
+	if (enter_flow(f, d, state, slot)) {
+		discount(source);
+		give_back(slot);
 		return deny(d, REASON_TABLE_FULL);
 	}
-	begin_fragments(f, &w);
-	d->slot = w.slot;
+	d->slot = slot;
 	d->announce = 1;
 	return 0;
 }
 
-/* A conversation that is known but has to be asked for again: after a policy change, or
- * because a SYN begins it anew. The entry stays where it is, its slot with it. */
-int __noinline renew_flow(struct frame *f, struct decision *d, struct flow *w)
+/* With the lock held, in an open line. */
+static __always_inline void rewrite_flow(struct flow *w, struct flow_record *r, struct frame *f, struct decision *d)
 {
-	__u32 slot;
-
-	if (!f || !d || !w)
-		return -1;
-	if (d->action == ACTION_INSPECT && !w->slot) {
-		slot = take_slot(&f->key);
-		if (!slot)
-			return deny(d, REASON_TABLE_FULL);
-		if (__sync_val_compare_and_swap(&w->slot, 0, slot)) {
-			slot = retire_slot(slot); /* another CPU was faster */
-			if (slot)
-				bpf_map_push_elem(&free_slots, &slot, 0);
-		}
-	}
 	/* What was not held until now, or by the other verdict loop, is met by the slow path in
 	 * mid-stream, and what it may remember of the same key is from before. */
 	if (w->action != d->action || (w->treatment & ~(FLOW_LIMITED | FLOW_WHOLE)) != treatment_of(d)) {
 		w->state |= FLOW_ADOPTED;
-		if (w->slot)
-			bump_slot(w);
+		bump_slot(r);
 	}
-	adopt_decision(w, f, d);
+	adopt_decision(w, r, f, d);
 	if (is_opening_syn(f)) {
 		d->announce = flow_closed(w);
 		w->state = 0;
 	}
 	count_frame(f, w);
-	begin_fragments(f, w);
-	d->slot = w->slot;
+}
+
+/* A conversation that is known but has to be asked for again: after a policy change, or
+ * because a SYN begins it anew. The entry stays where it is, its slot with it. */
+int __noinline renew_flow(struct frame *f, struct decision *d, struct control_block *state)
+{
+	struct flow_record *r;
+	__u32 slot = 0, held;
+	struct flow *w;
+
+	if (!f || !d || !state)
+		return -1;
+	w = line(f->place.at);
+	r = record(f->place.at);
+	if (!w || !r)
+		return deny(d, REASON_TABLE_FULL);
+	if (d->action == ACTION_INSPECT && !r->slot) {
+		slot = take_slot();
+		if (!slot)
+			return deny(d, REASON_TABLE_FULL);
+	}
+	if (lock_home(&f->place)) {
+		give_back(slot);
+		return deny(d, REASON_TABLE_FULL);
+	}
+	/* Another CPU may have renewed it meanwhile, or ended it. */
+	f->place.version = version_of(f->place.at, &f->place, &f->key);
+	if (!f->place.version) {
+		unlock_home(&f->place);
+		give_back(slot);
+		return deny(d, REASON_TABLE_FULL);
+	}
+	open_line(w);
+	if (slot && !r->slot) {
+		r->slot = slot;
+		own_slot(slot, f->place.at);
+		slot = 0;
+	}
+	rewrite_flow(w, r, f, d);
+	held = r->slot;
+	/* A flow that still has a slot from when it was inspected has no entry for its fragments. */
+	d->fragmentable = w->treatment & FLOW_WHOLE && !held;
+	d->shown = w->state;
+	f->place.version = close_line(w, LINE_LIVE);
+	unlock_home(&f->place);
+	give_back(slot);
+	d->slot = held;
+	return d->action == ACTION_INSPECT && !held ? deny(d, REASON_TABLE_FULL) : 0;
+}
+
+/* A flow that was let through uninspected begins anew for the slow path. */
+int __noinline resume_flow(struct frame *f, struct decision *d)
+{
+	struct flow_record *r;
+	struct flow *w;
+
+	if (!f || !d)
+		return 0;
+	w = line(f->place.at);
+	r = record(f->place.at);
+	if (!w || !r || lock_home(&f->place))
+		return 0;
+	if (version_of(f->place.at, &f->place, &f->key) && (w->state & FLOW_PASSED)) {
+		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
+		bump_slot(r);
+		d->slot = r->slot;
+	}
+	unlock_home(&f->place);
 	return 0;
 }
 
-static __always_inline void answer_from_flow(struct frame *f, struct decision *d, struct flow *w)
+/* Whether the flow answers for the frame, and does. What it says is taken only when it is certain
+ * that all of it was the flow's. The record is asked where somebody will want to know. */
+static __always_inline int answer_from_flow(struct frame *f, struct decision *d, struct flow *w)
 {
-	d->action = w->action;
+	__u32 slot = 0, source = 0, destination = 0;
+	__u16 conduit = w->conduit;
+	__u8 action = w->action, treatment = w->treatment;
+
+	if (action != ACTION_ALLOW || treatment & FLOW_LIMITED) {
+		struct flow_record *r = record(f->place.at);
+
+		if (!r)
+			return 0;
+		slot = load_once(r->slot);
+		source = r->source;
+		destination = r->destination;
+	}
+	if (!still_there(w, &f->place))
+		return 0;
+	d->action = action;
 	d->reason = REASON_PERMITTED;
-	d->conduit = w->conduit;
-	d->observed |= w->treatment & FLOW_OBSERVED;
-	d->limited = (w->treatment & FLOW_LIMITED) != 0;
-	d->slot = w->slot;
-	d->reverse = w->initiator != f->side;
-	d->source = d->reverse ? w->destination : w->source;
-	d->destination = d->reverse ? w->source : w->destination;
+	d->conduit = conduit;
+	d->observed |= treatment & FLOW_OBSERVED;
+	d->limited = (treatment & FLOW_LIMITED) != 0;
+	d->slot = slot;
+	d->reverse = f->initiator != f->side;
+	d->source = d->reverse ? destination : source;
+	d->destination = d->reverse ? source : destination;
 	count_frame(f, w);
+	return 1;
 }
 
-static __always_inline int decide_syn(struct frame *f, struct decision *d, struct flow *w)
+/* Denies a SYN against the direction of its live conversation, as an observed one's where it is. */
+static __always_inline void deny_other_way(struct frame *f, struct decision *d, struct flow *w)
 {
-	int other_way = w && w->initiator != f->side && !flow_closed(w);
+	__u16 conduit = w->conduit;
+	__u8 treatment = w->treatment;
+
+	deny(d, REASON_TCP_STATE);
+	if (!still_there(w, &f->place))
+		return;
+	d->conduit = conduit;
+	d->observed |= treatment & FLOW_OBSERVED;
+}
+
+static __always_inline int decide_syn(struct frame *f, struct decision *d, struct control_block *state, struct flow *w)
+{
+	int other_way = w && f->initiator != f->side && !flow_closed(w);
 
 	if (permit_by_conduit(f, d, 0) < 0) {
-		if (other_way) {
-			deny(d, REASON_TCP_STATE);
-			d->conduit = w->conduit;
-			d->observed |= w->treatment & FLOW_OBSERVED;
-		}
+		if (other_way)
+			deny_other_way(f, d, w);
 		return -1;
 	}
 	if (d->untracked)
 		return 0;
 	if (other_way)
 		return deny(d, REASON_TCP_STATE);
-	return w ? renew_flow(f, d, w) : begin_flow(f, d);
+	return w ? renew_flow(f, d, state) : begin_flow(f, d, state);
 }
 
-static __always_inline int decide_known(struct frame *f, struct decision *d, struct flow *w)
+static __always_inline int decide_known(struct frame *f, struct decision *d, struct control_block *state)
 {
-	if (permit_by_conduit(f, d, w->initiator != f->side) == 0 && !d->untracked)
-		return renew_flow(f, d, w);
-	if (d->untracked) {
-		end_flow(f, w);
-		return 0;
-	}
-	end_flow(f, w);
-	return -1;
+	if (permit_by_conduit(f, d, f->initiator != f->side) == 0 && !d->untracked)
+		return renew_flow(f, d, state);
+	end_flow(f);
+	return d->untracked ? 0 : -1;
 }
 
 static __always_inline int decide_new(struct frame *f, struct decision *d, struct control_block *control)
@@ -370,7 +637,7 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 	}
 	if (!f->is_ip || d->untracked)
 		return 0;
-	return begin_flow(f, d);
+	return begin_flow(f, d, control);
 }
 
 static __always_inline int up_to_date(struct frame *f, struct decision *d, struct flow *w)
@@ -379,21 +646,33 @@ static __always_inline int up_to_date(struct frame *f, struct decision *d, struc
 
 	if (w->treatment & FLOW_WHOLE && !f->key.fragment)
 		limit = HARD_WHOLE;
-	return w->generation == d->generation && !longer_ago(f, w->decided, limit);
+	return w->generation == d->generation && !decided_longer_ago(f->now, w->decided, limit);
 }
 
 /* An ICMP error belongs to the conversation that it quotes, if that goes through here between
  * the same two MAC addresses. Sender and receiver were guarded before. */
-static __always_inline int error_of_live_flow(struct frame *f, struct decision *d)
+int __noinline error_of_live_flow(struct frame *f, struct decision *d, struct control_block *state)
 {
-	struct flow *w = bpf_map_lookup_elem(&flows, &f->about);
+	struct place p = {};
+	struct flow *w;
+	__u16 conduit;
+	__u8 treatment;
 
-	if (!w || w->generation != d->generation || longer_ago(f, w->seen, idle_limit(f->about.protocol, w)))
+	if (!f || !d || !state)
+		return 0;
+	place_key(&p, &f->about, state);
+	w = find_flow(&p, &f->about);
+	if (!w || w->generation != d->generation ||
+	    longer_ago(f->now, w->seen, idle_limit(f->about.protocol, w)))
+		return 0;
+	conduit = w->conduit;
+	treatment = w->treatment;
+	if (!still_there(w, &p))
 		return 0;
 	allow_untracked(d);
-	d->conduit = w->conduit;
-	d->observed |= w->treatment & FLOW_OBSERVED;
-	d->limited = (w->treatment & FLOW_LIMITED) != 0;
+	d->conduit = conduit;
+	d->observed |= treatment & FLOW_OBSERVED;
+	d->limited = (treatment & FLOW_LIMITED) != 0;
 	return 1;
 }
 
@@ -401,25 +680,25 @@ static __always_inline int error_of_live_flow(struct frame *f, struct decision *
 static __always_inline void decide(struct frame *f, struct decision *d, struct control_block *control,
 				   struct policy_defaults *defaults)
 {
-	struct flow *w = live_flow(f);
+	struct flow *w = live_flow(f, control);
 
-	if (w && !is_opening_syn(f) && up_to_date(f, d, w)) {
-		answer_from_flow(f, d, w);
+	if (w && !is_opening_syn(f) && up_to_date(f, d, w) && answer_from_flow(f, d, w))
 		return;
-	}
 	if (resolve(f, d, defaults)) {
 		if (w && d->action == ACTION_DENY)
-			end_flow(f, w);
+			end_flow(f);
 		return;
 	}
-	if (f->icmp_error && error_of_live_flow(f, d))
+	if (f->icmp_error && error_of_live_flow(f, d, control))
 		return;
 	if (is_opening_syn(f))
-		decide_syn(f, d, w);
+		decide_syn(f, d, control, w);
 	else if (w)
-		decide_known(f, d, w);
+		decide_known(f, d, control);
 	else
 		decide_new(f, d, control);
+	if (d->fragmentable)
+		begin_fragments(f, d, control);
 }
 
 #endif

@@ -23,9 +23,17 @@
 
 #define FRAME_MAX 65535 /* a longer one is none, and would not be measured in 16 bits */
 
+/* Where in the flow table a key is, or belongs. */
+struct place {
+	__u64 words[4]; /* the key as a line holds it */
+	__u32 home;
+	__u32 second;
+	__u32 at;
+	__u32 version; /* that the line had; 0: the key is nowhere */
+};
+
 struct frame {
-	__u64 ticks; /* jiffies: one load, where each other clock is a call */
-	__u64 tick;  /* ns of one */
+	__u64 now; /* by jiffies, ns: one load, where each other clock is a call */
 	struct flow_key key; /* complete for IP with ports; else MACs and tags */
 	struct flow_key about; /* of an ICMP error: the conversation that it is about; of neighbour
 				* discovery: the target, as ip_a */
@@ -49,6 +57,8 @@ struct frame {
 	__u8 options; /* bytes of IPv4 options */
 	__u8 source_routed; /* goes on to other addresses than the one it shows */
 	__u8 llc; /* of an 802.3 frame */
+	__u8 initiator; /* side that began the flow that was found */
+	struct place place; /* of key */
 };
 
 /* What an 802.3 frame carries (IEEE 802.2). */

@@ -48,6 +48,12 @@ func (c *control) setHeartbeatTimeout(t time.Duration) {
 func (c *control) slotsReady() bool { return atomic.LoadUint32(&c.block.SlotsReady) != 0 }
 func (c *control) setSlotsReady()   { atomic.StoreUint32(&c.block.SlotsReady, 1) }
 
+// setFlowLines tells the fast path how long the two parts of its table are.
+func (c *control) setFlowLines(homes, spill uint32) {
+	atomic.StoreUint32(&c.block.FlowHomes, homes)
+	atomic.StoreUint32(&c.block.FlowSpill, spill)
+}
+
 func (c *control) setFlowQuota(flows uint32) { atomic.StoreUint32(&c.block.FlowQuota, flows) }
 
 func (c *control) setLanes(lanes int)           { atomic.StoreUint32(&c.block.LaneMask, uint32(lanes-1)) }

@@ -51,12 +51,13 @@ type Config struct {
 
 // Datapath is the loaded fast path. Its methods are safe for concurrent use.
 type Datapath struct {
-	config  Config
-	objects bpf.BridgeObjects
-	adopted bool
-	control *control
-	queues  *queues
-	epoch   epoch
+	config    Config
+	objects   bpf.BridgeObjects
+	adopted   bool
+	control   *control
+	queues    *queues
+	flowTable *flowTable
+	epoch     epoch
 
 	attachMu sync.Mutex
 	links    []*portLink
@@ -94,11 +95,16 @@ func Open(config Config) (*Datapath, error) {
 	if d.queues, err = mapQueues(d.objects.Queues); err != nil {
 		return nil, errors.Join(err, d.control.close(), d.objects.Close())
 	}
+	if d.flowTable, err = mapTable(d.objects.Flows, d.objects.FlowRecords); err != nil {
+		return nil, errors.Join(err, d.queues.close(), d.control.close(), d.objects.Close())
+	}
 	d.adopted = d.control.generation() != 0
+	homes, spill := flowCapacity(d.objects.Flows)
+	d.control.setFlowLines(homes, spill)
 	if err := errors.Join(d.fillSlots(), d.calibrate()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	d.control.setFlowQuota(max(d.objects.Flows.MaxEntries()/quotaShare, 1))
+	d.control.setFlowQuota(max(homes/quotaShare, 1))
 	d.setLanes(max(config.Lanes, 1))
 	d.control.setQueueShare(config.QueueShare)
 	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
@@ -143,7 +149,9 @@ func (d *Datapath) load() (failed error) {
 		return fmt.Errorf("make the pin directory %s: %w", maps, err)
 	}
 	if d.config.Flows != 0 {
-		spec.Maps[bpf.BridgeMapFlows].MaxEntries = d.config.Flows
+		lines := tableLines(d.config.Flows)
+		spec.Maps[bpf.BridgeMapFlows].MaxEntries = lines
+		spec.Maps[bpf.BridgeMapFlowRecords].MaxEntries = lines
 	}
 	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: maps}}
 	err = spec.LoadAndAssign(&d.objects, options)
@@ -166,6 +174,7 @@ func (d *Datapath) fillSlots() error {
 	if d.control.slotsReady() {
 		return nil
 	}
+	d.control.drawSeeds()
 	for slot := uint32(0); ; {
 		err := d.objects.FreeSlots.LookupAndDelete(nil, &slot)
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -197,7 +206,7 @@ func (d *Datapath) Close() error {
 		errs = append(errs, d.delivery.close())
 		d.delivery = nil
 	}
-	errs = append(errs, d.control.close(), d.queues.close(), d.objects.Close())
+	errs = append(errs, d.flowTable.close(), d.control.close(), d.queues.close(), d.objects.Close())
 	return errors.Join(errs...)
 }
 

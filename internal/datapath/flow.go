@@ -54,48 +54,25 @@ func (d *Datapath) FlowByKey(key uint32) (Flow, bool) {
 	if d.objects.Slots.Lookup(key&mark.SlotMask, &slot) != nil || slot.Slot != key {
 		return Flow{}, false
 	}
-	var w bpf.BridgeFlow
-	if d.objects.Flows.Lookup(&slot.Key, &w) != nil || w.Slot != key {
+	var e entry
+	if !d.flowTable.get(slot.At, &e) || e.record.Slot != key {
 		return Flow{}, false
 	}
-	return flowOf(&slot.Key, &w, d.flowClock()), true
+	return flowOf(&e, d.flowClock()), true
 }
 
-// sweepBatch is how many entries one system call reads: large enough to be cheap, small enough
-// not to hold a bucket's lock for long.
-const sweepBatch = 2048
-
 // Flows calls f with each live flow until it returns false. Entries that come or go meanwhile
-// may be missed or told twice; the line is not held up.
+// may be missed; the line is not held up.
 func (d *Datapath) Flows(f func(*Flow) bool) error {
 	c, err := d.readClock()
 	if err != nil {
 		return err
 	}
-	return d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		flow := flowOf(k, w, c)
+	d.flowTable.each(func(e *entry) bool {
+		flow := flowOf(e, c)
 		return f(&flow)
 	})
-}
-
-func (d *Datapath) eachFlow(f func(*bpf.BridgeFlowKey, *bpf.BridgeFlow) bool) error {
-	var cursor ebpf.MapBatchCursor
-	keys := make([]bpf.BridgeFlowKey, sweepBatch)
-	values := make([]bpf.BridgeFlow, sweepBatch)
-	for {
-		n, err := d.objects.Flows.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
-			if !f(&keys[i], &values[i]) {
-				return nil
-			}
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the flow table: %w", err)
-		}
-	}
+	return nil
 }
 
 // Sweep deletes flows that have been idle for longer than their limit, gives their slots back,
@@ -108,37 +85,27 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 	}
 	generation := d.control.generation()
 	counts := map[uint32]uint32{}
-	err = d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		if now.since(w.Seen) <= idleLimit(k.Protocol, w.State) {
-			live++
-			if w.Generation == generation {
-				counts[w.Source]++
-			}
+	var idle []bpf.BridgeFlowChoice
+	d.flowTable.each(func(e *entry) bool {
+		if now.idle(&e.line) {
+			idle = append(idle, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
 			return true
 		}
-		// What was there when it was deleted counts, not what was read before: a frame may have
-		// ended the flow and begun another one meanwhile, and given the old slot back itself.
-		var deleted bpf.BridgeFlow
-		if d.stillIdle(k, now) && d.objects.Flows.LookupAndDelete(k, &deleted) == nil {
-			expired++
-			d.freeSlot(deleted.Slot)
+		live++
+		if e.line.Generation == generation {
+			counts[e.record.Source]++
 		}
 		return true
 	})
-	if err != nil {
+	if expired, err = d.remove(idle, false); err != nil {
 		return expired, live, err
 	}
+	live += len(idle) - expired // a frame came for those, or they have ended by themselves
 	return expired, live, d.correctCounts(counts)
 }
 
-// stillIdle looks once more, because a frame may have come since the batch was read.
-func (d *Datapath) stillIdle(k *bpf.BridgeFlowKey, now clock) bool {
-	var w bpf.BridgeFlow
-	if d.objects.Flows.Lookup(k, &w) != nil {
-		return false
-	}
-	return now.since(w.Seen) > idleLimit(k.Protocol, w.State)
-}
+// sweepBatch is how many counts one system call reads.
+const sweepBatch = 2048
 
 // correctCounts writes the counts that a walk over the table found wherever the fast path has
 // others. It looks at all of them: what a daemon before left, or what was counted for a flow that
@@ -163,16 +130,6 @@ func (d *Datapath) correctCounts(counts map[uint32]uint32) error {
 			return fmt.Errorf("read the flow counts: %w", err)
 		}
 	}
-}
-
-// freeSlot gives a slot back under its next generation, so that packets of the old flow that
-// are still queued name nothing.
-func (d *Datapath) freeSlot(slot uint32) {
-	if slot == 0 {
-		return
-	}
-	// The list holds every slot there is, so that it cannot be full.
-	_ = d.objects.FreeSlots.Put(nil, mark.NextGeneration(slot))
 }
 
 // The bits of a flow's state (FLOW_* in bpf/types.h).
@@ -209,24 +166,25 @@ func idleLimit(protocol, state uint8) time.Duration {
 	return 30 * time.Second
 }
 
-func flowOf(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow, c clock) Flow {
+func flowOf(e *entry, c clock) Flow {
+	k, w, r := &e.record.Key, &e.line, &e.record
 	f := Flow{
-		Key: w.Slot, Generation: w.Generation, Conduit: w.Conduit,
-		Source: w.Source, Destination: w.Destination,
+		Key: r.Slot, Generation: w.Generation, Conduit: uint32(w.Conduit),
+		Source: r.Source, Destination: r.Destination,
 		Action: verdict.Action(w.Action), Observed: w.Treatment&flowObserved != 0,
 		Initiator: policy.Side(w.Initiator), Adopted: w.State&flowAdopted != 0,
 		Protocol: k.Protocol,
 		A:        End{k.MacA, address(k.IpA[:]), networkToHost16(k.PortA)},
 		B:        End{k.MacB, address(k.IpB[:]), networkToHost16(k.PortB)},
-		Created:  c.wall(w.Created), Seen: c.wallOfTick(w.Seen),
+		Created:  c.wall(r.Created), Seen: c.wallOfSeen(w.Seen),
 	}
 	for _, t := range k.Tags {
 		if t != 0 {
 			f.Tags = append(f.Tags, Tag{tagEtherType(t), t & 0x0fff})
 		}
 	}
-	for i, direction := range w.Direction {
-		f.Frames[i], f.Bytes[i] = direction.Frames, direction.Bytes
+	for i := range f.Frames {
+		f.Frames[i], f.Bytes[i] = e.carried(i)
 	}
 	return f
 }

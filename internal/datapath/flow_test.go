@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -143,20 +142,7 @@ func TestFragmentsOfAnswers(t *testing.T) {
 // age makes every flow look as if its last frame were long ago.
 func (d *Datapath) age(t *testing.T) {
 	t.Helper()
-	flows := map[bpf.BridgeFlowKey]bpf.BridgeFlow{}
-	err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		flows[*k] = *w
-		return true
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for k, w := range flows {
-		w.Seen = 1
-		if err := d.objects.Flows.Put(&k, &w); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.changeFlows(t, func(e *entry) { e.line.Seen = d.longAgo() })
 }
 
 // freeSlotCount takes every free slot off the list and counts them.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -26,25 +27,40 @@ func longer(ip []byte) []byte {
 // emptyFlows forgets every flow and gives its slot back.
 func (d *Datapath) emptyFlows(t testing.TB) {
 	t.Helper()
-	var keys []bpf.BridgeFlowKey
-	err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		keys = append(keys, *k)
-		d.freeSlot(w.Slot)
+	var all []bpf.BridgeFlowChoice
+	d.flowTable.each(func(e *entry) bool {
+		all = append(all, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
 		return true
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range keys {
-		if err := d.objects.Flows.Delete(&keys[i]); err != nil {
-			t.Fatal(err)
-		}
+	if n, err := d.remove(all, true); err != nil || n != len(all) {
+		t.Fatalf("%d of %d flows removed: %v", n, len(all), err)
 	}
 	for identity := range uint32(16) {
 		if err := d.objects.FlowCounts.Put(identity, uint32(0)); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// changeFlows has f change the line of each flow. Nothing else may use the table meanwhile.
+func (d *Datapath) changeFlows(t testing.TB, f func(*entry)) {
+	t.Helper()
+	d.flowTable.each(func(e *entry) bool {
+		f(e)
+		if err := d.objects.Flows.Put(e.at, &e.line); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
+}
+
+// decidedShift is how many low bits of ns a line's decided leaves out (DECIDED_SHIFT in bpf/types.h).
+const decidedShift = 31
+
+// longAgo is a line's moment that is older than any limit.
+func (d *Datapath) longAgo() uint32 {
+	c := d.flowClock()
+	return uint32((c.ticks*c.tickLength - uint64(24*time.Hour)) >> seenShift)
 }
 
 // reasons is what d.Reasons returns, read in one system call.

@@ -63,6 +63,7 @@ func TestSizesAgree(t *testing.T) {
 	for name, size := range map[string]uintptr{
 		"event": unsafe.Sizeof(bpf.BridgeEvent{}), "tap_header": unsafe.Sizeof(bpf.BridgeTapHeader{}),
 		"flow": unsafe.Sizeof(bpf.BridgeFlow{}), "flow_key": unsafe.Sizeof(bpf.BridgeFlowKey{}),
+		"flow_record": unsafe.Sizeof(bpf.BridgeFlowRecord{}), "flow_choice": unsafe.Sizeof(bpf.BridgeFlowChoice{}),
 		"slot": unsafe.Sizeof(bpf.BridgeSlot{}), "identity": unsafe.Sizeof(bpf.BridgeIdentity{}),
 		"conduit": unsafe.Sizeof(bpf.BridgeConduit{}), "address_key": unsafe.Sizeof(bpf.BridgeAddressKey{}),
 		"control_block": unsafe.Sizeof(bpf.BridgeControlBlock{}), "queue_state": unsafe.Sizeof(bpf.BridgeQueueState{}), "policy_defaults": unsafe.Sizeof(bpf.BridgePolicyDefaults{}),
@@ -99,6 +100,9 @@ func TestNumbersAgree(t *testing.T) {
 		"MARK_KIND_MASK": mark.KindMask, "MARK_INSPECT": mark.Inspect, "MARK_PERMITTED": mark.Permitted, "MARK_OWN": mark.Own,
 		"MARK_SIDE_B": mark.SideB, "MARK_QUEUE_OPENS": mark.QueueOpens, "MARK_KEY_MASK": mark.KeyMask, "MARK_SLOT_MASK": mark.SlotMask,
 		"FLOW_FIN_A": flowFinA, "FLOW_FIN_B": flowFinB, "FLOW_RST": flowReset, "FLOW_ANSWERED": flowAnswered, "FLOW_ADOPTED": flowAdopted,
+		"LINE_FREE": lineFree, "LINE_BUSY": lineBusy, "LINE_LIVE": lineLive, "LINE_STATE": lineStateMask,
+		"LINES_AROUND": linesAround, "SPILL_SHARE": spillShare, "SUM_BYTES_SHIFT": sumBytesShift, "SUM_FRAMES_MASK": sumFramesMask,
+		"SEEN_SHIFT": seenShift, "DECIDED_SHIFT": decidedShift, "CHOICES": choices, "CHOICES_OFFSET": choicesOffset, "CHOICES_BUSY": choicesBusy,
 		"FLOW_OBSERVED": flowObserved, "TRANSPORT_ETHERTYPE": uint64(policy.TransportEtherType),
 	} {
 		if got, ok := defined[name]; !ok || got != want {

@@ -113,19 +113,13 @@ func (d *Datapath) DetachAll() error {
 // Forget drops what is known of conversations, and lets those that are alive be joined in mid-stream for
 // the window, as after a start. No entry program may stand on the ports meanwhile.
 func (d *Datapath) Forget(window time.Duration) error {
-	var keys []bpf.BridgeFlowKey
-	err := d.eachFlow(func(k *bpf.BridgeFlowKey, _ *bpf.BridgeFlow) bool {
-		keys = append(keys, *k)
+	var all []bpf.BridgeFlowChoice
+	d.flowTable.each(func(e *entry) bool {
+		all = append(all, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
 		return true
 	})
-	if err != nil {
+	if _, err := d.remove(all, true); err != nil {
 		return err
-	}
-	for i := range keys {
-		var deleted bpf.BridgeFlow
-		if d.objects.Flows.LookupAndDelete(&keys[i], &deleted) == nil {
-			d.freeSlot(deleted.Slot)
-		}
 	}
 	d.control.setAdoptUntil(monotonic() + uint64(window))
 	return d.correctCounts(map[uint32]uint32{})

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
 )
 
@@ -214,19 +213,8 @@ func TestFragmentsLiveAsLongAsTheirConversation(t *testing.T) {
 // agedBy makes every flow older.
 func (d *Datapath) agedBy(t *testing.T, by time.Duration) {
 	t.Helper()
-	ticks := uint64(by) / d.flowClock().tickLength
-	older := map[bpf.BridgeFlowKey]bpf.BridgeFlow{}
-	if err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		w.Seen -= ticks
-		w.Decided -= ticks
-		older[*k] = *w
-		return true
-	}); err != nil {
-		t.Fatal(err)
-	}
-	for k, w := range older {
-		if err := d.objects.Flows.Put(&k, &w); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.changeFlows(t, func(e *entry) {
+		e.line.Seen -= uint32(by >> seenShift)
+		e.line.Decided -= uint16(by >> decidedShift)
+	})
 }

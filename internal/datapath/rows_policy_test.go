@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -115,7 +114,7 @@ func (d *Datapath) meets(t *testing.T, r row) {
 	d.emptyFlows(t)
 	for _, s := range r.before {
 		if s.wait != 0 {
-			d.longAgo(t, s.wait)
+			d.seenEarlier(t, s.wait)
 			continue
 		}
 		d.run(t, s.side, s.frame.bytes())
@@ -142,24 +141,10 @@ func (d *Datapath) meets(t *testing.T, r row) {
 // after is no frame: every flow's last one was so long ago.
 func after(d time.Duration) sent { return sent{wait: d} }
 
-// longAgo moves the time that every flow was last seen into the past.
-func (d *Datapath) longAgo(t *testing.T, by time.Duration) {
+// seenEarlier moves the time that every flow was last seen into the past.
+func (d *Datapath) seenEarlier(t *testing.T, by time.Duration) {
 	t.Helper()
-	flows := map[bpf.BridgeFlowKey]bpf.BridgeFlow{}
-	err := d.eachFlow(func(k *bpf.BridgeFlowKey, w *bpf.BridgeFlow) bool {
-		flows[*k] = *w
-		return true
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ticks := uint64(by) / d.flowClock().tickLength
-	for k, w := range flows {
-		w.Seen -= ticks
-		if err := d.objects.Flows.Put(&k, &w); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.changeFlows(t, func(e *entry) { e.line.Seen -= uint32(by >> seenShift) })
 }
 
 // More devices of the sheets.

@@ -1,0 +1,427 @@
+package datapath
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// narrow makes the flow table one neighbourhood of homes and one for what spills, so that every flow
+// meets every other.
+func (d *Datapath) narrow(t *testing.T) (lines int) {
+	t.Helper()
+	d.emptyFlows(t)
+	d.control.setFlowLines(linesAround, linesAround)
+	d.control.setFlowQuota(1 << 20)
+	return 2 * linesAround
+}
+
+// flowsByPort are all flows by the port of side b, each of which has one.
+func (d *Datapath) flowsByPort(t *testing.T) map[uint16]Flow {
+	t.Helper()
+	found := map[uint16]Flow{}
+	if err := d.Flows(func(f *Flow) bool {
+		if before, ok := found[f.B.Port]; ok {
+			t.Errorf("port %d has two flows: %+v and %+v", f.B.Port, before, f)
+		}
+		found[f.B.Port] = *f
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestFullNeighbourhood fills the lines around a home and those that its flows spill into: what finds
+// a line is found again, the rest is denied as table_full, and a line that comes free is used.
+func TestFullNeighbourhood(t *testing.T) {
+	d := open(t, plan())
+	lines := d.narrow(t)
+	before := d.reasons(t)
+	const first, tried = 10000, 3 * linesAround
+	for port := range uint16(tried) {
+		want := uint32(xdpRedirect)
+		if int(port) >= lines {
+			want = xdpDrop
+		}
+		if got, _ := d.run(t, policy.SideB, hmiTCP(first+port, 102, flagSYN).bytes()); got != want {
+			t.Errorf("flow %d: the program returned %d, want %d", port, got, want)
+		}
+	}
+	if got := moved(before, d.reasons(t))[verdict.ReasonTableFull]; got != uint64(tried-lines) {
+		t.Errorf("%d frames were denied as table_full", got)
+	}
+	d.control.setAdoptUntil(0) // from here on a reply passes only by its flow
+	for port := range uint16(tried) {
+		want := uint32(xdpRedirect)
+		if int(port) >= lines {
+			want = xdpDrop
+		}
+		if got, _ := d.run(t, policy.SideA, plcTCP(102, first+port, flagACK).bytes()); got != want {
+			t.Errorf("a reply in flow %d: the program returned %d, want %d", port, got, want)
+		}
+	}
+	all := d.flowsByPort(t)
+	if len(all) != lines {
+		t.Fatalf("%d flows in %d lines", len(all), lines)
+	}
+	for port, f := range all {
+		if f.Frames != [2]uint64{1, 1} {
+			t.Errorf("flow %d carried %v frames", port, f.Frames)
+		}
+	}
+	d.expire(t, first+3, first+20)
+	if got := len(d.flowsByPort(t)); got != lines-2 {
+		t.Errorf("%d flows are left", got)
+	}
+	for port, want := range map[uint16]uint32{first + 3: xdpDrop, first + 20: xdpDrop, first + 4: xdpRedirect, first + 31: xdpRedirect} {
+		if got, _ := d.run(t, policy.SideA, plcTCP(102, port, flagACK).bytes()); got != want {
+			t.Errorf("port %d after two flows were removed: the program returned %d, want %d", port, got, want)
+		}
+	}
+	d.passes(t, policy.SideB, hmiTCP(first+40, 102, flagSYN), 1)
+	d.passes(t, policy.SideA, plcTCP(102, first+40, flagACK), 1)
+	d.hopsAgree(t)
+}
+
+// expire removes the flows with these ports on side b, as if they had been idle.
+func (d *Datapath) expire(t *testing.T, ports ...uint16) {
+	t.Helper()
+	var chosen []bpf.BridgeFlowChoice
+	d.changeFlows(t, func(e *entry) {
+		for _, port := range ports {
+			if networkToHost16(e.record.Key.PortB) == port {
+				e.line.Seen = d.longAgo()
+				chosen = append(chosen, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+			}
+		}
+	})
+	if n, err := d.remove(chosen, false); err != nil || n != len(ports) {
+		t.Fatalf("%d flows of %d removed: %v", n, len(ports), err)
+	}
+}
+
+// hopsAgree holds that each flow is in the hops of one home, no hop leads to nothing, and no home is
+// locked.
+func (d *Datapath) hopsAgree(t *testing.T) {
+	t.Helper()
+	led := map[uint32]int{}
+	for at := range d.flowTable.lines {
+		hops := d.flowTable.lines[at].Hops
+		if hops&0x80000000 != 0 {
+			t.Errorf("line %d is locked", at)
+		}
+		for n := range uint32(linesAround) {
+			if hops>>n&1 != 0 {
+				led[uint32(at)^n]++
+			}
+		}
+	}
+	flows := 0
+	d.flowTable.each(func(e *entry) bool {
+		flows++
+		if led[e.at] != 1 {
+			t.Errorf("%d hops lead to the flow in line %d", led[e.at], e.at)
+		}
+		return true
+	})
+	if flows != len(led) {
+		t.Errorf("hops lead to %d lines, and %d have flows", len(led), flows)
+	}
+}
+
+// TestCapacity holds that a table takes as many flows as it is for, whatever lines they want. The
+// seeds are fixed, so that they want the same ones each time.
+func TestCapacity(t *testing.T) {
+	require(t)
+	const flows = 4096
+	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
+	d.control.setFlowQuota(1 << 20)
+	for i := range d.control.block.Seeds {
+		d.control.block.Seeds[i] = 0x9e3779b97f4a7c15 * uint64(2*i+1)
+	}
+	for i := range flows {
+		if got, _ := d.run(t, policy.SideB, hmiTCP(uint16(20000+i%64*37), uint16(1000+i/64), flagSYN).bytes()); got != xdpRedirect {
+			t.Fatalf("flow %d of %d: the program returned %d", i, flows, got)
+		}
+	}
+	if _, live, err := d.Sweep(); err != nil || live != flows {
+		t.Errorf("%d flows, %v", live, err)
+	}
+	d.hopsAgree(t)
+}
+
+// TestFlowsOfIPv6AreToldApart begins flows that differ in nothing but their IPv6 addresses, under
+// seeds with which all addresses have one hash.
+func TestFlowsOfIPv6AreToldApart(t *testing.T) {
+	p := plan()
+	prefix := netip.MustParsePrefix("2001:200::/64")
+	for id, address := range map[uint32]netip.Prefix{idHMI: prefix, idPLC: netip.PrefixFrom(netip6(200), 128)} {
+		p.Identities[id].Addresses = append(p.Identities[id].Addresses, address)
+		for _, holder := range []uint32{id, 0} {
+			p.Addresses = append(p.Addresses, policy.AddressEntry{Holder: holder, Prefix: address, Identity: id})
+		}
+	}
+	d := open(t, p)
+	d.narrow(t)
+	d.control.setAdoptUntil(0)
+	d.control.block.Seeds = [9]uint64{}
+	request := func(host byte, flags byte) packet {
+		return ether(macHMI, macPLC, ipPacket(netip6(host), netip6(200), 6, 0, tcpSegment(40000, 102, flags)))
+	}
+	reply := func(host byte) packet {
+		return ether(macPLC, macHMI, ipPacket(netip6(200), netip6(host), 6, 0, tcpSegment(102, 40000, flagACK)))
+	}
+	for host := byte(1); host <= 8; host++ {
+		d.denied(t, "a reply before its flow", policy.SideA, reply(host), verdict.ReasonNoConduit)
+		d.passes(t, policy.SideB, request(host, flagSYN), 1)
+		d.passes(t, policy.SideA, reply(host), 1)
+	}
+	var words [4]uint32
+	n := 0
+	d.flowTable.each(func(e *entry) bool {
+		if n++; n == 1 {
+			words = [4]uint32{e.line.IpA, e.line.IpB}
+		}
+		if words != [4]uint32{e.line.IpA, e.line.IpB} {
+			t.Error("the addresses have different hashes: the test tests nothing")
+		}
+		if e.line.Sum != [2]uint32{e.line.Sum[0], e.line.Sum[1]} || e.line.Sum[0]&sumFramesMask != 1 || e.line.Sum[1]&sumFramesMask != 1 {
+			t.Errorf("sums %x", e.line.Sum)
+		}
+		return true
+	})
+	if n != 8 {
+		t.Errorf("%d flows", n)
+	}
+	d.denied(t, "a reply to another host", policy.SideA, reply(9), verdict.ReasonNoConduit)
+}
+
+// TestRemovalAsksForTheSameFlow holds that what was chosen is removed only as long as it is the
+// same flow and idle.
+func TestRemovalAsksForTheSameFlow(t *testing.T) {
+	d := open(t, plan())
+	choose := func() (chosen []bpf.BridgeFlowChoice) {
+		d.flowTable.each(func(e *entry) bool {
+			chosen = append(chosen, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+			return true
+		})
+		return chosen
+	}
+	removed := func(what string, chosen []bpf.BridgeFlowChoice, want int) {
+		t.Helper()
+		if n, err := d.remove(chosen, false); err != nil || n != want {
+			t.Errorf("%s: %d flows of %d removed, want %d: %v", what, n, len(chosen), want, err)
+		}
+	}
+	syn := hmiTCP(40000, 502, flagSYN)
+	d.passes(t, policy.SideB, syn, 1)
+	removed("not idle", choose(), 0)
+	d.age(t)
+	chosen := choose()
+	d.passes(t, policy.SideB, syn, 1) // ends it and begins another
+	d.age(t)
+	removed("another flow in the same line", chosen, 0)
+	removed("a line beyond the table", []bpf.BridgeFlowChoice{{At: 1 << 30, Version: lineLive}}, 0)
+	removed("twice the same", append(choose(), choose()...), 1)
+	removed("a free line", []bpf.BridgeFlowChoice{{At: chosen[0].At, Version: d.flowTable.lines[chosen[0].At].Version}}, 0)
+	if got := d.freeSlotCount(t); got != int(d.objects.Slots.MaxEntries())-1 {
+		t.Errorf("%d slots are free", got)
+	}
+}
+
+// TestReadingDuringTraffic reads a flow while frames of both directions are counted for it: no reading
+// shows less than the one before, and the last one shows all.
+func TestReadingDuringTraffic(t *testing.T) {
+	d := open(t, plan())
+	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+	const frames = 300_000
+	var running sync.WaitGroup
+	var sent atomic.Int32
+	for _, way := range []struct {
+		side  policy.Side
+		frame []byte
+	}{{policy.SideB, hmiTCP(40000, 102, flagACK).bytes()}, {policy.SideA, plcTCP(102, 40000, flagACK).bytes()}} {
+		running.Go(func() {
+			defer sent.Add(1)
+			program := d.objects.PortA
+			if way.side == policy.SideB {
+				program = d.objects.PortB
+			}
+			if _, _, err := program.Benchmark(way.frame, frames, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var last Flow
+	for readings := 0; sent.Load() < 2 || readings < 10; readings++ {
+		now := d.flowsByPort(t)[40000]
+		for i := range now.Frames {
+			if now.Frames[i] < last.Frames[i] || now.Bytes[i] < last.Bytes[i] || now.Bytes[i] != 60*now.Frames[i] {
+				t.Fatalf("%v frames and %v bytes after %v and %v", now.Frames, now.Bytes, last.Frames, last.Bytes)
+			}
+		}
+		last = now
+	}
+	running.Wait()
+	if now := d.flowsByPort(t)[40000]; now.Frames != [2]uint64{frames, frames + 1} {
+		t.Errorf("%v frames were counted of %d each way", now.Frames, frames)
+	}
+}
+
+// TestNoVerdictOfAnother has two CPUs begin, use and end more flows than there are lines, while a third
+// party removes and reads them: a frame is never treated, and no reader is told, as another flow's
+// verdict would have it.
+func TestNoVerdictOfAnother(t *testing.T) {
+	d := open(t, plan())
+	d.narrow(t)
+	d.control.setAdoptUntil(0)
+	stop := time.Now().Add(3 * time.Second)
+	var all sync.WaitGroup
+	during := func(f func(round int)) {
+		all.Go(func() {
+			for round := 0; time.Now().Before(stop) && !t.Failed(); round++ {
+				f(round)
+			}
+		})
+	}
+	const ports = 3 * linesAround
+	var forwarded, handedOn atomic.Int64
+	for _, way := range []struct {
+		side  policy.Side
+		frame func(client, service uint16) packet
+	}{
+		{policy.SideB, func(client, service uint16) packet { return hmiTCP(client, service, flagSYN) }},
+		{policy.SideA, func(client, service uint16) packet { return plcTCP(service, client, flagACK) }},
+	} {
+		during(func(round int) {
+			client := uint16(10000 + round*7%ports)
+			if got, _ := d.run(t, way.side, way.frame(client, 102).bytes()); got == xdpPass {
+				t.Error("a frame of a plain flow was handed on")
+			} else if got == xdpRedirect {
+				forwarded.Add(1)
+			}
+			if got, _ := d.run(t, way.side, way.frame(client+1000, 502).bytes()); got == xdpRedirect {
+				t.Error("a frame of an inspected flow was forwarded")
+			} else if got == xdpPass {
+				handedOn.Add(1)
+			}
+		})
+	}
+	// Time leaps to and fro: each time every flow has long been idle.
+	tick := d.flowClock().tickLength
+	during(func(round int) {
+		atomic.StoreUint64(&d.control.block.Tick, tick+uint64(round%2)*tick/4)
+		time.Sleep(time.Millisecond)
+	})
+	removed := 0
+	during(func(int) {
+		var chosen []bpf.BridgeFlowChoice
+		for at := range uint32(2 * linesAround) {
+			var e entry
+			if !d.flowTable.get(at, &e) {
+				continue
+			}
+			chosen = append(chosen, bpf.BridgeFlowChoice{At: at, Version: e.line.Version})
+			service, conduit, action := networkToHost16(e.record.Key.PortA), uint32(e.line.Conduit), verdict.Action(e.line.Action)
+			plain := service == 102 && conduit == conduitOPC && action == verdict.Allow && e.record.Slot == 0
+			inspected := service == 502 && conduit == conduitModbus && action == verdict.Inspect && e.record.Slot != 0
+			if e.record.Key.PortA != e.line.PortA || e.record.Key.PortB != e.line.PortB || !plain && !inspected {
+				t.Errorf("line %+v with record %+v", e.line, e.record)
+			}
+		}
+		n, err := d.remove(chosen, false)
+		if err != nil {
+			t.Error(err)
+		}
+		removed += n
+	})
+	all.Wait()
+	atomic.StoreUint64(&d.control.block.Tick, tick)
+	if forwarded.Load() == 0 || handedOn.Load() == 0 || removed == 0 {
+		t.Errorf("%d frames forwarded, %d handed on, %d flows removed: the test tests nothing", forwarded.Load(), handedOn.Load(), removed)
+	}
+	d.flowsByPort(t)
+	d.hopsAgree(t)
+	d.noSlotTwice(t)
+}
+
+// TestEveryPartOfTheKeyCounts has all flows begin their way at one line, and sends frames that differ
+// from a live flow's in one part of the key each.
+func TestEveryPartOfTheKeyCounts(t *testing.T) {
+	d := open(t, plan())
+	d.emptyFlows(t)
+	d.control.setFlowLines(1, 1)
+	d.control.setAdoptUntil(0)
+	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+	d.passes(t, policy.SideA, plcTCP(102, 40000, flagACK), 1)
+	reply := func(src, dst [6]byte, ip []byte) packet { return ether(src, dst, ip) }
+	tcp := tcpSegment(102, 40000, flagACK)
+	for name, frame := range map[string]packet{
+		"tag":          plcTCP(102, 40000, flagACK).tagged(0x8100<<16 | 10),
+		"two tags":     plcTCP(102, 40000, flagACK).tagged(0x88a8<<16|10, 0x8100<<16|10),
+		"MAC of a":     reply(macRTU, macHMI, ipPacket(ipPLC, ipHMI, 6, 0, tcp)),
+		"MAC of b":     reply(macPLC, macRouter, ipPacket(ipPLC, ipHMI, 6, 0, tcp)),
+		"address of a": reply(macPLC, macHMI, ipPacket(ipRTU, ipHMI, 6, 0, tcp)),
+		"address of b": reply(macPLC, macHMI, ipPacket(ipPLC, ipFar, 6, 0, tcp)),
+		"port of a":    plcTCP(103, 40000, flagACK),
+		"port of b":    plcTCP(102, 40001, flagACK),
+		"protocol":     reply(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 17, 0, udpDatagram(102, 40000))),
+		"fragment":     reply(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 6, 0x2000, tcp)),
+		"IPv6":         reply(macPLC, macHMI, ipPacket(netip6(10), netip6(20), 6, 0, tcp)),
+	} {
+		if got, _ := d.run(t, policy.SideA, frame.bytes()); got != xdpDrop {
+			t.Errorf("another %s: the program returned %d", name, got)
+		}
+	}
+	d.passes(t, policy.SideA, plcTCP(102, 40000, flagACK), 1)
+}
+
+// TestOneFlowOfAKey has two CPUs begin the same flow at the same moments: time goes so fast that with
+// each tick of the kernel, which both see at once, the flow has been idle for too long.
+func TestOneFlowOfAKey(t *testing.T) {
+	d := open(t, plan())
+	d.narrow(t)
+	atomic.StoreUint64(&d.control.block.Tick, 1<<40)
+	stop := time.Now().Add(3 * time.Second)
+	var all sync.WaitGroup
+	frame := hmiTCP(40000, 102, flagACK).bytes()
+	for range 2 {
+		all.Go(func() {
+			for time.Now().Before(stop) {
+				if _, _, err := d.objects.PortB.Benchmark(frame, 20_000, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	begun := map[uint32]bool{}
+	for time.Now().Before(stop) && !t.Failed() {
+		n := 0
+		for at := range uint32(2 * linesAround) {
+			var e entry
+			if d.flowTable.get(at, &e) {
+				begun[e.line.Version] = true
+				n++
+			}
+		}
+		if n > 1 {
+			t.Errorf("%d flows of one key", n)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	all.Wait()
+	if len(begun) < 20 {
+		t.Errorf("the flow was begun %d times: the test tests nothing", len(begun))
+	}
+	if got := len(d.flowsByPort(t)); got > 1 {
+		t.Errorf("%d flows are left", got)
+	}
+	d.hopsAgree(t)
+}
