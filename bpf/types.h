@@ -172,9 +172,11 @@ struct flow_key {
 #define DECIDED_SHIFT 31 /* 2 s; comes round after 39 hours, longer than a flow goes undecided */
 
 /* A direction's frames and bytes that the record does not have yet, in one word, so that both are
- * one addition: frames in the low bits, which have room for 255 of the longest. */
+ * one addition: frames in the low bits. With as many frames as SUM_FULL they move to the record; what
+ * CPUs that race add beyond that has room, too. */
 #define SUM_BYTES_SHIFT 8
 #define SUM_FRAMES_MASK 0xff
+#define SUM_FULL	0x80
 
 /* A flow as its frames need it, in one cache line: its key, short for IPv4, and its verdict. The
  * protocol of reading and writing it is in lib/table.h. */

@@ -155,7 +155,7 @@ static __always_inline void count_frame(struct frame *f, struct flow *w)
 	__u32 *sum = &w->sum[f->side == SIDE_B];
 
 	*sum += 1 + ((__u32)f->length << SUM_BYTES_SHIFT);
-	if ((*sum & SUM_FRAMES_MASK) == SUM_FRAMES_MASK)
+	if (*sum & SUM_FULL)
 		move_sum(f->place.at, f->side == SIDE_B);
 	w->seen = f->now >> SEEN_SHIFT;
 	if (f->side != w->initiator && !(w->state & FLOW_ANSWERED))

@@ -100,12 +100,15 @@ const readTries = 64
 // read copies a line and its record, and is false where no flow is in it. What it copied belongs
 // together, as bpf/lib/table.h has it: the version was the same before and after. The caller holds
 // mu.
+//
+// Counters that move from the line to the record meanwhile are waited for, but not for ever: a flow
+// that ended while they moved leaves the line's next one with a move that does not end.
 func (t *flowTable) read(at uint32, e *entry) bool {
 	if int(at) >= len(t.lines) {
 		return false
 	}
 	line, record := &t.lines[at], &t.records[at]
-	for range readTries {
+	for try := range readTries {
 		version := atomic.LoadUint32(&line.Version)
 		switch version & lineStateMask {
 		case lineFree:
@@ -113,16 +116,20 @@ func (t *flowTable) read(at uint32, e *entry) bool {
 		case lineBusy:
 			continue
 		}
-		moves := [2]uint32{atomic.LoadUint32(&record.Moves[0]), atomic.LoadUint32(&record.Moves[1])}
+		before := moves(record)
 		e.at, e.line, e.record = at, *line, *record
-		stable := moves[0]&1 == 0 && moves[1]&1 == 0 &&
-			atomic.LoadUint32(&record.Moves[0]) == moves[0] && atomic.LoadUint32(&record.Moves[1]) == moves[1]
-		if stable && atomic.LoadUint32(&line.Version) == version {
+		settled := moves(record) == before && (before[0]|before[1])&1 == 0
+		if atomic.LoadUint32(&line.Version) == version && (settled || try >= readTries/2) {
 			e.line.Version = version
 			return true
 		}
 	}
 	return false
+}
+
+// moves is how often the counters of each direction began or ended to move into a record.
+func moves(r *bpf.BridgeFlowRecord) [2]uint32 {
+	return [2]uint32{atomic.LoadUint32(&r.Moves[0]), atomic.LoadUint32(&r.Moves[1])}
 }
 
 // get is read for one line.

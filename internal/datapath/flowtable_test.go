@@ -275,6 +275,26 @@ func TestReadingDuringTraffic(t *testing.T) {
 	}
 }
 
+// TestUnendedMove holds that a flow is read, and expires, whose counters seem to move for ever.
+func TestUnendedMove(t *testing.T) {
+	d := open(t, plan())
+	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+	d.flowTable.each(func(e *entry) bool {
+		e.record.Moves[1] = 7
+		if err := d.objects.FlowRecords.Put(e.at, &e.record); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
+	if got := len(d.flowsByPort(t)); got != 1 {
+		t.Errorf("%d flows are read", got)
+	}
+	d.age(t)
+	if expired, live, err := d.Sweep(); expired != 1 || live != 0 || err != nil {
+		t.Errorf("Sweep: %d expired, %d live, %v", expired, live, err)
+	}
+}
+
 // TestNoVerdictOfAnother has two CPUs begin, use and end more flows than there are lines, while a third
 // party removes and reads them: a frame is never treated, and no reader is told, as another flow's
 // verdict would have it.
