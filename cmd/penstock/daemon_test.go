@@ -70,7 +70,7 @@ func healthy() api.Status {
 	return api.Status{
 		Name: "line-3-gate", Version: "v0.1.0", Started: at, Mode: "enforce",
 		Policy: api.PolicyStatus{Version: 3, Hash: "0123456789abcdef", Site: "Filling line 3", Since: at},
-		Ports:  []api.PortStatus{{Name: "pa", Side: "a", Link: "up", XDP: "native"}, {Name: "pb", Side: "b", Link: "up", XDP: "native"}},
+		Ports:  []api.PortStatus{{Name: "pa", Side: "a", Link: "up", XDP: "native", LinkControl: 12, Undelivered: new(uint64)}, {Name: "pb", Side: "b", Link: "up", XDP: "native"}},
 		Outage: api.OutageStatus{State: api.StateInspecting},
 		Conduits: []api.ConduitStatus{
 			{Name: "hmi-to-filler", Protocol: "modbus", Mode: "enforce", OnOutage: "open", State: api.StateInspecting, Allowed: 1200, Denied: 34},

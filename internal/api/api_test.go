@@ -202,14 +202,15 @@ func TestQuestionsAndChanges(t *testing.T) {
 }
 
 func TestStatusKeysAreExact(t *testing.T) {
+	lost := uint64(7)
 	raw, err := json.Marshal(Status{
-		Ports: []PortStatus{{}}, Conduits: []ConduitStatus{{}}, Queues: []QueueStatus{{}}, Warnings: []string{},
+		Ports: []PortStatus{{}, {Undelivered: &lost}}, Conduits: []ConduitStatus{{}}, Queues: []QueueStatus{{}}, Warnings: []string{},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `{"name":"","version":"","started":"0001-01-01T00:00:00Z","mode":"","policy":{"version":0,"hash":""},` +
-		`"ports":[{"name":"","side":"","link":"","xdp":""}],` +
+		`"ports":[{"name":"","side":"","link":"","xdp":"","link_control":0},{"name":"","side":"","link":"","xdp":"","link_control":0,"undelivered":7}],` +
 		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},"islands":null,` +
 		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0,"sl_target":"","essential":false}],` +
 		`"queues":[{"number":0,"packets":0,"dropped":0,"depth":0}],` +
