@@ -98,6 +98,7 @@ type daemon struct {
 	counters  *inspect.Counters
 	common    *inspect.Common // of the verdict loops
 	watch     *watch
+	haste     *haste
 	ledger    *outage.Ledger
 	bypass    *outage.Switch
 	lineMu    sync.Mutex // whoever changes the line once it is up
@@ -129,6 +130,7 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
 	d.ledger = outage.NewLedger(d.tellFailure)
+	d.haste = &haste{log: log}
 	limitMemory()
 	leaveProcessors(d.lanes)
 	if err := raisePriority(); err != nil {

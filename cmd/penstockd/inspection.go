@@ -27,6 +27,7 @@ type inspection struct {
 	pipeline *inspect.Pipeline
 	path     *datapath.Datapath
 	watch    *watch
+	haste    *haste
 	injector *bridge.Injector
 	flows    *flows
 	asked    *pulsing // flows as the pipeline asks for them
@@ -36,8 +37,9 @@ type inspection struct {
 	packet     inspect.Packet
 	limit      limiter
 	swept      time.Time
-	unfinished bool   // the last sweep has not come round to every connection
-	generation uint32 // of the policy, when the pipeline last swept
+	beaten     time.Time // when the last call of beat ended
+	unfinished bool      // the last sweep has not come round to every connection
+	generation uint32    // of the policy, when the pipeline last swept
 	plan       *policy.Plan
 	adoption   time.Duration
 	complained time.Time // of a reset that could not be sent
@@ -60,6 +62,10 @@ func (i *inspection) run(ctx context.Context) error {
 func (i *inspection) beat() {
 	i.pulse()
 	now := time.Now()
+	if pause := now.Sub(i.beaten); !i.beaten.IsZero() && pause > tooLate {
+		i.haste.make(pause)
+	}
+	i.beaten = now
 	if i.adopts.CompareAndSwap(true, false) {
 		i.pipeline.AdoptUntil(now.Add(i.adoption))
 	}
@@ -78,6 +84,7 @@ func (i *inspection) beat() {
 	i.asked.alive = i.pulse
 	i.unfinished = !i.pipeline.Sweep(now, func(e *inspect.Ended) { i.ended(now, e) })
 	i.asked.alive = nil
+	i.beaten = time.Now()
 }
 
 // pulse is the heartbeat itself.

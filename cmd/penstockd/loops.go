@@ -41,7 +41,7 @@ func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	source := newFlows(d.path)
 	asked := &pulsing{FlowSource: source}
 	i := &inspection{
-		number: number, lanes: d.lanes, path: d.path, watch: d.watch, injector: d.injector, records: d.records, log: d.log,
+		number: number, lanes: d.lanes, path: d.path, watch: d.watch, haste: d.haste, injector: d.injector, records: d.records, log: d.log,
 		flows: source, asked: asked, adoption: d.settings.AdoptionWindow,
 		pipeline: inspect.New(inspect.Config{Flows: asked, Counters: d.counters, Common: d.common}),
 	}
