@@ -158,10 +158,14 @@ func (a *ambush) openAt(t *testing.T, port int, isn uint32) *puppet {
 
 func (x *puppet) connect(t *testing.T, options ...byte) {
 	t.Helper()
-	x.send(piece{flags: frame.FlagSYN, options: options})
+	syn := x.build(piece{flags: frame.FlagSYN, options: options})
 	x.seq++
-	if !x.await(3*time.Second, func() bool { return x.synAck }) {
-		t.Fatalf("no connection to port %d", x.server.Port())
+	for tries := 0; !x.synAck; tries++ {
+		if tries == 5 {
+			t.Fatalf("no connection to port %d", x.server.Port())
+		}
+		x.frame(syn)
+		x.await(time.Second, func() bool { return x.synAck })
 	}
 	x.send(piece{flags: frame.FlagACK})
 }
