@@ -60,8 +60,8 @@ func (i *inspection) run(ctx context.Context) error {
 
 // beat is called by the loop after each batch and when it is idle.
 func (i *inspection) beat() {
-	i.pulse()
 	now := time.Now()
+	i.beatAt(now)
 	if pause := now.Sub(i.beaten); !i.beaten.IsZero() && pause > tooLate {
 		i.haste.make(pause)
 	}
@@ -88,11 +88,13 @@ func (i *inspection) beat() {
 }
 
 // pulse is the heartbeat itself.
-func (i *inspection) pulse() {
+func (i *inspection) pulse() { i.beatAt(time.Now()) }
+
+func (i *inspection) beatAt(now time.Time) {
 	if i.number.Opens() {
 		i.watch.beat(i.number)
 	} else {
-		i.path.Beat(i.number)
+		i.path.BeatAt(i.number, now)
 	}
 }
 
@@ -159,7 +161,7 @@ func (i *inspection) judge(p *queue.Packet) queue.Answer {
 		return queue.Answer{}
 	}
 	i.packet = inspect.Packet{
-		Time:             time.Now(),
+		Time:             p.Received,
 		Key:              uint64(mark.Key(p.Mark)),
 		From:             sideOf(p.Mark),
 		IP:               p.Payload,

@@ -36,7 +36,10 @@ type epoch struct {
 func newEpoch() epoch { return epoch{at: time.Now(), ns: monotonic()} }
 
 // now is CLOCK_MONOTONIC in nanoseconds.
-func (e epoch) now() uint64 { return e.ns + uint64(time.Since(e.at)) }
+func (e epoch) now() uint64 { return e.of(time.Now()) }
+
+// of is CLOCK_MONOTONIC at a time that time.Now has returned.
+func (e epoch) of(now time.Time) uint64 { return e.ns + uint64(now.Sub(e.at)) }
 
 // clock turns the fast path's times into the time of day. A step of the wall clock after its
 // making shifts nothing: times stay comparable with one another.

@@ -55,8 +55,11 @@ func (d *Datapath) setLanes(lanes int) {
 
 // Beat is the heartbeat of a queue's verdict loop. It is called by that loop itself, and costs
 // a clock reading and a store.
-func (d *Datapath) Beat(q Queue) {
-	atomic.StoreUint64(&d.queues.states[q].Beat, d.epoch.now())
+func (d *Datapath) Beat(q Queue) { d.BeatAt(q, time.Now()) }
+
+// BeatAt is Beat for a loop that has just read the clock.
+func (d *Datapath) BeatAt(q Queue, now time.Time) {
+	atomic.StoreUint64(&d.queues.states[q].Beat, d.epoch.of(now))
 }
 
 // Rest withdraws a queue's heartbeat: inspection ends now, on purpose, and its conduits do at

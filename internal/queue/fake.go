@@ -75,6 +75,7 @@ func (f *Fake) Run(ctx context.Context, handle Handler) error {
 // judge decides as the verdict loop does. The answer outlives the packet, so it is copied.
 func (f *Fake) judge(j *judge, p *Packet) Answer {
 	f.counts.packets.Add(1)
+	p.Received = time.Now()
 	a := j.decide(p)
 	a.Payload = bytes.Clone(a.Payload)
 	return a

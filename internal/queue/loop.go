@@ -153,6 +153,7 @@ func (l *loop) handle(body []byte, whole bool) {
 		l.answer(id, Answer{})
 		return
 	}
+	p.Received = l.now
 	l.answer(id, l.judge.decide(p))
 }
 

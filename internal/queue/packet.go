@@ -1,6 +1,9 @@
 package queue
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Packet is one queued packet. It and every slice in it belong to the queue and are valid only
 // until the handler returns; the slices may be written to.
@@ -24,6 +27,10 @@ type Packet struct {
 	Payload   []byte
 	Length    uint32
 	Truncated bool
+
+	// Received is when the loop took it out of the socket, or began on the slice of its batch that it
+	// is in: reading the clock for each packet would take longer than looking up its connection.
+	Received time.Time
 
 	// GSO marks a packet larger than the link carries that the kernel will cut into segments
 	// after the verdict: one IP header whose length may exceed any frame.

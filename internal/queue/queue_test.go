@@ -37,11 +37,15 @@ func TestPacketThroughQueue(t *testing.T) {
 		got <- c
 		return pass(packet)
 	})
+	before := time.Now()
 	send(t, p.dial(t), "hello")
 	if text := p.read(t, 5*time.Second); text != "hello" {
 		t.Fatalf("the cell received %q", text)
 	}
 	c := <-got
+	if c.Received.Before(before) || c.Received.After(time.Now()) {
+		t.Errorf("received at %v, sent at %v", c.Received, before)
+	}
 	var portA, portB, br int
 	must(t, p.In(p.Box, func() error {
 		for name, index := range map[string]*int{testnet.PortA: &portA, testnet.PortB: &portB, "br": &br} {
@@ -54,7 +58,8 @@ func TestPacketThroughQueue(t *testing.T) {
 		return nil
 	}))
 	want := Packet{ID: 1, Hook: 2, InDevice: uint32(br), OutDevice: uint32(br), InPort: uint32(portB), OutPort: uint32(portA),
-		HardwareAddress: p.Plant.MAC, Length: 33, Payload: c.Payload, ChecksumNotVerified: c.ChecksumNotVerified}
+		HardwareAddress: p.Plant.MAC, Length: 33, Payload: c.Payload, ChecksumNotVerified: c.ChecksumNotVerified,
+		Received: c.Received}
 	if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", want) {
 		t.Errorf("packet\n%+v, want\n%+v", c, want)
 	}
