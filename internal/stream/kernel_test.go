@@ -111,7 +111,6 @@ type duel struct {
 
 	isn, peer    uint32 // the sender's first sequence number, and the one that it expects next
 	sent, judged []byte // what a dissector let pass: as its sender sent it, and as it was forwarded
-	pending      int    // of these, not yet consumed
 	behind       []Segment
 	over         bool // another connection began, or this one was ended by somebody
 	finished     bool // a FIN was forwarded
