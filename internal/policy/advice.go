@@ -10,27 +10,41 @@ import (
 func (p *Policy) Advice() []string {
 	var advice []string
 	for i := range p.Conduits {
-		if c := &p.Conduits[i]; c.Protocol == ProtocolDNP3 && !clearsRestart(c.DNP3) {
-			what := "each time that ends the connection"
-			if c.OnDeny == DenyException {
-				what = "it gets no answer each time"
-			}
-			advice = append(advice, fmt.Sprintf("conduit %q lets a master poll and not clear the restart indication: it tries for ever, and %s; "+
-				"permit write of g80v1 for the same masters and outstations", c.Name, what))
+		if c := &p.Conduits[i]; c.Protocol == ProtocolDNP3 {
+			advice = append(advice, c.adviceOnDNP3()...)
 		}
 	}
 	return advice
 }
 
-// clearsRestart tells whether whoever may read may also write the internal indication that an outstation
-// sets when it has started, IIN1.7.
-func clearsRestart(rules []DNP3Rule) bool {
+// adviceOnDNP3 looks for what stations repeat for ever when it is denied.
+func (c *ConduitSpec) adviceOnDNP3() []string {
+	var advice []string
+	clearRestart := []byte{0xc0, byte(dnp3.Write), dnp3.GroupIndication, 1, 0, 7, 7, 0} // IIN1.7
+	confirm := []byte{0xc0, byte(dnp3.Confirm)}
+	if !alsoPermits(c.DNP3, dnp3.Read, clearRestart) {
+		what := "each time that ends the connection"
+		if c.OnDeny == DenyException {
+			what = "it gets no answer each time"
+		}
+		advice = append(advice, fmt.Sprintf("conduit %q lets a master poll and not clear the restart indication: it tries for ever, and %s; "+
+			"permit write of g80v1 for the same masters and outstations", c.Name, what))
+	}
+	if !alsoPermits(c.DNP3, dnp3.Read, confirm) || !alsoPermits(c.DNP3, dnp3.UnsolicitedResponse, confirm) {
+		advice = append(advice, fmt.Sprintf("conduit %q lets an outstation report events and its master not confirm them: they are reported for ever; "+
+			"permit confirm for the same masters and outstations", c.Name))
+	}
+	return advice
+}
+
+// alsoPermits tells whether whoever may use a function may also send the request.
+func alsoPermits(rules []DNP3Rule, function dnp3.FunctionCode, request []byte) bool {
 	var m dnp3.Message
-	if dnp3.ParseMessage([]byte{0xc0, byte(dnp3.Write), dnp3.GroupIndication, 1, 0, 7, 7, 0}, true, false, &m) != nil {
+	if dnp3.ParseMessage(request, true, false, &m) != nil {
 		return true
 	}
 	for i := range rules {
-		if !rules[i].Functions.Has(uint8(dnp3.Read)) {
+		if !rules[i].Functions.Has(uint8(function)) {
 			continue
 		}
 		r := DNP3Request{Message: &m}

@@ -314,20 +314,27 @@ func TestMatchesName(t *testing.T) {
 	}
 }
 
-func TestAdviceOnTheRestartBit(t *testing.T) {
-	advice := func(rules ...string) int {
+func TestAdviceOnDNP3(t *testing.T) {
+	for _, row := range []struct {
+		rules []string
+		want  int
+	}{
+		{[]string{"functions: [read]"}, 2}, // neither the restart bit nor confirmations
+		{[]string{"functions: [read, confirm]"}, 1},
+		{[]string{"functions: [read, confirm, write]"}, 0},
+		{[]string{"functions: [read, confirm], masters: [1]", "functions: [write], masters: [2], objects: [g80v1]"}, 1},
+		{[]string{"functions: [read, confirm], masters: [1]", "functions: [write], objects: [g80v1]"}, 0},
+		{[]string{"functions: [unsolicited_response], masters: [1]", "functions: [confirm], masters: [2]"}, 1},
+		{[]string{"functions: [direct_operate]"}, 0}, // nobody polls
+	} {
 		text := "    rules:\n"
-		for _, r := range rules {
+		for _, r := range row.rules {
 			text += "      - {" + r + "}\n"
 		}
-		return len(mustParse(t, edit(t, base, "protocol: modbus", "protocol: dnp3", "    rules:\n      - functions: [read]\n        units: [1]\n", text)).Advice())
-	}
-	if advice("functions: [read]") != 1 || advice("functions: [read], masters: [1]", "functions: [write], masters: [2], objects: [g80v1]") != 1 {
-		t.Error("no advice where a master cannot clear the restart bit")
-	}
-	if advice("functions: [read], masters: [1]", "functions: [write], objects: [g80v1]") != 0 || advice("functions: [direct_operate]") != 0 ||
-		advice("functions: [read, write]") != 0 {
-		t.Error("advice where a master can, or never polls")
+		p := mustParse(t, edit(t, base, "protocol: modbus", "protocol: dnp3", "    rules:\n      - functions: [read]\n        units: [1]\n", text))
+		if got := p.Advice(); len(got) != row.want {
+			t.Errorf("%q: %q, want %d sentences", row.rules, got, row.want)
+		}
 	}
 	if n := len(mustParse(t, base).Advice()); n != 0 {
 		t.Errorf("%d pieces of advice on another protocol", n)
