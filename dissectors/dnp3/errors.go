@@ -50,7 +50,6 @@ var (
 	errObjectCut     = &MalformedError{"message ends within an object"}
 	errQualifier     = &MalformedError{"object qualifier is reserved"}
 	errBackwards     = &MalformedError{"object range starts behind its stop"}
-	errIndex         = &MalformedError{"object index or count is more than a device can have"}
 	errCount         = &MalformedError{"objects do not fit the longest message"}
 	errUnknownObject = &MalformedError{"object whose size is not known"}
 	errObjectSize    = &MalformedError{"object's size is not the size of its variation"}
