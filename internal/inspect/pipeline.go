@@ -13,9 +13,10 @@ import (
 // Config is what a Pipeline needs. Zero limits mean their defaults.
 type Config struct {
 	Flows    FlowSource
-	Counters *Counters // may be shared by several pipelines; nil counts for this one alone
-	Common   *Common   // shared by several pipelines; nil is this one's alone, under Limits
-	Limits   Limits    // without a Common, whose own hold
+	Counters *Counters     // may be shared by several pipelines; nil counts for this one alone
+	Common   *Common       // shared by several pipelines; nil is this one's alone, under Limits
+	Limits   Limits        // without a Common, whose own hold
+	IO       IOConnections // told of I/O connections; may be nil
 }
 
 // Pipeline judges packets. It belongs to one goroutine, the verdict loop; only its Counters may
@@ -25,6 +26,7 @@ type Pipeline struct {
 	counters   *Counters
 	common     *Common
 	limits     Limits
+	io         IOConnections
 	adoptUntil time.Time
 
 	decoder     frame.Decoder
@@ -58,9 +60,12 @@ func New(c Config) *Pipeline {
 	if c.Common == nil {
 		c.Common = NewCommon(c.Limits)
 	}
+	if c.IO == nil {
+		c.IO = noIO{}
+	}
 	limits := c.Common.limits
 	return &Pipeline{
-		flows: c.Flows, counters: c.Counters, common: c.Common, limits: limits,
+		flows: c.Flows, counters: c.Counters, common: c.Common, limits: limits, io: c.IO,
 		memory:      stream.NewMemory(0),
 		connections: map[uint64]*connection{},
 		latest:      map[[2]netip.AddrPort]*connection{},

@@ -1,0 +1,101 @@
+package inspect
+
+import (
+	"net/netip"
+	"time"
+)
+
+// IOConnections is told of the I/O connections (CIP transport classes 0 and 1, UDP 2222) that
+// permitted messages opened and closed, so that the fast path lets through exactly those. Calls come
+// from the goroutine that judges. Open comes once the device's reply has left for the client, and
+// never for packets that are only observed.
+type IOConnections interface {
+	// Open says that a Forward Open that was permitted was answered with success. An earlier
+	// connection of the same ID is not there any more.
+	Open(IOConnection)
+	// Close says that the connection is over: closed by its originator, or with the session or TCP
+	// connection that opened it, or that it is forbidden by now. An ID that is not open is of no
+	// consequence.
+	Close(id IOConnectionID)
+}
+
+// IOConnectionID names an I/O connection within its flow source: the flow of the TCP connection that
+// opened it, and a number that no other connection of the pipeline has.
+type IOConnectionID struct {
+	Key    uint64
+	Number uint64
+}
+
+// IOConnection is an I/O connection as its Forward Open and the reply to it say together (CIP volume
+// 1, 3-5.5).
+type IOConnection struct {
+	ID     IOConnectionID
+	Flow   Flow // of the TCP connection that opened it: plan, conduit, identities, side of the originator
+	Opened time.Time
+
+	Originator, Target netip.Addr
+
+	// OriginatorToTarget and TargetToOriginator are the two directions. One of type IONone carries
+	// nothing.
+	OriginatorToTarget, TargetToOriginator IODirection
+
+	Class      uint8   // transport class: 0 without a sequence count before the data, 1 with one
+	Owner      IOOwner // of the target's outputs
+	Multiplier uint16  // the connection times out after so many packet intervals: 4, 8 … 512
+	Safety     bool    // CIP Safety: the connection path has a safety segment
+
+	// The triad by which the originator closes it.
+	Serial, Vendor   uint16
+	OriginatorSerial uint32
+}
+
+// IODirection is what one end of an I/O connection produces.
+type IODirection struct {
+	Type         IOType
+	ConnectionID uint32 // as in the sequenced address item; chosen by the consumer, or for multicast by the producer
+	// Size is how many bytes the connected data item holds, the most if Variable: a sequence count of
+	// 2 bytes in class 1, then a run/idle header of 4 bytes where the device has one (only its EDS
+	// says so), then data. 0 is possible in class 0.
+	Size     uint16
+	Variable bool
+	// Interval is the packet interval that the target granted (API); Requested what was asked for.
+	Interval, Requested time.Duration
+	// Destination is where the packets are sent: the other end, or a multicast group of the target's.
+	// The port is 2222.
+	Destination netip.AddrPort
+}
+
+// Data returns how many bytes of Size are not the sequence count of class 1.
+func (d IODirection) Data(class uint8) uint16 {
+	if class == 1 && d.Size >= 2 {
+		return d.Size - 2
+	}
+	return d.Size
+}
+
+// IOType is how a direction is addressed (CIP volume 1, 3-5.5.1.1).
+type IOType uint8
+
+// The types.
+const (
+	IONone IOType = iota
+	IOMulticast
+	IOPointToPoint
+)
+
+// IOOwner says who may write the target's outputs over a connection.
+type IOOwner uint8
+
+// The owners. An input-only connection and one that only listens look the same in a Forward Open: the
+// originator sends no data, only a heartbeat.
+const (
+	OwnerExclusive IOOwner = iota + 1
+	OwnerRedundant
+	OwnerNone
+)
+
+// noIO is told of connections and does nothing.
+type noIO struct{}
+
+func (noIO) Open(IOConnection)    {}
+func (noIO) Close(IOConnectionID) {}
