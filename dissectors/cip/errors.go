@@ -19,7 +19,11 @@ var (
 	ErrPoints   = &MalformedError{"connection path names more than 8 assemblies"}
 )
 
+// ErrParents is the limit of objects inside objects.
+var ErrParents = &MalformedError{"path names an object inside more than 3 others"}
+
 var (
+	errNested      = &MalformedError{"path names an object beside the message router, connection manager or PCCC"}
 	errShort       = &MalformedError{"service is shorter than its code and path size"}
 	errReplyBit    = &MalformedError{"request with the reply bit in its service"}
 	errCode        = &MalformedError{"service code is 0"}

@@ -11,6 +11,7 @@ type Fields struct {
 	Class      *uint32     `json:"class,omitempty"`
 	Instance   *uint32     `json:"instance,omitempty"`
 	Attribute  *uint32     `json:"attribute,omitempty"`
+	Parents    []Object    `json:"parents,omitempty"` // the objects that the instance lies in
 	Tag        string      `json:"tag,omitempty"`
 	Member     string      `json:"member,omitempty"`
 	Points     []uint32    `json:"points,omitempty"`
@@ -112,6 +113,7 @@ func (f *Fields) setPath(p *Path) {
 	if p.HasAttribute {
 		f.Attribute = new(p.Attribute)
 	}
+	f.Parents = append([]Object(nil), p.Parents()...)
 	f.Tag, f.Member = string(p.Tag()), string(p.Member())
 	f.Points = append([]uint32(nil), p.Points()...)
 }

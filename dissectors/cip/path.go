@@ -10,6 +10,8 @@ const (
 	MaxHops   = 16  // port segments
 	MaxTag    = 256 // bytes of a tag in its one form
 	MaxPoints = 8   // assemblies of a connection path
+	// MaxParents is how many objects one may lie in.
+	MaxParents = 3
 )
 
 // Hop is one step of a route: a port of a device, and the link address behind it (V1 C-1.4.1).
@@ -40,6 +42,12 @@ type Key struct {
 	Major, Minor                    uint8
 }
 
+// Object is an instance of a class.
+type Object struct {
+	Class    uint32 `json:"class"`
+	Instance uint32 `json:"instance"`
+}
+
 // Path is what an EPATH names, whatever its spelling. The zero Path names nothing.
 type Path struct {
 	Class, Instance, Attribute            uint32
@@ -49,6 +57,8 @@ type Path struct {
 	ConfigData                            []byte // of a simple data segment: the configuration that a Forward Open carries
 	hops                                  [MaxHops]Hop
 	hopCount                              int
+	parents                               [MaxParents]Object
+	parentCount                           int
 	points                                [MaxPoints]uint32
 	pointCount                            int
 	text                                  [MaxTag]byte
@@ -58,6 +68,10 @@ type Path struct {
 
 // Hops returns the route that the path begins with.
 func (p *Path) Hops() []Hop { return p.hops[:p.hopCount] }
+
+// Parents returns the objects in which the one that is named lies, the outermost first. A request seldom
+// has one.
+func (p *Path) Parents() []Object { return p.parents[:p.parentCount] }
 
 // Tag returns the tag in its one form, such as Program:Main.Line[3,4].Speed, as it is spelt in upper and
 // lower case; nil if the path names none. It aliases the path. Beside a class it is the scope of the
@@ -109,7 +123,7 @@ func (p *Path) Equal(q *Path) bool {
 	if p.Class != q.Class || p.Instance != q.Instance || p.Attribute != q.Attribute ||
 		p.HasClass != q.HasClass || p.HasInstance != q.HasInstance || p.HasAttribute != q.HasAttribute ||
 		p.HasKey != q.HasKey || p.ElectronicKey != q.ElectronicKey || p.Safety != q.Safety ||
-		p.foreign != q.foreign || p.hopCount != q.hopCount || p.pointCount != q.pointCount ||
+		p.parentCount != q.parentCount || p.foreign != q.foreign || p.hopCount != q.hopCount || p.pointCount != q.pointCount ||
 		p.textLength != q.textLength || p.tagLength != q.tagLength || string(p.ConfigData) != string(q.ConfigData) {
 		return false
 	}
@@ -120,6 +134,11 @@ func (p *Path) Equal(q *Path) bool {
 	}
 	for i, v := range p.Points() {
 		if v != q.points[i] {
+			return false
+		}
+	}
+	for i, v := range p.Parents() {
+		if v != q.parents[i] {
 			return false
 		}
 	}
@@ -166,6 +185,12 @@ func (p *Path) AppendText(b []byte) []byte {
 		word("tag ")
 		b = append(b, p.Tag()...)
 	}
+	for _, o := range p.Parents() {
+		word("class ")
+		b = append(b, ClassName(o.Class)...)
+		b = append(b, " instance "...)
+		b = strconv.AppendUint(b, uint64(o.Instance), 10)
+	}
 	if p.HasClass {
 		word("class ")
 		b = append(b, ClassName(p.Class)...)
@@ -206,6 +231,6 @@ func (p *Path) reset() {
 	p.Class, p.Instance, p.Attribute = 0, 0, 0
 	p.HasClass, p.HasInstance, p.HasAttribute, p.HasKey, p.Safety = false, false, false, false, false
 	p.ElectronicKey, p.ConfigData = Key{}, nil
-	p.hopCount, p.pointCount, p.textLength, p.tagLength = 0, 0, 0, 0
+	p.hopCount, p.parentCount, p.pointCount, p.textLength, p.tagLength = 0, 0, 0, 0, 0
 	p.foreign, p.indexed, p.connection, p.counted = false, false, false, false
 }

@@ -13,7 +13,7 @@ type Function struct {
 type NamedFunction struct {
 	Name     string
 	Function Function
-	form form
+	form     form
 	// Data says that the function reads or writes data, and nothing else.
 	Data  bool
 	Write bool

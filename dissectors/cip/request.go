@@ -15,6 +15,8 @@ type Request struct {
 	Data       []byte
 	DataLength int
 
+	head []byte // code and path, with PathKnown
+
 	// Depth is how many services this one is nested in.
 	Depth int
 }
@@ -33,7 +35,7 @@ func (r *Request) Operation() string { return ServiceName(r.Code, r.Owner) }
 
 // parse reads the service in b, of which length bytes are announced.
 func (r *Request) parse(b []byte, length, offset int) *MalformedError {
-	r.Code, r.Owner, r.PathKnown, r.Data, r.DataLength = 0, AnyOwner, false, nil, 0
+	r.Code, r.Owner, r.PathKnown, r.head, r.Data, r.DataLength = 0, AnyOwner, false, nil, nil, 0
 	r.Offset, r.Length, r.Seen = offset, length, len(b)
 	r.Path.reset()
 	const fixed = 2 // service, path size
@@ -64,7 +66,7 @@ func (r *Request) parse(b []byte, length, offset int) *MalformedError {
 		return bad
 	}
 	r.PathKnown, r.Owner = true, r.Path.Owner()
-	r.Data, r.DataLength = b[end:len(b):len(b)], length-end
+	r.head, r.Data, r.DataLength = b[:end:end], b[end:len(b):len(b)], length-end
 	return r.checkData()
 }
 

@@ -219,8 +219,6 @@ func (p *Path) logical(kind uint8, v uint32) *MalformedError {
 // class begins an object. In a connection path another may have come before.
 func (p *Path) class(v uint32) *MalformedError {
 	switch {
-	case p.HasClass && !p.connection:
-		return errTwice
 	case p.HasClass && !p.HasAttribute && !p.HasInstance && p.pointCount == 0:
 		return errTwice // a class with nothing in it
 	case p.textLength > p.tagLength:
@@ -231,12 +229,38 @@ func (p *Path) class(v uint32) *MalformedError {
 		p.Class, p.HasClass = v, true
 		return nil
 	}
+	if !p.connection {
+		return p.inner(v)
+	}
 	if bad := p.notePoint(); bad != nil {
 		return bad
 	}
 	p.foreign = p.foreign || v != p.Class
 	p.Instance, p.Attribute, p.HasInstance, p.HasAttribute, p.counted = 0, 0, false, false, false
 	return nil
+}
+
+// inner begins an object inside the one before: controllers keep the tags and routines of a program so.
+// It makes no sense with the objects whose services carry others, and a device that reads only the first
+// or only the last class would take a request for one of them.
+func (p *Path) inner(v uint32) *MalformedError {
+	switch {
+	case !p.HasInstance || p.HasAttribute || p.pointCount > 0:
+		return errTwice
+	case p.parentCount == MaxParents:
+		return ErrParents
+	case isRouting(p.Class) || isRouting(v):
+		return errNested
+	}
+	p.parents[p.parentCount] = Object{p.Class, p.Instance}
+	p.parentCount++
+	p.Class, p.Instance, p.HasInstance = v, 0, false
+	return nil
+}
+
+// isRouting tells whether services of the class carry others.
+func isRouting(class uint32) bool {
+	return class == ClassMessageRouter || class == ClassConnectionManager || class == ClassPCCC
 }
 
 // notePoint counts the instance of an assembly among the points of a connection path, once.

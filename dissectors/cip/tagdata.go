@@ -85,6 +85,9 @@ func (a *TagAccess) readWrite(b []byte, fragmented bool) {
 	}
 	a.Known = len(b) >= at
 	a.Written = from(b, at)
+	if size := a.Type.Size(); size > 0 && len(a.Written) > size*int(a.Count) {
+		a.Written = a.Written[:size*int(a.Count)] // see repeatsItself
+	}
 }
 
 func (a *TagAccess) readMasks(b []byte) {
@@ -158,11 +161,31 @@ func (r *Request) checkWrite(fragmented bool) *MalformedError {
 	}
 	all := uint64(t.Size()) * uint64(value16(r.Data, at))
 	written := uint64(r.DataLength - fixed)
-	if !fragmented && written != all {
+	if !fragmented && written != all && !r.repeatsItself(written, all) {
 		return errWritten
 	}
 	if fragmented && uint64(value32(r.Data, at+2))+written > all {
 		return errWritten
 	}
 	return nil
+}
+
+// repeatsItself tells whether the bytes behind what is written are two of a sequence count and the request
+// once more: a widely used client library (pycomm3) sends its unfragmented writes so. While not all have
+// arrived they may be.
+func (r *Request) repeatsItself(written, all uint64) bool {
+	const sequence = 2
+	once := (r.Length - sequence) / 2
+	if r.Depth > 0 || written < all || int(written-all) != sequence+once || r.Length != 2*once+sequence {
+		return false
+	}
+	head := r.Length - r.DataLength // code and path are known, and stand before the data
+	again := from(r.Data, once-head+sequence)
+	for i, v := range again {
+		switch {
+		case i < head && v != r.head[i], i >= head && v != r.Data[i-head]:
+			return false
+		}
+	}
+	return true
 }
