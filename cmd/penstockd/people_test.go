@@ -139,7 +139,7 @@ func TestStatusJSON(t *testing.T) {
 	for name, want := range map[string]string{
 		"hmi-to-filler":  "enforce open inspecting",
 		"scada-to-pump":  "enforce closed inspecting",
-		"hmi-tags":       "enforce open address_only",
+		"hmi-tags":       "enforce open inspecting",
 		"historian-pull": "enforce open address_only",
 	} {
 		if states[name] != want {

@@ -205,6 +205,7 @@ func (c *compiler) addConduits() {
 			Inspect:   hasDissector(spec.Protocol),
 			Modbus:    spec.Modbus,
 			DNP3:      spec.DNP3,
+			ENIP:      spec.ENIP,
 			From:      c.idsOf(c.part.sets[c.part.from[i]]),
 			To:        c.idsOf(c.part.sets[c.part.to[i]]),
 			Services:  spec.Services,
@@ -214,7 +215,7 @@ func (c *compiler) addConduits() {
 
 // hasDissector tells whether the slow path can read the protocol. The rules of the others are read
 // and checked, and wait in the Policy; such a conduit holds by address and port alone.
-func hasDissector(p Protocol) bool { return p == ProtocolModbus || p == ProtocolDNP3 }
+func hasDissector(p Protocol) bool { return p.Inspected() }
 
 func (c *compiler) idsOf(nodes []int) []uint32 {
 	out := make([]uint32, len(nodes))

@@ -76,7 +76,7 @@ func TestExamplePlan(t *testing.T) {
 		states = append(states, fmt.Sprintf("%s %s %s %s", c.Name, c.State(), c.OnOutage, c.OnDeny))
 	}
 	wantStates := []string{
-		"hmi-to-filler inspecting open exception", "scada-to-pump inspecting closed reset", "hmi-tags address_only open exception",
+		"hmi-to-filler inspecting open exception", "scada-to-pump inspecting closed reset", "hmi-tags inspecting open exception",
 		"historian-pull address_only open reset", "device-naming address_only open reset", "boot-addresses address_only open reset",
 	}
 	if diff := cmp.Diff(wantStates, states); diff != "" {

@@ -173,7 +173,7 @@ func ruleKeys(p Protocol) []string {
 		return []string{"functions", "masters", "outstations", "objects", "points", "classes", "control_codes", "count",
 			"on_time", "off_time", "values", "files", "select_before_operate", "rate"}
 	case ProtocolENIP:
-		return []string{"services", "classes", "instances", "attributes", "tags", "route", "io", "rate"}
+		return []string{"services", "classes", "instances", "attributes", "tags", "values", "route", "io", "pccc", "commands", "rate"}
 	}
 	return nil
 }

@@ -185,6 +185,7 @@ type Conduit struct {
 
 	Modbus []ModbusRule // for ProtocolModbus
 	DNP3   []DNP3Rule   // for ProtocolDNP3
+	ENIP   []ENIPRule   // for ProtocolENIP
 
 	// Limit bounds what the fast path lets through of all its flows together, both directions.
 	Limit Limit

@@ -31,6 +31,9 @@ func (p *Plan) NewRates() *Rates {
 		for i := range c.DNP3 {
 			r.add(id, i, len(c.DNP3), c.DNP3[i].Rate)
 		}
+		for i := range c.ENIP {
+			r.add(id, i, len(c.ENIP), c.ENIP[i].Rate)
+		}
 	}
 	return r
 }
