@@ -85,8 +85,8 @@ func (r *recorder) judgement(l *limiter, p *inspect.Packet, j *inspect.Judgement
 	denied := !j.Verdict.Allows()
 	for i := range j.Messages {
 		m := &j.Messages[i]
-		if m.Verdict.Allows() && !m.Changes() {
-			continue
+		if m.Envelope || m.Verdict.Allows() && !m.Changes() {
+			continue // the services that an envelope carries say what became of it
 		}
 		denied = denied && m.Verdict.Allows()
 		if !l.allow(p.Time, m.Verdict.Reason) {
@@ -94,7 +94,7 @@ func (r *recorder) judgement(l *limiter, p *inspect.Packet, j *inspect.Judgement
 			continue
 		}
 		e := r.packetEvent(p, j, m.Verdict)
-		e.Protocol, e.Operation, e.Detail = m.Protocol.String(), m.Operation(), m.Detail()
+		e.Protocol, e.Operation, e.Detail = m.ProtocolName(), m.Operation(), m.Detail()
 		r.hand(e)
 	}
 	if !denied {

@@ -98,7 +98,7 @@ func (p *Pipeline) forwardDatagram(j Judgement) Judgement {
 // readingOf returns what a session needs to judge a packet of which the last fresh bytes are new.
 func (p *Pipeline) readingOf(c *connection, pkt *Packet, fresh int) reading {
 	return reading{
-		now: pkt.Time, plan: c.flow.Plan, rates: p.ratesOf(c.flow.Plan), conduit: c.flow.Conduit,
+		now: pkt.Time, plan: c.flow.Plan, rates: p.ratesOf(c.flow.Plan), conduit: c.flow.Conduit, flow: c.flow, key: c.key,
 		fresh: fresh, observed: c.observed, exceptions: !c.observed && c.onDeny() == policy.DenyException,
 		messages: &p.messages, counters: c.counters,
 	}

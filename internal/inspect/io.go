@@ -13,9 +13,9 @@ type IOConnections interface {
 	// Open says that a Forward Open that was permitted was answered with success. An earlier
 	// connection of the same ID is not there any more.
 	Open(IOConnection)
-	// Close says that the connection is over: closed by its originator, or with the session or TCP
-	// connection that opened it, or that it is forbidden by now. An ID that is not open is of no
-	// consequence.
+	// Close says that the connection is over: closed by its originator, or that a denial has ended the
+	// TCP connection that opened it, or that the policy forbids that one by now. An ID that is not open
+	// is of no consequence.
 	Close(id IOConnectionID)
 }
 
@@ -43,6 +43,8 @@ type IOConnection struct {
 	Owner      IOOwner // of the target's outputs
 	Multiplier uint16  // the connection times out after so many packet intervals: 4, 8 … 512
 	Safety     bool    // CIP Safety: the connection path has a safety segment
+	// Observed says that the messages were only looked at: nothing is to be opened for them.
+	Observed bool
 
 	// The triad by which the originator closes it.
 	Serial, Vendor   uint16

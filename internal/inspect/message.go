@@ -15,6 +15,12 @@ type Message struct {
 	Direction stream.Direction // requests come from the initiator
 	Protocol  policy.Protocol
 	Verdict   verdict.Verdict
+	// Layer is the protocol that the message is of where it is one that Protocol carries: "cip". ""
+	// otherwise.
+	Layer string
+	// Envelope says that the message only carries the ones after it, which say what became of it: it is
+	// not counted.
+	Envelope bool
 	// Malformed is why the bytes are no lawful message, "" if they are one.
 	Malformed string
 
@@ -27,6 +33,14 @@ type body interface {
 	changes() bool
 	detail() string
 	fields() any
+}
+
+// ProtocolName is the name of the protocol that the message is of.
+func (m *Message) ProtocolName() string {
+	if m.Layer != "" {
+		return m.Layer
+	}
+	return m.Protocol.String()
 }
 
 // Operation is the message's name, such as "write_single_register", and "" for bytes that are

@@ -26,7 +26,6 @@ type Pipeline struct {
 	counters   *Counters
 	common     *Common
 	limits     Limits
-	io         IOConnections
 	adoptUntil time.Time
 
 	decoder     frame.Decoder
@@ -65,7 +64,7 @@ func New(c Config) *Pipeline {
 	}
 	limits := c.Common.limits
 	return &Pipeline{
-		flows: c.Flows, counters: c.Counters, common: c.Common, limits: limits, io: c.IO,
+		flows: c.Flows, counters: c.Counters, common: c.Common, limits: limits,
 		memory:      stream.NewMemory(0),
 		connections: map[uint64]*connection{},
 		latest:      map[[2]netip.AddrPort]*connection{},
@@ -73,6 +72,7 @@ func New(c Config) *Pipeline {
 		dissectors: map[policy.Protocol]dissector{
 			policy.ProtocolModbus: newModbusDissector(limits, &c.Common.requests),
 			policy.ProtocolDNP3:   newDNP3Dissector(limits, c.Common),
+			policy.ProtocolENIP:   newENIPDissector(limits, c.Common, c.IO),
 		},
 		messages: messages{list: make([]Message, 0, limits.Messages)},
 		resets:   make([]Reset, 0, 2),
@@ -260,6 +260,7 @@ func (p *Pipeline) refuse(j Judgement, c *connection, v verdict.Verdict) Judgeme
 	}
 	c.stream.End()
 	c.session.close()
+	p.closeIO(c)
 	j.Verdict, j.Ended = v, true
 	p.counters.Ended.Add(1)
 	if c.onDeny() != policy.DenyDrop {

@@ -71,8 +71,10 @@ type reading struct {
 	plan     *policy.Plan
 	rates    *policy.Rates
 	conduit  uint32
-	fresh    int  // how many bytes, the last of all, are new; the others have left
-	observed bool // every byte was forwarded already
+	flow     Flow
+	key      uint64 // names the flow
+	fresh    int    // how many bytes, the last of all, are new; the others have left
+	observed bool   // every byte was forwarded already
 	// exceptions says that denied messages are to be refused in the protocol's own terms.
 	exceptions bool
 	messages   *messages
@@ -84,9 +86,11 @@ type reading struct {
 
 // record notes and counts a message.
 func (r *reading) record(m Message) {
-	if m.Verdict.Allows() {
+	switch {
+	case m.Envelope:
+	case m.Verdict.Allows():
 		r.permitted++
-	} else {
+	default:
 		r.counters.messages(m.Verdict, 1)
 	}
 	r.messages.add(m)

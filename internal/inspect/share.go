@@ -20,6 +20,8 @@ type Common struct {
 	// assemblies are DNP3 messages of which a part has come.
 	assemblies atomic.Int64
 
+	io ioTable // of EtherNet/IP
+
 	mu          sync.Mutex
 	connections int
 	shares      map[string]*share // of the connections, by identity
@@ -34,7 +36,7 @@ type planRates struct {
 // NewCommon returns what pipelines share under the limits. Zero limits mean their defaults.
 func NewCommon(l Limits) *Common {
 	l.setDefaults()
-	return &Common{limits: l, memory: stream.NewBudget(l.StreamBytes, nil), shares: map[string]*share{}}
+	return &Common{limits: l, memory: stream.NewBudget(l.StreamBytes, nil), shares: map[string]*share{}, io: newIOTable()}
 }
 
 // share is what one identity's connections take of the limits that all have in common. It may take

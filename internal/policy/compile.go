@@ -213,8 +213,8 @@ func (c *compiler) addConduits() {
 	}
 }
 
-// hasDissector tells whether the slow path can read the protocol. The rules of the others are read
-// and checked, and wait in the Policy; such a conduit holds by address and port alone.
+// hasDissector tells whether the slow path can read the protocol. A conduit of another holds by address
+// and port alone.
 func hasDissector(p Protocol) bool { return p.Inspected() }
 
 func (c *compiler) idsOf(nodes []int) []uint32 {

@@ -31,14 +31,14 @@ import (
 // The reason is that of the rule that came furthest: service, then route, then path or tag, then value. A
 // denial of a prefix is final: no continuation of the bytes could be permitted.
 type ENIPCheck struct {
-	rules   []ENIPRule
-	buckets []bucket
+	rules []ENIPRule
+	left  *conduitRates
 	now     time.Time
 	known   bool
 	reach   enipReach
 
 	limited bool             // some rule has a rate
-	need    [maxRules]uint16 // tokens, by rule
+	need    [maxRules]uint16 // tokens taken for this message, by rule
 	empty   bool             // a rule was passed over for want of a token
 }
 
@@ -55,7 +55,7 @@ const (
 
 // CheckENIP begins to judge a message on an EtherNet/IP conduit of the plan. Without rates no rule has one.
 func (p *Plan) CheckENIP(c *ENIPCheck, conduit uint32, rates *Rates, now time.Time) {
-	c.rules, c.buckets, c.now, c.known, c.empty = nil, nil, now, false, false
+	c.rules, c.left, c.now, c.known, c.empty = nil, nil, now, false, false
 	if int(conduit) >= len(p.Conduits) || p.Conduits[conduit].Protocol != ProtocolENIP {
 		return
 	}
@@ -71,7 +71,7 @@ func (p *Plan) CheckENIP(c *ENIPCheck, conduit uint32, rates *Rates, now time.Ti
 		c.limited = c.limited || c.rules[i].Rate.Limited()
 	}
 	if c.limited {
-		c.buckets = rates.of(conduit)
+		c.left = rates.of(conduit)
 	}
 }
 
@@ -117,15 +117,17 @@ func (c *ENIPCheck) EvalCIP(w *cip.Walk) verdict.Verdict {
 	return c.chosen(by)
 }
 
-// EvalMessage judges all services of a message, and returns the first verdict that is not an allow. After
-// one that is, Pay takes what it costs.
+// EvalMessage judges all services of a message, and returns the first verdict that is not an allow, having
+// given back what the services before it cost.
 func (c *ENIPCheck) EvalMessage(w *cip.Walk) verdict.Verdict {
 	for w.Next() {
 		if v := c.EvalCIP(w); !v.Allows() {
+			c.Release()
 			return v
 		}
 	}
 	if w.Err() != nil {
+		c.Release()
 		return verdict.Denied(verdict.ReasonMalformed)
 	}
 	return verdict.Permitted
@@ -139,7 +141,7 @@ func isCarrierOnly(r *cip.Request) bool {
 
 // choose notes that a rule permits the service. One without a rate goes before one with.
 func (c *ENIPCheck) choose(i int, by *int) {
-	if !c.hasToken(i) {
+	if !c.hasToken(i, false) {
 		c.empty = true
 		return
 	}
@@ -150,11 +152,10 @@ func (c *ENIPCheck) choose(i int, by *int) {
 
 func (c *ENIPCheck) chosen(by int) verdict.Verdict {
 	switch {
-	case by >= 0:
-		if c.limited && c.rules[by].Rate.Limited() {
-			c.need[by]++
-		}
+	case by >= 0 && c.hasToken(by, true):
 		return verdict.Permitted
+	case by >= 0: // taken meanwhile, by who judges beside this
+		return verdict.Denied(verdict.ReasonRateExceeded)
 	case c.empty:
 		return verdict.Denied(verdict.ReasonRateExceeded)
 	}
@@ -175,25 +176,44 @@ func (c *ENIPCheck) reason() verdict.Reason {
 	return verdict.ReasonServiceNotPermitted
 }
 
-// hasToken tells whether the rule may permit once more.
-func (c *ENIPCheck) hasToken(i int) bool {
+// hasToken tells whether the rule may permit once more. If take, the token is taken, until Release.
+func (c *ENIPCheck) hasToken(i int, take bool) bool {
 	if !c.limited || !c.rules[i].Rate.Limited() {
 		return true
 	}
-	if i >= len(c.buckets) { // of another plan, or none: a limit is never lost
+	buckets := c.left.lock()
+	defer c.left.unlock()
+	if i >= len(buckets) { // of another plan, or none: a limit is never lost
 		return false
 	}
-	c.buckets[i].fill(c.now)
-	return c.buckets[i].tokens >= float64(c.need[i]+1)-tolerance
+	b := &buckets[i]
+	b.fill(c.now)
+	if b.tokens < 1-tolerance {
+		return false
+	}
+	if take {
+		b.tokens--
+		c.need[i]++
+	}
+	return true
 }
 
-// Pay takes a token for each service that a rule with a rate has permitted.
+// Pay says that the message leaves: what rules with a rate have permitted is spent.
 func (c *ENIPCheck) Pay() {
+	if c.limited {
+		c.need = [maxRules]uint16{}
+	}
+}
+
+// Release gives back what rules with a rate have permitted of a message that does not leave, or not yet.
+func (c *ENIPCheck) Release() {
 	if !c.limited {
 		return
 	}
-	for i := range c.buckets {
-		c.buckets[i].tokens -= float64(c.need[i])
+	buckets := c.left.lock()
+	defer c.left.unlock()
+	for i := range buckets {
+		buckets[i].tokens += float64(c.need[i])
 		c.need[i] = 0
 	}
 }

@@ -233,6 +233,13 @@ func (a *assessor) judged(c *conversation, d stream.Direction, j inspect.Judgeme
 	if len(j.Messages) > 0 {
 		for i := range j.Messages {
 			m := &j.Messages[i]
+			if m.Envelope {
+				continue // what it carries is counted
+			}
+			if m.Verdict.Reason == verdict.ReasonResynchronising {
+				a.result.Unjudged++ // data of what was opened before the capture began
+				continue
+			}
 			at.operation, at.detail = m.Operation(), ""
 			if !m.Verdict.Allows() {
 				at.detail = m.Detail()

@@ -84,7 +84,7 @@ func icmpPair(f *frame.Frame) uint16 {
 type conversation struct {
 	key          uint64
 	lowInitiates bool
-	sum          [2]checksums
+	sum          [2][2]checksums // by direction, and of the SYN apart from the rest
 	flow         inspect.Flow
 	protocol     uses
 }
@@ -107,15 +107,21 @@ const (
 	checksumsEmpty
 )
 
-// believe reports whether a packet is to be taken although its checksum is wrong.
+// believe reports whether a packet is to be taken although its checksum is wrong. Senders exist that fill
+// it in themselves in their SYN, and leave it to the network card from then on.
 func (c *conversation) believe(d stream.Direction, f *frame.Frame) bool {
-	if c.sum[d] == checksumsUnknown {
-		c.sum[d] = checksumsEmpty
+	class := 0
+	if shows, _ := opens(f); shows {
+		class = 1
+	}
+	sum := &c.sum[d][class]
+	if *sum == checksumsUnknown {
+		*sum = checksumsEmpty
 		if f.ChecksumOK {
-			c.sum[d] = checksumsFilled
+			*sum = checksumsFilled
 		}
 	}
-	return c.sum[d] == checksumsEmpty
+	return *sum == checksumsEmpty
 }
 
 // direction returns which end of the conversation sends.

@@ -66,6 +66,7 @@ func (p *player) emit(path string, r *frame.Record, c *conversation, d stream.Di
 	for i := range j.Messages {
 		m := &j.Messages[i]
 		line := p.line(path, r, c, m.Direction)
+		line.Protocol = m.ProtocolName()
 		line.Operation, line.Fields, line.Malformed = m.Operation(), m.Fields(), m.Malformed
 		if err := each(&line); err != nil {
 			return err
@@ -95,6 +96,9 @@ func (p *player) line(path string, r *frame.Record, c *conversation, d stream.Di
 	}
 	if d == stream.FromResponder {
 		m.Direction = "response"
+	}
+	if p.frame.IsUDP {
+		m.Transport = "udp"
 	}
 	return m
 }

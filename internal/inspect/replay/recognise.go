@@ -2,6 +2,7 @@ package replay
 
 import (
 	"github.com/penstock-ot/penstock/dissectors/dnp3"
+	"github.com/penstock-ot/penstock/dissectors/enip"
 	"github.com/penstock-ot/penstock/dissectors/modbus"
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -12,15 +13,20 @@ import (
 const (
 	modbusPort = 502
 	dnp3Port   = 20000
+	enipPort   = 44818
+	enipIOPort = 2222 // UDP: data of class 0 and 1 connections
 )
 
 // The conduits of anything's plan.
 const (
 	modbusConduit uint32 = 1 + iota
 	dnp3Conduit
+	enipConduit
 )
 
-func wellKnown(port uint16) bool { return port == modbusPort || port == dnp3Port }
+func wellKnown(port uint16) bool {
+	return port == modbusPort || port == dnp3Port || port == enipPort || port == enipIOPort
+}
 
 // recognise decides once what a conversation is taken for: by a port of its ends, or by the first
 // payload in it.
@@ -32,9 +38,13 @@ func (c *conversation) recognise(f *frame.Frame, d stream.Direction) bool {
 		c.take(modbusConduit)
 	case on(dnp3Port):
 		c.take(dnp3Conduit)
+	case on(enipPort), f.IsUDP && on(enipIOPort):
+		c.take(enipConduit)
 	case len(f.Payload) == 0:
 	case plausibleDNP3(f.Payload):
 		c.take(dnp3Conduit)
+	case f.IsTCP && plausibleENIP(f.Payload, d):
+		c.take(enipConduit)
 	case f.IsTCP && plausibleModbus(f.Payload, d):
 		c.take(modbusConduit)
 	default:
@@ -84,6 +94,24 @@ func plausibleDNP3(b []byte) bool {
 	return true
 }
 
+// plausibleENIP reports whether a payload is whole encapsulated messages that begin a session or carry
+// services: header, interface handle and items all have to agree.
+func plausibleENIP(b []byte, d stream.Direction) bool {
+	direction := enip.Request
+	if d == stream.FromResponder {
+		direction = enip.Reply
+	}
+	for len(b) > 0 {
+		var m enip.Message
+		n, err := enip.Parse(b, direction, &m)
+		if err != nil || m.Command != enip.RegisterSession && !m.PayloadKnown {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
 // dnp3Sender reports whether a payload begins with a DNP3 frame, and whether a master sent it.
 func dnp3Sender(b []byte) (sent, master bool) {
 	if dnp3.ClaimedSize(b) == 0 {
@@ -115,6 +143,9 @@ func anything() *policy.Plan {
 		}, {
 			Name: "dnp3", Protocol: policy.ProtocolDNP3, Mode: policy.Observe, OnJoin: policy.JoinResync, Inspect: true,
 			DNP3: []policy.DNP3Rule{station, raw},
+		}, {
+			// Observed messages are told whatever the rules say.
+			Name: "enip", Protocol: policy.ProtocolENIP, Mode: policy.Observe, Inspect: true,
 		}},
 	}
 }

@@ -1,0 +1,203 @@
+package inspect
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	"github.com/penstock-ot/penstock/dissectors/enip"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+)
+
+// enipConnection is a connection for services (transport class 2 or 3) that a session has open.
+type enipConnection struct {
+	toTarget, toOriginator uint32 // identifiers
+	triad                  triad
+	hops                   [cip.MaxHops]cip.Hop
+	hopCount               int
+	// adopted says that its opening was not seen: where it leads to is not known, and toOriginator only
+	// once a reply has come.
+	adopted, answered bool
+}
+
+// triad names a connection as its originator does (V1 3-5.5.2).
+type triad struct {
+	serial, vendor   uint16
+	originatorSerial uint32
+}
+
+// unknownRoute is what no rule names.
+var unknownRoute = []cip.Hop{{Other: true}}
+
+// route returns the hops that lead to where the connection does.
+func (c *enipConnection) route() []cip.Hop {
+	if c.adopted {
+		return unknownRoute
+	}
+	return c.hops[:c.hopCount]
+}
+
+// maxConnections is how many connections for services a session may have; the oldest is forgotten for one
+// more, and what is sent on it then is denied.
+const maxConnections = 64
+
+// connectionTo returns the connection whose data the client sends under the identifier. One that may have
+// been opened before the session was joined is adopted.
+func (s *enipSession) connectionTo(r *reading, id uint32) *enipConnection {
+	for _, c := range s.connections {
+		if c.toTarget == id {
+			return c
+		}
+	}
+	if !r.now.Before(s.grace) {
+		return nil
+	}
+	c := &enipConnection{toTarget: id, adopted: true}
+	s.file(c)
+	return c
+}
+
+// file keeps a connection; an earlier one of its identifier or its triad is not there any more.
+func (s *enipSession) file(c *enipConnection) {
+	s.connections = slices.DeleteFunc(s.connections, func(old *enipConnection) bool {
+		return old.toTarget == c.toTarget || !c.adopted && !old.adopted && old.triad == c.triad
+	})
+	if len(s.connections) >= maxConnections {
+		s.connections = slices.Delete(s.connections, 0, 1)
+	}
+	s.connections = append(s.connections, c)
+}
+
+// enipEffect is what a reply, or a request without one, changes once it has left.
+type enipEffect struct {
+	kind       effectKind
+	handle     uint32
+	connection *enipConnection
+	triad      triad
+	io         IOConnection
+}
+
+type effectKind uint8
+
+const (
+	effectRegister effectKind = iota
+	effectUnregister
+	effectOpen
+	effectOpenIO
+	effectClose
+)
+
+func (s *enipSession) apply(e *enipEffect) {
+	switch e.kind {
+	case effectRegister:
+		s.handle, s.adopts = e.handle, false
+	case effectUnregister:
+		s.handle, s.connections = 0, nil
+	case effectOpen:
+		s.file(e.connection)
+	case effectOpenIO:
+		s.dissector.io.add(s.dissector.told, s.ends, e.triad, e.io)
+	case effectClose:
+		s.connections = slices.DeleteFunc(s.connections, func(c *enipConnection) bool {
+			return !c.adopted && c.triad == e.triad
+		})
+		s.dissector.io.close(ioName{s.ends[stream.FromResponder].Addr(), e.triad})
+	}
+}
+
+// noteReply keeps what a reply changes, once it leaves. A Forward Open or Close counts where it was sent
+// alone or in an Unconnected Send.
+func (s *enipSession) noteReply(r *reading, m *enip.Message, w *enipWaiting) {
+	d := s.dissector
+	if m.Command == enip.RegisterSession && m.Status == 0 {
+		s.effects = append(s.effects, enipEffect{kind: effectRegister, handle: m.Session})
+		return
+	}
+	if w == nil || !w.manages || m.Connected {
+		return
+	}
+	var reply cip.Reply
+	if cip.ParseReply(m.Payload, m.PayloadLength, &reply) != nil || reply.Status != cip.StatusSuccess {
+		return
+	}
+	d.walk.Start(w.kept[:w.keptLength], w.keptLength, nil)
+	for d.walk.Next() {
+		q := &d.walk.Request
+		if q.Is(cip.UnconnectedSend, cip.ConnectionManager) && q.Depth == 0 {
+			continue
+		}
+		if q.Code == reply.Code {
+			s.noteManaged(r, m, &reply)
+		}
+		return
+	}
+}
+
+// noteManaged keeps what the successful reply to the Forward Open or Close that the walk is at changes.
+func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply) {
+	q := &s.dissector.walk.Request
+	var o cip.Open
+	var f cip.Close
+	var opened cip.Opened
+	switch {
+	case q.ForwardClose(&f):
+		s.effects = append(s.effects, enipEffect{kind: effectClose, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
+	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
+	case triad{o.Serial, o.Vendor, o.OriginatorSerial} != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}:
+		// The reply is to another Forward Open: nothing of it can be believed.
+	case o.Explicit():
+		c := &enipConnection{
+			toTarget: opened.ToTarget, toOriginator: opened.ToOriginator, answered: true,
+			triad: triad{o.Serial, o.Vendor, o.OriginatorSerial},
+		}
+		outer, _ := s.dissector.walk.Route()
+		c.hopCount = copy(c.hops[:], outer)
+		c.hopCount += copy(c.hops[c.hopCount:], o.Path.Hops())
+		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
+	case o.IO():
+		s.effects = append(s.effects, enipEffect{
+			kind: effectOpenIO, triad: triad{o.Serial, o.Vendor, o.OriginatorSerial}, io: s.ioConnection(r, m, &o, &opened),
+		})
+	}
+}
+
+// ioConnection puts together what a Forward Open and its reply say.
+func (s *enipSession) ioConnection(r *reading, m *enip.Message, o *cip.Open, opened *cip.Opened) IOConnection {
+	client, device := s.ends[stream.FromInitiator].Addr(), s.ends[stream.FromResponder].Addr()
+	c := IOConnection{
+		ID: IOConnectionID{Key: r.key}, Flow: r.flow, Opened: r.now, Originator: client, Target: device,
+		Class: o.Class, Multiplier: 4 << o.Multiplier, Safety: o.Path.Safety, Observed: r.observed,
+		Serial: o.Serial, Vendor: o.Vendor, OriginatorSerial: o.OriginatorSerial,
+	}
+	switch policy.OwnerOf(o) {
+	case policy.OwnsExclusively:
+		c.Owner = OwnerExclusive
+	case policy.OwnsRedundantly:
+		c.Owner = OwnerRedundant
+	default:
+		c.Owner = OwnerNone
+	}
+	c.OriginatorToTarget = ioDirection(&o.ToTarget, opened.ToTarget, opened.TargetAPI, device, enip.Socket{})
+	c.TargetToOriginator = ioDirection(&o.ToOriginator, opened.ToOriginator, opened.OriginatorAPI, client, m.ToSource)
+	return c
+}
+
+// ioDirection describes one direction. A multicast group is the one that the reply names.
+func ioDirection(n *cip.NetworkParameters, id uint32, granted time.Duration, to netip.Addr, group enip.Socket) IODirection {
+	d := IODirection{ConnectionID: id, Size: n.Size, Variable: n.Variable, Interval: granted, Requested: n.RPI}
+	switch n.Type {
+	case cip.TypeMulticast:
+		d.Type = IOMulticast
+		if to = (netip.Addr{}); group.Given && group.Address.Addr().IsMulticast() {
+			to = group.Address.Addr()
+		}
+	case cip.TypePointToPoint:
+		d.Type = IOPointToPoint
+	}
+	if d.Type != IONone && to.IsValid() {
+		d.Destination = netip.AddrPortFrom(to, implicitPort)
+	}
+	return d
+}

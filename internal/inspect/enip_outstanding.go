@@ -1,0 +1,228 @@
+package inspect
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	"github.com/penstock-ot/penstock/dissectors/enip"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// maxKeptRequest is how much of a request is kept for its reply: a Forward Open with the longest path, in an
+// Unconnected Send. Of longer ones the beginning is kept.
+const maxKeptRequest = 640
+
+// enipWaiting is a request that waits for its reply. It owns its bytes.
+type enipWaiting struct {
+	command  enip.Command
+	context  [8]byte
+	since    time.Time
+	services bool // it carries CIP
+
+	connection *enipConnection // that it was sent on
+	sequence   uint16
+
+	kept       [maxKeptRequest]byte // of the outermost service, from its code on
+	keptLength int
+	keptWhole  bool
+	manages    bool // it, or what is in its Unconnected Send, is for the connection manager
+
+	outerCode, innerCode cip.ServiceCode // inner: of what an Unconnected Send carries
+	inUnconnected        bool
+
+	refusal enipRefusal
+}
+
+// enipPool bounds the requests that wait on all connections together, and keeps their storage for reuse.
+type enipPool struct {
+	limit int
+	used  *atomic.Int64 // by all pipelines that share the limit
+	spare []*enipWaiting
+}
+
+func (p *enipPool) get() *enipWaiting {
+	p.used.Add(1)
+	if n := len(p.spare); n > 0 {
+		w := p.spare[n-1]
+		p.spare = p.spare[:n-1]
+		return w
+	}
+	return new(enipWaiting)
+}
+
+func (p *enipPool) put(w *enipWaiting) {
+	p.used.Add(-1)
+	w.connection = nil
+	if len(p.spare) < spareWaiting {
+		p.spare = append(p.spare, w)
+	}
+}
+
+// enipOutstanding holds one session's requests in the order in which they were sent. Clients repeat sender
+// contexts, most of them 0 always, so the same one may wait several times; a reply belongs to the oldest
+// that it fits.
+type enipOutstanding struct {
+	pool  *enipPool
+	share *share // of the pool, and of the session's identity
+	limit int
+	list  []*enipWaiting
+	added int // since the last commit
+
+	refused int // how many of the list are
+}
+
+// room reports whether n more requests can wait, once those that have waited for too long are forgotten.
+func (o *enipOutstanding) room(n int, now time.Time, patience time.Duration) bool {
+	if !o.holds(n) {
+		o.expire(now, patience)
+	}
+	return o.holds(n)
+}
+
+func (o *enipOutstanding) holds(n int) bool {
+	return len(o.list)+n <= o.limit && int(o.pool.used.Load())+n <= o.pool.limit &&
+		int(o.share.requests.Load())+n <= shareOf(o.pool.limit)
+}
+
+// add files a request. There has to be room.
+func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
+	w := o.pool.get()
+	o.share.requests.Add(1)
+	m := e.m
+	w.command, w.context, w.since, w.refusal = m.Command, m.Context, now, enipRefusal{}
+	w.services, w.connection, w.sequence = m.PayloadKnown, e.connection, 0
+	payload := m.Payload
+	if m.Connected && len(payload) >= 2 {
+		w.sequence = uint16(payload[0]) | uint16(payload[1])<<8
+		payload = payload[2:]
+	}
+	w.keptLength = copy(w.kept[:], payload)
+	w.keptWhole = w.keptLength == len(payload)
+	w.outerCode, w.innerCode, w.inUnconnected = e.outerCode, e.innerCode, e.inner != 0
+	w.manages = w.keptWhole && (managesConnections(e.outerCode) || e.inner != 0 && managesConnections(e.innerCode))
+	o.list = append(o.list, w)
+	o.added++
+	return w
+}
+
+// managesConnections tells whether the code may be one that opens or closes a connection.
+func managesConnections(code cip.ServiceCode) bool {
+	return code == cip.ForwardOpen || code == cip.LargeForwardOpen || code == cip.ForwardClose
+}
+
+// release gives back what is no longer in the list.
+func (o *enipOutstanding) release(w *enipWaiting) {
+	if w.refusal.active {
+		o.refused--
+	}
+	o.pool.put(w)
+	o.share.requests.Add(-1)
+}
+
+// answers reports whether a reply, or the beginning of one, may answer the request. code is the service of
+// its outermost reply, 0 while that has not arrived.
+func (w *enipWaiting) answers(m *enip.Message, code cip.ServiceCode, sequence uint16, sequenceKnown bool) bool {
+	switch {
+	case w.command != m.Command:
+		return false
+	case m.Command == enip.SendUnitData:
+		if m.Status != 0 { // of an error the device repeats what it likes
+			return true
+		}
+		c := w.connection
+		if c == nil || m.PayloadKnown && c.answered && m.ConnectionID != 0 && c.toOriginator != m.ConnectionID {
+			return false
+		}
+		return (!sequenceKnown || w.sequence == sequence) && (code == 0 || w.fits(code))
+	case m.KnowsHeader() && w.context != m.Context:
+		return false
+	}
+	return code == 0 || w.fits(code)
+}
+
+// fits reports whether a service of a reply may be the one to the request: of an Unconnected Send, that of
+// what it carries, or its own where it went wrong on the way.
+func (w *enipWaiting) fits(code cip.ServiceCode) bool {
+	outer, inner := w.outerCode, w.innerCode
+	if w.refusal.active {
+		if w.refusal.inner {
+			inner = cip.GetAttributesAll
+		} else {
+			return code == cip.GetAttributesAll
+		}
+	}
+	return code == outer || w.inUnconnected && code == inner
+}
+
+// find returns the oldest request that a reply answers, nil if there is none. Devices exist that put another
+// service into their replies than was asked for (gologix as a server): where none fits better, context or
+// sequence decide.
+func (o *enipOutstanding) find(m *enip.Message, code cip.ServiceCode, sequence uint16, sequenceKnown bool) *enipWaiting {
+	for _, c := range [2]cip.ServiceCode{code, 0} {
+		for _, w := range o.list {
+			if w.answers(m, c, sequence, sequenceKnown) {
+				return w
+			}
+		}
+		if code == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// take takes an answered request off the list. What it points to is valid until the next add.
+func (o *enipOutstanding) take(w *enipWaiting) {
+	for i := range o.list {
+		if o.list[i] == w {
+			o.list = append(o.list[:i], o.list[i+1:]...)
+			o.added = min(o.added, len(o.list))
+			break
+		}
+	}
+	connection := w.connection
+	o.release(w)
+	w.connection = connection
+}
+
+// expire forgets requests that have waited for longer than patience.
+func (o *enipOutstanding) expire(now time.Time, patience time.Duration) {
+	n := 0
+	for n < len(o.list)-o.added && now.Sub(o.list[n].since) > patience {
+		o.release(o.list[n])
+		n++
+	}
+	o.list = append(o.list[:0], o.list[n:]...)
+}
+
+func (o *enipOutstanding) commit() { o.added = 0 }
+
+// rollback takes back what was added since the last commit.
+func (o *enipOutstanding) rollback() {
+	keep := len(o.list) - o.added
+	for _, w := range o.list[keep:] {
+		o.release(w)
+	}
+	o.list, o.added = o.list[:keep], 0
+}
+
+func (o *enipOutstanding) clear() {
+	o.added = len(o.list)
+	o.rollback()
+	o.list = nil
+}
+
+// overdue returns why the first of the requests was refused whose neutralised form the device has not
+// answered in time, ReasonNone if there is none.
+func (o *enipOutstanding) overdue(now time.Time, patience time.Duration) verdict.Reason {
+	if o.refused == 0 {
+		return verdict.ReasonNone
+	}
+	for _, w := range o.list {
+		if w.refusal.active && now.Sub(w.since) > patience {
+			return w.refusal.reason
+		}
+	}
+	return verdict.ReasonNone
+}

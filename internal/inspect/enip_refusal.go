@@ -1,0 +1,85 @@
+package inspect
+
+import (
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	"github.com/penstock-ot/penstock/dissectors/enip"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// enipRefusal is what a request that went on neutralised is to be refused with.
+type enipRefusal struct {
+	active bool
+	reason verdict.Reason
+	code   cip.ServiceCode // that the client asked for
+	inner  bool            // the service in an Unconnected Send was neutralised, not the outermost
+}
+
+// refuse neutralises a denied request of n bytes at the front of b: one service code becomes
+// Get_Attributes_All, which reads, and everything else stays. The reply to that, be it an error or data,
+// becomes the refusal. One denied service denies the message, so that it is the outermost that changes, or
+// if the denial is of what an Unconnected Send carries, that: the route is permitted then, and the device
+// at its end refuses. What cannot be refused so is denied, which ends the connection: see
+// docs/decisions/cip-refusal.md.
+func (s *enipSession) refuse(r *reading, b []byte, n int, e *enipJudgement, w *enipWaiting) step {
+	denied := step{size: n, verdict: e.verdict}
+	if !r.exceptions || w == nil || len(b) > r.fresh || !refusable(e) {
+		return denied
+	}
+	at, code, inner := e.outer, e.outerCode, false
+	if e.inside && e.inner != 0 {
+		at, code, inner = e.inner, e.innerCode, true
+	}
+	if code == cip.GetAttributesAll || w.outerCode == cip.GetAttributesAll {
+		return denied // it would be executed as it is
+	}
+	s.dissector.edited = append(s.dissector.edited[:0], b[:n]...)
+	s.dissector.edited[at] = byte(cip.GetAttributesAll)
+	w.refusal = enipRefusal{active: true, reason: e.verdict.Reason, code: code, inner: inner}
+	s.requests.refused++
+	return step{size: n, verdict: verdict.Permitted, edited: s.dissector.edited}
+}
+
+// refusable tells whether the denial is one that the device's own refusal can stand for: of a lawful message
+// in its session.
+func refusable(e *enipJudgement) bool {
+	switch e.verdict.Reason {
+	case verdict.ReasonServiceNotPermitted, verdict.ReasonPathNotPermitted, verdict.ReasonTagNotPermitted,
+		verdict.ReasonRouteNotPermitted, verdict.ReasonValueNotPermitted, verdict.ReasonRateExceeded,
+		verdict.ReasonAddressNotPermitted:
+		return e.services > 0 && (!e.m.Connected || e.connection != nil)
+	}
+	return false
+}
+
+// rewrite makes a reply, or the beginning of one, the refusal of the request that w is: the service that was
+// asked for, status privilege violation, and zeros as far as the reply goes. CIP replies have no length of
+// their own, so that the encapsulation's stays. It returns what leaves.
+func (s *enipSession) rewrite(b []byte, p *enipReply, w *enipWaiting) []byte {
+	d := s.dissector
+	d.edited = append(d.edited[:0], b...)
+	reply := d.edited[p.offset : p.offset+len(p.payload)]
+	clear(reply)
+	const status = 2
+	if len(reply) > 0 {
+		reply[0] = byte(w.refusal.code) | 0x80
+	}
+	if len(reply) > status {
+		reply[status] = cip.StatusPrivilegeViolation
+	}
+	return d.edited
+}
+
+// refused turns the device's reply to a neutralised request into the client's refusal. A reply without a
+// service, such as an error of the encapsulation, cannot be: it would tell the client something else.
+func (s *enipSession) refused(r *reading, b []byte, m *enip.Message, p *enipReply, w *enipWaiting) step {
+	const least = 4
+	if m.Status != 0 || len(p.payload) < least {
+		return s.unsolicited(r, b, len(b), w.refusal.reason, "the device has answered a refused request with an error of the encapsulation")
+	}
+	edited := s.rewrite(b, p, w)
+	var message enip.Message
+	if _, err := enip.Parse(edited, enip.Reply, &message); err == nil {
+		s.recordReply(r, edited, &message, w, verdict.Permitted, "")
+	}
+	return step{size: len(b), verdict: verdict.Permitted, edited: edited}
+}
