@@ -465,9 +465,6 @@ func badRows() []badRow {
 			"37:29: route cannot hold \"0/0\": write each hop as port/link such as 1/0 or 2/198.18.0.9, and a comma between two",
 			"37:36: route cannot hold \"2/198.18.0.9,1/256\": write each hop as port/link such as 1/0 or 2/198.18.0.9, and a comma between two",
 		}},
-		{"enip route on tags", []string{"protocol: modbus", "protocol: enip", "functions: [read]", "services: [read_tag]", "units: [1]", "route: [\"1/0\"]"}, []string{
-			"37:9: route selects messages that carry one, and none of services does: add forward_open or unconnected_send, or remove it",
-		}},
 		{"second document", []string{"conduits:", "---\nconduits:"}, []string{
 			"30:1: a second document begins here: a file holds one policy, remove the \"---\"",
 		}},

@@ -212,9 +212,6 @@ func (d *decoder) checkENIPRule(f *fields, rule *ENIPRule) {
 	if f.has("io") && rule.only(func(s CIPService) bool { return !s.opens() }) {
 		d.errorf(f.at("io"), "io says what a connection may carry, and none of services opens one: add forward_open, or remove it")
 	}
-	if f.has("route") && rule.only(func(s CIPService) bool { return s.Owner == OwnerTags || s.Owner == OwnerPCCC }) {
-		d.errorf(f.at("route"), "route selects messages that carry one, and none of services does: add forward_open or unconnected_send, or remove it")
-	}
 	if f.has("values") && rule.only(func(s CIPService) bool { return !s.writesTag() }) {
 		d.errorf(f.at("values"), "values are those written to tags, and none of services writes one: add write_tag, or remove them")
 	}

@@ -1,0 +1,56 @@
+package inspect
+
+import (
+	"testing"
+
+	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// tagPoller repeats a read of a tag on a connection, and its reply.
+type tagPoller struct {
+	poller
+	sequence int // where the sequence count is in both
+}
+
+func newTagPoller(t testing.TB, service []byte, reply []byte) *tagPoller {
+	d := newTarget(t, enipPlan(t, policy.DenyReset))
+	id := d.openExplicit(1, ct.Port(1, 0))
+	return &tagPoller{sequence: 44, poller: poller{
+		wire: d.wire, question: ct.Unit(enipHandle, id, 1, service), answer: ct.Unit(enipHandle, d.opened[id], 1, reply),
+		request: Packet{Time: d.now, Key: testKey, From: policy.SideB},
+		reply:   Packet{Time: d.now, Key: testKey, From: policy.SideA},
+	}}
+}
+
+func (p *tagPoller) again() bool {
+	p.question[p.sequence]++
+	p.answer[p.sequence]++
+	return p.poll()
+}
+
+func TestJudgingATagDoesNotAllocate(t *testing.T) {
+	for name, service := range map[string][]byte{
+		"a read": readSpeed(), "a write": setpoint(5), "a packet": ct.Multiple(readSpeed(), readSpeed(), setpoint(7)),
+	} {
+		reply := []byte{service[0] | 0x80, 0, 0, 0}
+		p := newTagPoller(t, service, reply)
+		if n := testing.AllocsPerRun(1000, func() {
+			if !p.again() {
+				t.Fatalf("%s: denied: %v", name, p.last)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations for a request and its reply", name, n)
+		}
+	}
+}
+
+func BenchmarkJudgeTagPoll(b *testing.B) {
+	p := newTagPoller(b, readSpeed(), []byte{0xcc, 0, 0, 0, 0xc4, 0, 1, 0, 0, 0})
+	b.ReportAllocs()
+	for b.Loop() {
+		if !p.again() {
+			b.Fatal("denied")
+		}
+	}
+}
