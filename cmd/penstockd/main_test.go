@@ -13,8 +13,8 @@ import (
 )
 
 // daemonBinary is the penstockd under test and commandBinary the penstock that asks it, built once
-// for all tests of the package.
-var daemonBinary, commandBinary string
+// for all tests of the package; logixBinary is a third party's EtherNet/IP client and server.
+var daemonBinary, commandBinary, logixBinary string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -34,6 +34,10 @@ func buildAndRun(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+	}
+	if logixBinary, err = plant.Build(dir, "github.com/penstock-ot/penstock/internal/plant/logix"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	// Where the programs are built with the race detector, what it finds in them is kept.
 	found := filepath.Join(dir, "race")

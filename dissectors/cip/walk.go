@@ -61,6 +61,12 @@ func (w *Walk) Err() error {
 	return nil
 }
 
+// Found returns the bytes of the service that was found, as far as they have arrived, from its code on.
+func (w *Walk) Found() []byte {
+	r := &w.Request
+	return w.base[min(r.Offset, len(w.base)):min(r.Offset+r.Length, len(w.base))]
+}
+
 // Within returns the i-th of the services around the one that was found, the outermost first, 0 <= i <
 // Request.Depth.
 func (w *Walk) Within(i int) Outer { return w.frames[i].outer }

@@ -171,6 +171,10 @@ func (s *enipSession) ioConnection(r *reading, m *enip.Message, o *cip.Open, ope
 		Class: o.Class, Multiplier: 4 << o.Multiplier, Safety: o.Path.Safety, Observed: r.observed,
 		Serial: o.Serial, Vendor: o.Vendor, OriginatorSerial: o.OriginatorSerial,
 	}
+	walk := &s.dissector.walk
+	c.Opening = append(c.Opening, walk.Found()...)
+	outer, _ := walk.Route()
+	c.Route = append(c.Route, outer...)
 	switch policy.OwnerOf(o) {
 	case policy.OwnsExclusively:
 		c.Owner = OwnerExclusive

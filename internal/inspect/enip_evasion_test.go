@@ -427,6 +427,12 @@ func TestEvasion33_ImplicitDataNeedsItsForwardOpen(t *testing.T) {
 		c.OriginatorToTarget.Size != 100 || c.OriginatorToTarget.Data(1) != 98 || c.Serial != 9 || c.Vendor != 0x1337 || c.OriginatorSerial != 42 {
 		t.Errorf("%+v", c)
 	}
+	if !bytes.Equal(c.Opening, o.Forward()) || !c.Flow.Plan.PermitsOpening(1, c.Opening, c.Route) {
+		t.Errorf("opening %x, want %x, which the plan permits", c.Opening, o.Forward())
+	}
+	if other := enipPlan(t, policy.DenyReset, `{services: [forward_open], route: ["1/0"]}`); other.PermitsOpening(1, c.Opening, c.Route) {
+		t.Error("a plan without I/O permits the connection")
+	}
 	d.rr(ct.Close(9, o.Path))
 	if len(log.closed) != 1 || log.closed[0] != c.ID {
 		t.Errorf("closed %v, want %v", log.closed, c.ID)

@@ -3,6 +3,8 @@ package inspect
 import (
 	"net/netip"
 	"time"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
 )
 
 // IOConnections is told of the I/O connections (CIP transport classes 0 and 1, UDP 2222) that
@@ -45,6 +47,11 @@ type IOConnection struct {
 	Safety     bool    // CIP Safety: the connection path has a safety segment
 	// Observed says that the messages were only looked at: nothing is to be opened for them.
 	Observed bool
+
+	// Opening is the Forward Open, from its service code on, for policy.Plan.PermitsOpening: whether a
+	// plan permits a connection that is open already. Route are the hops that led to where it was sent.
+	Opening []byte
+	Route   []cip.Hop
 
 	// The triad by which the originator closes it.
 	Serial, Vendor   uint16

@@ -133,6 +133,17 @@ func (c *ENIPCheck) EvalMessage(w *cip.Walk) verdict.Verdict {
 	return verdict.Permitted
 }
 
+// PermitsOpening tells whether the plan would permit a Forward Open on an EtherNet/IP conduit, rates apart:
+// for connections that are open when a plan changes. opening is the service from its code on, route the hops
+// that led to where it was sent.
+func (p *Plan) PermitsOpening(conduit uint32, opening []byte, route []cip.Hop) bool {
+	var c ENIPCheck
+	var w cip.Walk
+	p.CheckENIP(&c, conduit, nil, time.Time{})
+	w.Start(opening, len(opening), route)
+	return c.EvalMessage(&w).Allows()
+}
+
 // isCarrierOnly tells whether the service does nothing but carry others to where it is sent itself.
 func isCarrierOnly(r *cip.Request) bool {
 	return r.Is(cip.MultipleServicePacket, cip.AnyOwner) && r.Path.HasClass && r.Path.Class == cip.ClassMessageRouter &&
