@@ -265,7 +265,7 @@ func isRouting(class uint32) bool {
 
 // notePoint counts the instance of an assembly among the points of a connection path, once.
 func (p *Path) notePoint() *MalformedError {
-	if !p.connection || !p.HasInstance || p.Class != ClassAssembly || p.counted {
+	if !p.connection || !p.HasInstance || p.Class != ClassAssembly || p.foreign || p.counted {
 		return nil
 	}
 	p.counted = true

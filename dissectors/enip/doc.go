@@ -17,9 +17,9 @@
 //
 // # Prefixes
 //
-// Parse refuses with a *MalformedError at the first byte that excludes every lawful message, and
-// answers ErrNeedMore only while a lawful message may still follow. With ErrNeedMore the message holds
-// what has arrived, the beginning of an item's data included.
+// Parse refuses with a *MalformedError as soon as a field has arrived that excludes every lawful message,
+// many of them at the first byte that does; what it has refused it refuses whatever follows. With
+// ErrNeedMore the message holds what has arrived, the beginning of an item's data included.
 //
 // Parsing does not allocate; slices in a message alias the bytes that were given. Nothing here keeps
 // state: functions may be called from any goroutine, a message belongs to one at a time.

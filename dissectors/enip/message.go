@@ -85,7 +85,7 @@ func isData(t ItemType) bool    { return t == UnconnectedData || t == ConnectedD
 // Parse reads the message at the beginning of b into m and returns its size in bytes.
 //
 // The error is ErrNeedMore when b is a proper prefix of a message that may still be lawful, and a
-// *MalformedError as soon as it cannot be; the size is then 0. With ErrNeedMore m holds the fields
+// *MalformedError once a field has arrived by which it cannot be; the size is then 0. With ErrNeedMore m holds the fields
 // that have arrived; with a *MalformedError what it holds is fit for a record of the event only.
 func Parse(b []byte, d Direction, m *Message) (n int, err error) {
 	m.reset(len(b))
@@ -105,7 +105,7 @@ func Parse(b []byte, d Direction, m *Message) (n int, err error) {
 	n = HeaderLength + m.Length
 	m.Seen = min(len(b), n)
 	m.Data = b[HeaderLength:m.Seen:m.Seen]
-	if bad := m.parseData(d); bad != nil {
+	if bad := m.parseData(); bad != nil {
 		return 0, bad
 	}
 	if len(b) < n {
@@ -125,6 +125,9 @@ func (m *Message) reset(seen int) {
 
 // checkHeader judges as much of the header as has arrived.
 func (m *Message) checkHeader(b []byte, d Direction) *MalformedError {
+	if len(b) == offsetLength+1 && !fitsFixed(m.Command, d, b[offsetLength]) {
+		return errLength
+	}
 	if len(b) >= offsetSession {
 		if m.Length > maxData {
 			return errTooLong
@@ -133,15 +136,16 @@ func (m *Message) checkHeader(b []byte, d Direction) *MalformedError {
 			return bad
 		}
 	}
-	if len(b) >= offsetStatus {
-		if bad := m.checkSession(d); bad != nil {
-			return bad
-		}
+	if bad := m.checkSession(b, d); bad != nil {
+		return bad
 	}
 	for i := offsetStatus; i < min(len(b), offsetContext) && d == Request; i++ {
 		if b[i] != 0 {
 			return errStatus
 		}
+	}
+	if len(b) >= offsetContext && d == Reply && m.Length == 0 && m.Status == 0 && needsData(m.Command) {
+		return errLength
 	}
 	for i := offsetOptions; i < min(len(b), HeaderLength); i++ {
 		if b[i] != 0 {
@@ -172,12 +176,30 @@ func (m *Message) checkLength(d Direction) *MalformedError {
 	return nil
 }
 
-// checkSession judges the handle (V2 2-4): registering gives one, and CIP needs one.
-func (m *Message) checkSession(d Direction) *MalformedError {
-	switch {
-	case d == Request && m.Command == RegisterSession && m.Session != 0:
-		return errSessionGiven
-	case d == Request && m.Command.CarriesCIP() && m.Session == 0:
+// fitsFixed tells whether a length may begin with the low byte: of some commands it is fixed.
+func fitsFixed(c Command, d Direction, low byte) bool {
+	switch c {
+	case ListServices, ListIdentity, ListInterfaces:
+		return d == Reply || low == 0
+	case RegisterSession:
+		return low == registerLength || d == Reply && low == 0
+	case UnregisterSession:
+		return low == 0
+	}
+	return true
+}
+
+// checkSession judges the handle of a request (V2 2-4): registering gives one, and CIP needs one.
+func (m *Message) checkSession(b []byte, d Direction) *MalformedError {
+	if d == Reply {
+		return nil
+	}
+	for i := offsetSession; i < min(len(b), offsetStatus) && m.Command == RegisterSession; i++ {
+		if b[i] != 0 {
+			return errSessionGiven
+		}
+	}
+	if len(b) >= offsetStatus && m.Command.CarriesCIP() && m.Session == 0 {
 		return errSessionZero
 	}
 	return nil
@@ -190,10 +212,8 @@ const (
 )
 
 // parseData reads what follows the header.
-func (m *Message) parseData(d Direction) *MalformedError {
+func (m *Message) parseData() *MalformedError {
 	switch {
-	case d == Reply && m.Length == 0 && m.Status == 0 && needsData(m.Command):
-		return errLength
 	case m.Length == 0:
 		return nil
 	case m.Command == RegisterSession:
