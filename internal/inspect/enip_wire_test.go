@@ -180,6 +180,3 @@ func otherTag(v int32) []byte { return ct.WriteDINT(ct.Symbol("Recipe"), v) }
 func readSpeed() []byte       { return ct.ReadTag(ct.Symbol("Line3.Speed"), 1) }
 func resetIdentity() []byte   { return ct.Request(0x05, ct.Join(ct.Class(1), ct.Instance(1))) }
 func readIdentity() []byte    { return ct.Request(0x01, ct.Join(ct.Class(1), ct.Instance(1))) }
-func writeAssembly() []byte {
-	return ct.Request(0x10, ct.Join(ct.Class(4), ct.Instance(150), ct.Attribute(3)), []byte{1, 2})
-}

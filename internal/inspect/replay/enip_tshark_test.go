@@ -15,11 +15,11 @@ import (
 
 // enipFrame is what a frame says of EtherNet/IP: each list in the order of the wire.
 type enipFrame struct {
-	commands, sessions                   []int64
-	services, statuses                   []int64 // services with the reply bit
-	classes, instances, attributes       []int64
-	symbols                              []string
-	malformed, incomplete, unseenRequest bool
+	commands, sessions             []int64
+	services, statuses             []int64 // services with the reply bit
+	classes, instances, attributes []int64
+	symbols                        []string
+	malformed                      bool
 }
 
 // differentFrames are those in which tshark differs, by capture; docs/dissectors.md says why.

@@ -34,7 +34,7 @@ func main() {
 			client.take(step)
 		}
 	default:
-		err = fmt.Errorf("usage: logix serve | logix client ADDRESS STEP...")
+		err = fmt.Errorf("usage: logix serve, or logix client ADDRESS STEP")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
