@@ -1,0 +1,315 @@
+package policy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
+	"github.com/penstock-ot/penstock/dissectors/enip"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// enipPlanOf makes a plan with one EtherNet/IP conduit, the first, out of rules.
+func enipPlanOf(t *testing.T, rules ...string) *Plan {
+	t.Helper()
+	plan := &Plan{Conduits: []Conduit{{}, {Protocol: ProtocolENIP}}}
+	for _, rule := range rules {
+		plan.Conduits[1].ENIP = append(plan.Conduits[1].ENIP, ruleOf(t, "enip", rule).ENIP...)
+	}
+	return plan
+}
+
+// evalENIP judges a whole message that came by the route.
+func evalENIP(plan *Plan, service []byte, route ...cip.Hop) verdict.Verdict {
+	var c ENIPCheck
+	var w cip.Walk
+	plan.CheckENIP(&c, 1, nil, time.Time{})
+	w.Start(service, len(service), route)
+	return c.EvalMessage(&w)
+}
+
+func TestEvalCIP(t *testing.T) {
+	permitted, service, path := verdict.ReasonPermitted, verdict.ReasonServiceNotPermitted, verdict.ReasonPathNotPermitted
+	tag, route, value := verdict.ReasonTagNotPermitted, verdict.ReasonRouteNotPermitted, verdict.ReasonValueNotPermitted
+	object := func(class, instance, attribute uint32) []byte {
+		return ct.Join(ct.Class(class), ct.Instance(instance), ct.Attribute(attribute))
+	}
+	get := func(class, instance, attribute uint32) []byte {
+		return ct.Request(0x0e, object(class, instance, attribute))
+	}
+	read := func(name string, count uint16) []byte { return ct.ReadTag(ct.Symbol(name), count) }
+	write := func(name string, kind uint16, data ...byte) []byte {
+		return ct.Request(0x4d, ct.Symbol(name), ct.U16(kind), ct.U16(1), data)
+	}
+	io := func(o ct.Open) []byte {
+		if o.Path == nil {
+			o.Path = ct.Join(ct.Class(4), ct.Instance(151), ct.Point(150), ct.Point(100))
+		}
+		return o.Forward()
+	}
+	identity := `services: [get_attribute_single, get_attribute_list, set_attribute_list], classes: [identity], instances: [1], attributes: [1-7]`
+	bounds := `services: [forward_open, large_forward_open], io: {assemblies: [100, 150-151], max_size: 100, min_rpi: 10ms, max_rpi: 1s, transport_classes: [1], owners: [exclusive_owner, input_only]}`
+	for _, row := range []struct {
+		name, rule string
+		message    []byte
+		want       verdict.Reason
+	}{
+		{"object", identity, get(1, 1, 7), permitted},
+		{"other service", identity, ct.Request(0x10, object(1, 1, 7), []byte{0}), service},
+		{"other class", identity, get(2, 1, 7), path},
+		{"other instance", identity, get(1, 2, 7), path},
+		{"other attribute", identity, get(1, 1, 8), path},
+		{"no attribute", identity, ct.Request(0x0e, ct.Join(ct.Class(1), ct.Instance(1))), path},
+		{"no instance", identity, ct.Request(0x0e, ct.Join(ct.Class(1), ct.Attribute(7))), path},
+		{"no path", identity, ct.Request(0x0e, nil), path},
+		{"object in an object", identity, ct.Request(0x0e, ct.Join(ct.Class(0x68), ct.Instance(1), object(1, 1, 7))), path},
+		{"list of attributes", identity, ct.Request(0x03, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(2), ct.U16(1), ct.U16(7)), permitted},
+		{"list with another", identity, ct.Request(0x03, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(2), ct.U16(1), ct.U16(8)), path},
+		{"list that is longer", identity, ct.Request(0x03, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(1), ct.U16(1), ct.U16(8)), path},
+		{"one attribute set", identity, ct.Request(0x04, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(1), ct.U16(7), []byte{1, 2, 3}), permitted},
+		{"two attributes set", identity, ct.Request(0x04, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(2), ct.U16(7), ct.U16(0), ct.U16(9)), path},
+
+		{"a group", `services: [read]`, get(1, 1, 7), permitted},
+		{"a group without execution", `services: [read, write]`, ct.Request(0x05, object(1, 1, 1)), service},
+		{"execution by its group", `services: [execution]`, ct.Request(0x07, object(0x8e, 1, 1)), permitted},
+		{"a number stands for every owner", `services: [0x4c]`, read("A", 1), permitted},
+		{"a name for one", `services: [read_template]`, read("A", 1), service},
+
+		{"tag", `services: [read_tag], tags: [Line.Speed]`, read("Line.Speed", 1), permitted},
+		{"tag in another case", `services: [read_tag], tags: [Line.Speed]`, read("LINE.speed", 1), permitted},
+		{"member of it", `services: [read_tag], tags: [Line]`, read("Line.Speed", 1), tag},
+		{"all members", `services: [read_tag], tags: ["Line.*"]`, read("Line.A.B[3]", 1), permitted},
+		{"program scope", `services: [read_tag], tags: ["Program:Main.*"]`, read("Program:Main.A", 1), permitted},
+		{"another program", `services: [read_tag], tags: ["Program:Main.*"]`, read("Program:Other.A", 1), tag},
+		{"an element of a tag", `services: [read_tag], tags: [A]`, read("A[5]", 20), permitted},
+		{"elements", `services: [read_tag], tags: ["A[0-9]"]`, read("A[5]", 5), permitted},
+		{"elements without an index", `services: [read_tag], tags: ["A[0-9]"]`, read("A", 10), permitted},
+		{"elements beyond", `services: [read_tag], tags: ["A[0-9]"]`, read("A[5]", 6), tag},
+		{"elements beyond without an index", `services: [read_tag], tags: ["A[0-9]"]`, read("A", 11), tag},
+		{"elements before", `services: [read_tag], tags: ["A[5-9]"]`, read("A", 1), tag},
+		{"two dimensions", `services: [read_tag], tags: ["A[1,0-9]"]`, read("A[1,9]", 1), permitted},
+		{"two dimensions, several", `services: [read_tag], tags: ["A[1,0-9]"]`, read("A[1,3]", 2), tag},
+		{"a range inside", `services: [read_tag], tags: ["A[0-3].Name"]`, read("A[3].Name", 1), permitted},
+		{"a range inside, beyond", `services: [read_tag], tags: ["A[0-3].Name"]`, read("A[4].Name", 1), tag},
+		{"any element", `services: [read_tag], tags: ["A[*].Name"]`, read("A[44].Name", 1), permitted},
+		{"any element is no member", `services: [read_tag], tags: ["A[*]"]`, read("A[44].Name", 1), tag},
+		{"one digit", `services: [read_tag], tags: ["A[?]"]`, read("A[10]", 1), tag},
+		{"one digit, several", `services: [read_tag], tags: ["A[?]"]`, read("A[1]", 12), tag},
+		{"star and range", `services: [read_tag], tags: ["*[2-3]"]`, read("B.C[3]", 1), permitted},
+		{"instance of a symbol", `services: [read_tag], tags: ["*"]`, ct.ReadTag(ct.Join(ct.Class(0x6b), ct.Instance(5)), 1), path},
+		{"instance by class", `services: [read_tag], classes: [symbol], instances: [5]`, ct.ReadTag(ct.Join(ct.Class(0x6b), ct.Instance(5)), 1), permitted},
+		{"tag under a class rule", `services: [read_tag], classes: [symbol]`, read("A", 1), tag},
+
+		{"value", `services: [write_tag], values: [-5-5]`, write("A", 0xc3, 0xfb, 0xff), permitted},
+		{"value below", `services: [write_tag], values: [-5-5]`, write("A", 0xc3, 0xfa, 0xff), value},
+		{"unsigned of the same bytes", `services: [write_tag], values: [-5-5]`, write("A", 0xc7, 0xfb, 0xff), value},
+		{"bool", `services: [write_tag], values: [1]`, write("A", 0xc1, 0xff), permitted},
+		{"real", `services: [write_tag], values: [0.5-2.5]`, write("A", 0xca, 0, 0, 0x20, 0x40), permitted},
+		{"real above", `services: [write_tag], values: [0.5-2.5]`, write("A", 0xca, 1, 0, 0x20, 0x40), value},
+		{"not a number", `services: [write_tag], values: [0.5-2.5]`, write("A", 0xca, 0, 0, 0xc0, 0x7f), value},
+		{"structure", `services: [write_tag], values: [0-9]`, ct.Request(0x4d, ct.Symbol("A"), ct.U16(0x2a0), ct.U16(1), ct.U16(1), ct.U32(5)), value},
+		{"second element", `services: [write_tag], values: [0-9]`, ct.WriteDINT(ct.Symbol("A"), 1, 10), value},
+		{"bits", `services: [read_modify_write_tag], values: [0-9]`, ct.Request(0x4e, ct.Symbol("A"), ct.U16(4), ct.U32(9), ct.U32(0)), permitted},
+		{"bits kept", `services: [read_modify_write_tag], values: [0-9]`, ct.Request(0x4e, ct.Symbol("A"), ct.U16(4), ct.U32(9), ct.U32(1)), value},
+
+		{"packet needs no rule", `services: [read_tag]`, ct.Multiple(read("A", 1)), permitted},
+		{"packet to another class does", `services: [read_tag]`, ct.Request(0x0a, ct.Join(ct.Class(1), ct.Instance(1)), ct.Packet(read("A", 1))), service},
+		{"send without a route", `services: [read_tag, unconnected_send]`, ct.Unconnected(read("A", 1)), permitted},
+		{"send with a route", `services: [read_tag, unconnected_send]`, ct.Unconnected(read("A", 1), ct.Port(1, 0)), route},
+		{"send by its route", `services: [read_tag, unconnected_send], route: ["1/0"]`, ct.Unconnected(read("A", 1), ct.Port(1, 0)), permitted},
+		{"not by the rule's route", `services: [read_tag, unconnected_send], route: ["1/0"]`, read("A", 1), route},
+
+		{"connection", bounds, ct.Open{}.Forward(), permitted},
+		{"I/O", bounds, io(ct.Open{Class: 1, Size: 100}), permitted},
+		{"I/O without io", `services: [forward_open]`, io(ct.Open{Class: 1, Size: 100}), path},
+		{"class 0", bounds, io(ct.Open{Class: 0xff, Size: 100}), value},
+		{"size", bounds, io(ct.Open{Class: 1, Size: 101}), value},
+		{"large size", bounds, io(ct.Open{Class: 1, Large: true, Size: 60000}), value},
+		{"interval", bounds, io(ct.Open{Class: 1, Size: 100, RPI: 9999}), value},
+		{"long interval", bounds, io(ct.Open{Class: 1, Size: 100, RPI: 1000001}), value},
+		{"redundant owner", bounds, io(ct.Open{Class: 1, Size: 100, Owner: true}), value},
+		{"heartbeat", bounds, io(ct.Open{Class: 1, Size: 2, Owner: true}), permitted},
+		{"null", bounds, io(ct.Open{Class: 1, Size: 100, Types: [2]byte{ct.Null, ct.Null}}), permitted},
+		{"null to another assembly", bounds, io(ct.Open{Class: 1, Types: [2]byte{ct.Null, ct.Null}, Path: ct.Join(ct.Class(4), ct.Point(1))}), path},
+		{"produced tag", bounds, io(ct.Open{Class: 1, Size: 100, Path: ct.Symbol("Produced")}), path},
+		{"produced tag by name", `services: [forward_open], io: {tags: ["Prod*"]}`, io(ct.Open{Class: 1, Path: ct.Symbol("Produced")}), permitted},
+		{"safety", bounds, io(ct.Open{Class: 1, Size: 100, Path: ct.Join(ct.Class(4), ct.Point(100), []byte{0x50, 0})}), path},
+		{"safety by name", `services: [forward_open], io: {assemblies: [100], safety: true}`, io(ct.Open{Class: 1, Path: ct.Join(ct.Class(4), ct.Point(100), []byte{0x50, 0})}), permitted},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			v := evalENIP(enipPlanOf(t, row.rule), row.message)
+			if v.Reason != row.want || v.Allows() != (row.want == permitted) {
+				t.Errorf("%v %v, want %v", v.Action, v.Reason, row.want)
+			}
+		})
+	}
+}
+
+// TestSpellingsHaveOneDecision draws an object or a tag, two spellings of it, and rules; the decisions have
+// to be the same.
+func TestSpellingsHaveOneDecision(t *testing.T) {
+	plans := []*Plan{
+		enipPlanOf(t, `services: [set_attribute_single], classes: [4, 0x300], instances: [0-200, 70000], attributes: [3]`,
+			`services: [write_tag], tags: ["Line.*", "A[0-50].x", "B[3-5]", "C"]`),
+		enipPlanOf(t, `services: [set_attribute_single], instances: [0-99]`, `services: [write_tag], tags: ["*[10-20]", "?.x"], values: [0-9]`),
+		enipPlanOf(t, `services: [set_attribute_single, write_tag]`),
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	least := func() byte { return byte(r.IntN(3)) }
+	pick := func(list ...uint32) uint32 { return list[r.IntN(len(list))] }
+	allowed, denied := 0, 0
+	for range 30000 {
+		class, instance, attribute := pick(4, 5, 0x300), pick(0, 99, 100, 200, 201, 70000), pick(3, 4)
+		base, member := []string{"Line", "A", "B", "C", "line"}[r.IntN(5)], []string{"", "x", "Y"}[r.IntN(3)]
+		index, value, tag := int(pick(0, 3, 5, 6, 10, 50, 51)), int32(pick(0, 9, 10)), r.IntN(2) == 0
+		indexed := r.IntN(2) == 0
+		spell := func() []byte {
+			if !tag {
+				path := ct.Join(ct.Logical(0x20, class, least()), ct.Logical(0x24, instance, least()), ct.Logical(0x30, attribute, least()))
+				if r.IntN(2) == 0 {
+					path = ct.Join(ct.Key(), path)
+				}
+				return ct.Request(0x10, path, []byte{1})
+			}
+			names := base
+			var path []byte
+			if indexed && r.IntN(2) == 0 {
+				path = ct.Join(ct.Symbol(base), ct.Logical(0x28, uint32(index), least()))
+				names = ""
+			} else if indexed {
+				names += fmt.Sprintf("[%s%d]", strings.Repeat("0", r.IntN(3)), index)
+			}
+			switch {
+			case member == "":
+			case names == "":
+				path = append(path, ct.Symbol(member)...)
+			case r.IntN(2) == 0:
+				path, names = ct.Join(ct.ShortSymbol(names), ct.Symbol(member)), ""
+			default:
+				names += "." + member
+			}
+			if names != "" {
+				path = ct.Symbol(names)
+			}
+			return ct.WriteDINT(path, value)
+		}
+		first, second := spell(), spell()
+		for i, plan := range plans {
+			a, b := evalENIP(plan, first), evalENIP(plan, second)
+			if a != b {
+				t.Fatalf("plan %d: %x is %v, %x is %v", i, first, a.Reason, second, b.Reason)
+			}
+			if a.Allows() {
+				allowed++
+			} else {
+				denied++
+			}
+		}
+	}
+	if allowed < 10000 || denied < 10000 {
+		t.Errorf("%d allowed, %d denied: the rules divide nothing", allowed, denied)
+	}
+}
+
+// TestNoPrefixIsDeniedOfWhatIsPermitted, and what a prefix is denied for stays denied.
+func TestCIPPrefixesAgreeWithTheWhole(t *testing.T) {
+	plan := enipPlanOf(t, `services: [read_tag], tags: ["Line.*"]`, `services: [write_tag], tags: [Line.Set], values: [0-9]`,
+		`services: [unconnected_send, forward_open], route: ["1/0"], io: {assemblies: [100]}`,
+		`services: [execute_pccc], pccc: {files: ["7:0-9"]}`, `services: [get_attribute_list], classes: [1], attributes: [1]`)
+	read, set := ct.ReadTag(ct.Symbol("Line.Speed"), 1), ct.WriteDINT(ct.Symbol("Line.Set"), 5)
+	for _, service := range [][]byte{
+		read, set, ct.WriteDINT(ct.Symbol("Line.Set"), 5, 10), ct.ReadTag(ct.Symbol("Other"), 1), ct.Multiple(read, set), ct.Multiple(read, ct.Request(5, nil)),
+		ct.Unconnected(set, ct.Port(1, 0)), ct.Unconnected(set, ct.Port(1, 1)), ct.Open{Class: 1, Path: ct.Join(ct.Port(1, 0), ct.Class(4), ct.Point(100))}.Forward(),
+		ct.Open{Class: 1, Path: ct.Join(ct.Class(4), ct.Point(101))}.Forward(),
+		ct.Request(0x4b, ct.Join(ct.Class(0x67), ct.Instance(1)), []byte{7, 1, 0, 2, 0, 0, 0, 0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 3, 0}),
+		ct.Request(0x4b, ct.Join(ct.Class(0x67), ct.Instance(1)), []byte{7, 1, 0, 2, 0, 0, 0, 0x0f, 0, 1, 0, 0x80, 6}),
+		ct.Request(0x03, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(1), ct.U16(1)),
+	} {
+		whole := evalENIP(plan, service)
+		refused := false
+		for n := range len(service) + 1 {
+			var c ENIPCheck
+			var w cip.Walk
+			plan.CheckENIP(&c, 1, nil, time.Time{})
+			w.Start(service[:n], len(service), nil)
+			v := c.EvalMessage(&w)
+			if whole.Allows() && !v.Allows() || refused && v.Allows() {
+				t.Fatalf("%x: %v with %d bytes, %v with all", service, v.Reason, n, whole.Reason)
+			}
+			refused = !v.Allows()
+		}
+	}
+}
+
+func TestEvalCommand(t *testing.T) {
+	plan := enipPlanOf(t, `commands: [list_identity, 0x99]`)
+	for command, want := range map[enip.Command]bool{
+		enip.ListIdentity: true, 0x99: true, enip.RegisterSession: true, enip.UnregisterSession: true, enip.SendRRData: true,
+		enip.SendUnitData: true, enip.NOP: false, enip.ListServices: false, enip.Legacy1: false, enip.StartDTLS: false, 0x98: false,
+	} {
+		var c ENIPCheck
+		plan.CheckENIP(&c, 1, nil, time.Time{})
+		if got := c.EvalCommand(&enip.Message{Command: command, Seen: 24}); got.Allows() != want {
+			t.Errorf("%s: %v", command, got.Reason)
+		}
+	}
+}
+
+func TestENIPRates(t *testing.T) {
+	plan := enipPlanOf(t, `services: [write_tag], tags: [A], rate: 3/s`, `services: [read_tag]`)
+	rates, now := plan.NewRates(), time.Unix(0, 0)
+	send := func(service []byte) verdict.Reason {
+		var c ENIPCheck
+		var w cip.Walk
+		plan.CheckENIP(&c, 1, rates, now)
+		w.Start(service, len(service), nil)
+		v := c.EvalMessage(&w)
+		if v.Allows() {
+			c.Pay()
+		}
+		return v.Reason
+	}
+	write := ct.WriteDINT(ct.Symbol("A"), 1)
+	for i, row := range []struct {
+		service []byte
+		want    verdict.Reason
+	}{
+		{ct.Multiple(write, write, write, write), verdict.ReasonRateExceeded}, // and nothing is taken
+		{ct.Multiple(write, write), verdict.ReasonPermitted},
+		{ct.Multiple(write, write), verdict.ReasonRateExceeded},
+		{write, verdict.ReasonPermitted},
+		{write, verdict.ReasonRateExceeded},
+		{ct.ReadTag(ct.Symbol("A"), 1), verdict.ReasonPermitted},
+		{ct.WriteDINT(ct.Symbol("B"), 1), verdict.ReasonTagNotPermitted},
+	} {
+		if got := send(row.service); got != row.want {
+			t.Errorf("%d: %v, want %v", i, got, row.want)
+		}
+	}
+	now = now.Add(time.Second)
+	if got := send(ct.Multiple(write, write, write)); got != verdict.ReasonPermitted {
+		t.Errorf("after a second: %v", got)
+	}
+}
+
+func TestEvalCIPDoesNotAllocate(t *testing.T) {
+	plan := enipPlanOf(t, `services: [read_tag], tags: ["Line.*", "A[0-9]"]`, `services: [write_tag], tags: [Line.Set], values: [0-9], rate: 1000000/s`)
+	rates, now := plan.NewRates(), time.Unix(0, 0)
+	message := ct.Multiple(ct.ReadTag(ct.Symbol("A[3]"), 4), ct.WriteDINT(ct.Symbol("Line.Set"), 5))
+	var c ENIPCheck
+	var w cip.Walk
+	if n := testing.AllocsPerRun(100, func() {
+		plan.CheckENIP(&c, 1, rates, now)
+		w.Start(message, len(message), nil)
+		if !c.EvalMessage(&w).Allows() {
+			t.Fatal("denied")
+		}
+		c.Pay()
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
