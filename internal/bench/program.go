@@ -8,11 +8,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	"github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/dissectors/dnp3"
+	"github.com/penstock-ot/penstock/dissectors/enip"
 	"github.com/penstock-ot/penstock/dissectors/modbus"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -76,7 +80,8 @@ func benchmarkLine(line, name string) (label string, ns float64, ok bool) {
 	return strings.ReplaceAll(label, "_", " "), ns, err == nil
 }
 
-// messages measures a Modbus request of 12 bytes, and two DNP3 requests from their first byte on the link.
+// messages measures a Modbus request of 12 bytes, two DNP3 requests from their first byte on the link, and
+// EtherNet/IP messages from their header to the last service.
 func (b *bench) messages(s *section) error {
 	modbusPlan, err := compiled(tripPolicy)
 	if err != nil {
@@ -86,21 +91,36 @@ func (b *bench) messages(s *section) error {
 	if err != nil {
 		return err
 	}
+	enipPlan, err := compiled(enipPolicy)
+	if err != nil {
+		return err
+	}
 	var r modbus.Request
 	m := newDNP3Reader(dnp3Plan)
+	e := &enipReader{plan: enipPlan}
+	read, write := ciptest.ReadTag(ciptest.Symbol("Line3.Speed"), 1), ciptest.WriteDINT(ciptest.Symbol("Line3.Setpoint"), 5)
+	tag := ciptest.Unit(7, 5, 3, read)
+	packet := ciptest.RR(7, 1, ciptest.Unconnected(ciptest.Multiple(read, read, read, write), ciptest.Port(1, 0)))
 	poll := dnp3Request(dnp3.Read, 60, 2, 6, 60, 3, 6, 60, 4, 6, 60, 1, 6)
 	control := dnp3Request(dnp3.DirectOperate, 12, 1, 0x17, 1, 3, 3, 1, 100, 0, 0, 0, 0, 0, 0, 0, 0)
 	for _, k := range []struct {
 		what     string
 		parse    func() error
-		evaluate func() verdict.Verdict
+		evaluate func() verdict.Verdict // behind parse, or if reads, parsing as it goes
+		reads    bool
 	}{
 		{"Modbus request of 12 bytes", func() error { _, err := modbus.ParseRequest(request[:], &r); return err },
-			func() verdict.Verdict { return modbusPlan.EvalModbus(inspectedConduit, &r) }},
-		{"DNP3 poll of all classes, one frame", func() error { return m.parse(poll) }, m.evaluate},
-		{"DNP3 control of one point, one frame", func() error { return m.parse(control) }, m.evaluate},
+			func() verdict.Verdict { return modbusPlan.EvalModbus(inspectedConduit, &r) }, false},
+		{"DNP3 poll of all classes, one frame", func() error { return m.parse(poll) }, m.evaluate, false},
+		{"DNP3 control of one point, one frame", func() error { return m.parse(control) }, m.evaluate, false},
+		{"CIP read of a tag on a connection", func() error { return e.parse(tag) }, e.evaluate, true},
+		{"CIP packet of four in an Unconnected Send", func() error { return e.parse(packet) }, e.evaluate, true},
 	} {
-		if err := b.message(s, k.what, k.parse, k.evaluate); err != nil {
+		both := func() verdict.Verdict { _ = k.parse(); return k.evaluate() }
+		if k.reads {
+			both = k.evaluate
+		}
+		if err := b.message(s, k.what, k.parse, both); err != nil {
 			return err
 		}
 	}
@@ -149,11 +169,11 @@ func compiled(text string) (*policy.Plan, error) {
 }
 
 // message measures how long a request takes to be parsed, and to be parsed and evaluated.
-func (b *bench) message(s *section, what string, parse func() error, evaluate func() verdict.Verdict) error {
+func (b *bench) message(s *section, what string, parse func() error, evaluated func() verdict.Verdict) error {
 	if err := parse(); err != nil {
 		return fmt.Errorf("parse the %s: %w", what, err)
 	}
-	if v := evaluate(); !v.Allows() {
+	if v := evaluated(); !v.Allows() {
 		return fmt.Errorf("evaluate the %s: it is refused: %v", what, v)
 	}
 	var alone, both []float64
@@ -168,8 +188,7 @@ func (b *bench) message(s *section, what string, parse func() error, evaluate fu
 		two := testing.Benchmark(func(t *testing.B) {
 			t.ReportAllocs()
 			for t.Loop() {
-				_ = parse()
-				_ = evaluate()
+				_ = evaluated()
 			}
 		})
 		alone = append(alone, float64(one.T.Nanoseconds())/float64(one.N))
@@ -199,6 +218,58 @@ var dnp3Policy = strings.Replace(tripPolicy, `    protocol: modbus
       - {functions: [read, confirm, write], masters: [1], outstations: [10]}
       - {functions: [direct_operate], masters: [1], outstations: [10], objects: [g12v1], points: [0-3], control_codes: [latch_on, latch_off]}
 `, 1)
+
+// enipPolicy is tripPolicy for a controller with tags.
+var enipPolicy = strings.Replace(tripPolicy, `    protocol: modbus
+    rules:
+      - {functions: [read], units: [1]}
+      - {functions: [write_single_register, 16], units: [1], addresses: [40-49, 60], values: [0-1500]}
+`, `    protocol: enip
+    rules:
+      - {services: [get_attributes_all, get_attribute_single], classes: [identity]}
+      - {services: [read_tag, read_tag_fragmented], tags: ["Line3.*"]}
+      - {services: [write_tag], tags: [Line3.Setpoint], values: [0-1500]}
+      - {services: [unconnected_send], route: ["1/0"]}
+`, 1)
+
+// enipReader reads a message from its header to the last service.
+type enipReader struct {
+	plan    *policy.Plan
+	message enip.Message
+	walk    cip.Walk
+	check   policy.ENIPCheck
+	b       []byte
+}
+
+func (r *enipReader) parse(b []byte) error {
+	r.b = b
+	if err := r.start(); err != nil {
+		return err
+	}
+	for r.walk.Next() {
+	}
+	return r.walk.Err()
+}
+
+// start reads the encapsulation, and finds where the services begin.
+func (r *enipReader) start() error {
+	if _, err := enip.Parse(r.b, enip.Request, &r.message); err != nil {
+		return err
+	}
+	payload := r.message.Payload
+	if r.message.Connected {
+		payload = payload[2:]
+	}
+	r.walk.Start(payload, len(payload), nil)
+	return nil
+}
+
+// evaluate reads and judges: services are judged one by one as they are found.
+func (r *enipReader) evaluate() verdict.Verdict {
+	_ = r.start()
+	r.plan.CheckENIP(&r.check, inspectedConduit, nil, time.Time{})
+	return r.check.EvalMessage(&r.walk)
+}
 
 // dnp3Reader reads a request from its link frame to the policy.
 type dnp3Reader struct {

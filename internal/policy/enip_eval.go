@@ -33,9 +33,9 @@ import (
 type ENIPCheck struct {
 	rules []ENIPRule
 	left  *conduitRates
-	now     time.Time
-	known   bool
-	reach   enipReach
+	now   time.Time
+	known bool
+	reach enipReach
 
 	limited bool             // some rule has a rate
 	need    [maxRules]uint16 // tokens taken for this message, by rule
