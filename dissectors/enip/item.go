@@ -85,12 +85,13 @@ func itemSize(t ItemType) (size int, ok bool) {
 	return 0, false
 }
 
-// checkSocket judges as much of a socket address as has arrived.
-func checkSocket(b []byte) *MalformedError {
+// checkSocket judges as much of a socket address as has arrived. Receivers do not read the last 8 bytes (V2
+// 2-6.3.6): of devices, which may leave anything there, they are not asked.
+func checkSocket(b []byte, d Direction) *MalformedError {
 	if byteIsNot(b, 0, 0) || byteIsNot(b, 1, 2) {
 		return errSocket
 	}
-	for i := 8; i < len(b); i++ {
+	for i := 8; i < len(b) && d == Request; i++ {
 		if b[i] != 0 {
 			return errSocket
 		}

@@ -105,7 +105,7 @@ func Parse(b []byte, d Direction, m *Message) (n int, err error) {
 	n = HeaderLength + m.Length
 	m.Seen = min(len(b), n)
 	m.Data = b[HeaderLength:m.Seen:m.Seen]
-	if bad := m.parseData(); bad != nil {
+	if bad := m.parseData(d); bad != nil {
 		return 0, bad
 	}
 	if len(b) < n {
@@ -212,14 +212,14 @@ const (
 )
 
 // parseData reads what follows the header.
-func (m *Message) parseData() *MalformedError {
+func (m *Message) parseData(d Direction) *MalformedError {
 	switch {
 	case m.Length == 0:
 		return nil
 	case m.Command == RegisterSession:
 		return m.checkRegister()
 	case m.Command.CarriesCIP():
-		return m.parseCPF()
+		return m.parseCPF(d)
 	case m.Command == ListServices || m.Command == ListIdentity || m.Command == ListInterfaces:
 		return m.checkList()
 	}
@@ -274,7 +274,7 @@ func (m *Message) checkList() *MalformedError {
 }
 
 // parseCPF reads interface handle, time-out and items (V2 2-6).
-func (m *Message) parseCPF() *MalformedError {
+func (m *Message) parseCPF(d Direction) *MalformedError {
 	for i := range min(4, len(m.Data)) {
 		if m.Data[i] != 0 {
 			return errInterface
@@ -287,10 +287,10 @@ func (m *Message) parseCPF() *MalformedError {
 	if len(m.Data) < cpfLength {
 		return nil
 	}
-	return m.parseItems(int(m.Data[6]))
+	return m.parseItems(int(m.Data[6]), d)
 }
 
-func (m *Message) parseItems(count int) *MalformedError {
+func (m *Message) parseItems(count int, d Direction) *MalformedError {
 	at := cpfLength
 	for left := count; left > 0; left-- {
 		if m.Length-at < left*itemHeader {
@@ -311,7 +311,7 @@ func (m *Message) parseItems(count int) *MalformedError {
 			end := min(at+item.Length, len(m.Data))
 			item.Data = m.Data[at:end:end]
 		}
-		if bad := m.addItem(item, at); bad != nil {
+		if bad := m.addItem(item, at, d); bad != nil {
 			return bad
 		}
 		at += item.Length
@@ -335,7 +335,7 @@ func (m *Message) checkItemStart(at int) *MalformedError {
 }
 
 // addItem judges one item and files it.
-func (m *Message) addItem(item Item, at int) *MalformedError {
+func (m *Message) addItem(item Item, at int, d Direction) *MalformedError {
 	size, ok := itemSize(item.Type)
 	switch {
 	case !ok:
@@ -356,10 +356,10 @@ func (m *Message) addItem(item Item, at int) *MalformedError {
 		m.Payload, m.PayloadLength, m.PayloadOffset, m.PayloadKnown = item.Data, item.Length, HeaderLength+at, true
 	case SocketToTarget:
 		m.ToTarget = socketOf(item.Data)
-		return checkSocket(item.Data)
+		return checkSocket(item.Data, d)
 	case SocketToSource:
 		m.ToSource = socketOf(item.Data)
-		return checkSocket(item.Data)
+		return checkSocket(item.Data, d)
 	}
 	return nil
 }

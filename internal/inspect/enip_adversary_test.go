@@ -1,0 +1,237 @@
+package inspect
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// vocabulary is what the adversary sends: permitted and denied services in every nesting.
+func vocabulary(r *rand.Rand, depth int) []byte {
+	leaves := [][]byte{
+		readSpeed(), setpoint(5), setpoint(1501), otherTag(1), resetIdentity(), readIdentity(),
+		ct.Request(0x10, ct.Join(ct.Class(4), ct.Instance(150), ct.Attribute(3)), []byte{1, 2}),
+		ct.Request(0x53, ct.Symbol("Line3.Setpoint"), ct.U16(0xc4), ct.U16(1), ct.U32(0), ct.U32(uint32(r.IntN(3000)))),
+		ct.Open{Serial: uint16(r.IntN(4)), Class: []byte{0, 1}[r.IntN(2)], Path: ct.Join(ct.Port(1, byte(r.IntN(2))), ct.Router())}.Forward(),
+	}
+	if depth > 2 || r.IntN(2) == 0 {
+		return leaves[r.IntN(len(leaves))]
+	}
+	if r.IntN(2) == 0 {
+		return ct.Unconnected(vocabulary(r, depth+1), ct.Port(1, byte(r.IntN(4)/3)))
+	}
+	var list [][]byte
+	for range 1 + r.IntN(3) {
+		list = append(list, vocabulary(r, depth+1))
+	}
+	return ct.Multiple(list...)
+}
+
+// checkArrived holds that each whole message that the device has got is one that the policy permits, or
+// one that reads in place of it, by a reader that knows nothing of sessions.
+func checkArrived(t *testing.T, plan *policy.Plan, d *target, exceptions bool) {
+	t.Helper()
+	b := d.got(stream.FromResponder)
+	for len(b) >= 24 {
+		n := 24 + int(binary.LittleEndian.Uint16(b[2:]))
+		if n > len(b) {
+			return
+		}
+		message := b[:n]
+		b = b[n:]
+		service, known := []byte(nil), false
+		switch {
+		case message[0] == 0x6f && n > 40:
+			service, known = message[40:], true
+		case message[0] == 0x70 && n > 46:
+			service, known = message[46:], true
+		}
+		if !known {
+			continue
+		}
+		var check policy.ENIPCheck
+		var w cip.Walk
+		plan.CheckENIP(&check, 1, nil, d.now)
+		w.Start(service, len(service), nil)
+		if v := check.EvalMessage(&w); !v.Allows() && !(exceptions && isNeutral(service)) {
+			t.Fatalf("the device has got %x, which is %v", message, v.Reason)
+		}
+	}
+}
+
+// isNeutral reports whether the outermost service, or what an Unconnected Send carries, only reads.
+func isNeutral(service []byte) bool {
+	var w cip.Walk
+	w.Start(service, len(service), nil)
+	if !w.Next() {
+		return false
+	}
+	if w.Request.Is(cip.UnconnectedSend, cip.ConnectionManager) && !w.Next() {
+		return false
+	}
+	return w.Request.Code == cip.GetAttributesAll
+}
+
+// TestInvariant01_NoDeniedServiceArrives sends random messages, some with bytes changed, in random segments.
+func TestInvariant01_NoDeniedServiceArrives(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, onDeny := range []policy.OnDeny{policy.DenyReset, policy.DenyException} {
+		plan := enipPlan(t, onDeny)
+		arrived, refused := 0, 0
+		for range 1500 {
+			d := newTarget(t, plan)
+			for range 4 {
+				var stream []byte
+				for range 1 + r.IntN(3) {
+					message := ct.RR(enipHandle, uint64(r.IntN(3)), vocabulary(r, 0))
+					if r.IntN(4) == 0 {
+						message[r.IntN(len(message))] = byte(r.IntN(256))
+					}
+					stream = append(stream, message...)
+				}
+				for len(stream) > 0 && !d.ended {
+					n := len(stream)
+					if r.IntN(2) == 0 {
+						n = 1 + r.IntN(n)
+					}
+					if !d.client(stream[:n]).Verdict.Allows() {
+						refused++
+					}
+					stream = stream[n:]
+				}
+				if d.ended {
+					break
+				}
+			}
+			checkArrived(t, plan, d, onDeny == policy.DenyException)
+			arrived += len(d.got(1)) - 28
+		}
+		if arrived < 10000 || refused < 100 {
+			t.Errorf("%v: %d bytes arrived, %d segments refused: the adversary tries nothing", onDeny, arrived, refused)
+		}
+	}
+}
+
+func FuzzENIPSession(f *testing.F) {
+	for _, service := range [][]byte{readSpeed(), ct.Multiple(readSpeed(), otherTag(1)), ct.Unconnected(setpoint(5), ct.Port(1, 0))} {
+		f.Add(ct.RR(enipHandle, 7, service), ct.RR(enipHandle, 7, []byte{service[0] | 0x80, 0, 0, 0}), uint8(9), false)
+	}
+	plans := map[bool]*policy.Plan{false: enipPlan(f, policy.DenyReset), true: enipPlan(f, policy.DenyException)}
+	f.Fuzz(func(t *testing.T, request, reply []byte, cut uint8, exceptions bool) {
+		if len(request) == 0 || len(request) > 1200 || len(reply) == 0 || len(reply) > 1200 {
+			return
+		}
+		d := newTarget(t, plans[exceptions])
+		at := min(int(cut), len(request))
+		if at > 0 {
+			d.client(request[:at])
+		}
+		if at < len(request) && !d.ended {
+			d.client(request[at:])
+		}
+		checkArrived(t, plans[exceptions], d, exceptions)
+		j := d.device(reply)
+		for i := range j.Messages {
+			m := &j.Messages[i]
+			_, _ = json.Marshal(m.Fields())
+			_, _, _ = m.Operation(), m.Detail(), m.Changes()
+		}
+	})
+}
+
+// TestLinesOfANestedMessage holds what is told of a message: one line for the encapsulation, one for each
+// service.
+func TestLinesOfANestedMessage(t *testing.T) {
+	d := newTarget(t, enipPlan(t, policy.DenyReset))
+	d.silent = true
+	service := ct.Unconnected(ct.Multiple(readSpeed(), otherTag(1)), ct.Port(1, 0))
+	j := d.client(ct.RR(enipHandle, 7, service))
+	want := []string{
+		`enip send_rr_data envelope `,
+		`cip unconnected_send class connection_manager instance 1 route 1/0 {"service":82,"class":6,"instance":1,"route":["1/0"]}`,
+		`cip multiple_service_packet class message_router instance 1 by route 1/0 within unconnected_send {"service":10,"class":2,"instance":1,"route":["1/0"],"within":["unconnected_send"]}`,
+		`cip read_tag tag Line3.Speed by route 1/0 within unconnected_send, multiple_service_packet {"service":76,"tag":"Line3.Speed","route":["1/0"],"within":["unconnected_send","multiple_service_packet"],"count":1}`,
+		`cip write_tag tag Recipe by route 1/0 within unconnected_send, multiple_service_packet {"service":77,"tag":"Recipe","route":["1/0"],"within":["unconnected_send","multiple_service_packet"],"type":196,"count":1,"data":"01000000"}`,
+	}
+	if len(j.Messages) != len(want) {
+		t.Fatalf("%d lines, want %d", len(j.Messages), len(want))
+	}
+	for i := range j.Messages {
+		m := &j.Messages[i]
+		got := m.ProtocolName() + " " + m.Operation() + " "
+		if m.Envelope {
+			got += "envelope "
+		} else {
+			fields, err := json.Marshal(m.Fields())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += m.Detail() + " " + string(fields)
+		}
+		if got != want[i] {
+			t.Errorf("line %d:\n%s, want\n%s", i, got, want[i])
+		}
+		if m.Verdict.Allows() || m.Verdict.Reason != verdict.ReasonTagNotPermitted {
+			t.Errorf("line %d: %v, which no part of the message is", i, m.Verdict.Reason)
+		}
+	}
+
+	d = newTarget(t, enipPlan(t, policy.DenyReset))
+	d.silent = true
+	d.client(ct.RR(enipHandle, 7, ct.Multiple(readSpeed(), setpoint(5))))
+	j = d.device(ct.RR(enipHandle, 7, append([]byte{0x8a, 0, 0x1e, 0}, ct.Packet([]byte{0xcc, 0, 0, 0, 0xc4, 0, 1, 0, 0, 0}, []byte{0xcd, 0, 5, 0})...)))
+	var got []string
+	for i := range j.Messages {
+		m := &j.Messages[i]
+		fields, _ := json.Marshal(m.Fields())
+		got = append(got, m.ProtocolName()+" "+m.Operation()+" "+string(fields))
+	}
+	if len(got) != 4 || !strings.Contains(got[1], `multiple_service_packet {"service":10,"class":2,"instance":1,"status":30`) ||
+		!strings.Contains(got[2], `read_tag {"service":76,"tag":"Line3.Speed","status":0`) ||
+		!strings.Contains(got[3], `write_tag {"service":77,"tag":"Line3.Setpoint","status":5`) {
+		t.Errorf("lines of the reply:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// TestCountsOfANestedMessage: the encapsulation is not counted beside what it carries.
+func TestCountsOfANestedMessage(t *testing.T) {
+	d := newTarget(t, enipPlan(t, policy.DenyReset))
+	counters := d.pipeline.Counters().Conduit("test")
+	before := counters.Allowed.Load()
+	d.silent = true
+	d.rr(ct.Multiple(readSpeed(), readSpeed()))
+	if got := counters.Allowed.Load() - before; got != 3 {
+		t.Errorf("%d allowed, want the packet and its two services", got)
+	}
+}
+
+func TestENIPOverUDP(t *testing.T) {
+	w := newWire(t, enipPlan(t, policy.DenyReset))
+	send := func(d stream.Direction, b []byte) verdict.Verdict { return w.datagram(d, string(b)).Verdict }
+	list := ct.Encapsulate(0x63, 0, 7, nil)
+	if v := send(stream.FromInitiator, list); !v.Allows() {
+		t.Errorf("list identity: %v", v.Reason)
+	}
+	if v := send(stream.FromResponder, ct.Encapsulate(0x63, 0, 8, ct.Join(ct.U16(1), ct.Item(0xc, make([]byte, 34))))); v.Allows() {
+		t.Error("a reply to nobody passes")
+	}
+	if v := send(stream.FromResponder, ct.Encapsulate(0x63, 0, 7, ct.Join(ct.U16(1), ct.Item(0xc, make([]byte, 34))))); !v.Allows() {
+		t.Errorf("its reply: %v", v.Reason)
+	}
+	for name, b := range map[string][]byte{
+		"register": ct.Register(0), "service": ct.RR(enipHandle, 7, readSpeed()), "list services": ct.Encapsulate(4, 0, 7, nil),
+		"two in a datagram": ct.Join(list, ct.RR(enipHandle, 7, readSpeed())), "half": list[:20],
+	} {
+		if v := send(stream.FromInitiator, b); v.Allows() {
+			t.Errorf("%s passes over UDP", name)
+		}
+	}
+}
