@@ -407,7 +407,7 @@ func TestEvasion32_CommandsAndSessions(t *testing.T) {
 func TestEvasion33_ImplicitDataNeedsItsForwardOpen(t *testing.T) {
 	log := &ioLog{}
 	d := newTarget(t, enipPlan(t, policy.DenyReset))
-	d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector).io.told = log
+	d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector).told = log
 	o := ct.Open{
 		Serial: 9, ToSource: 0x9009, Class: 1, Size: 100, RPI: 20000, Multiplier: 2,
 		Path: ct.Join(ct.Port(1, 0), ct.Class(4), ct.Instance(151), ct.Point(150), ct.Point(100)),
