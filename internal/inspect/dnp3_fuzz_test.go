@@ -18,10 +18,11 @@ func FuzzJudgeDNP3(f *testing.F) {
 	f.Add(join(poll, control), unasked(1, 2, 1, 0x17, 1, 0, 0x81), uint8(1))
 	f.Add(join(permitted, poll), join(reply(3, 0, indexed(12, 1, latch(1))...), reply(1, 0)), uint8(7))
 	f.Add(join(segments(5, append([]byte{0xc4, 5}, indexed(12, 1, latch(1), latch(2))...), 6, 9)...), []byte{}, uint8(13))
+	plans := []*policy.Plan{dnp3Plan(f, policy.DenyReset, dnp3Rules...), dnp3Plan(f, policy.DenyException, dnp3Rules...)}
 	f.Fuzz(func(t *testing.T, client, device []byte, cut uint8) {
-		client, device = client[:min(len(client), 1400)], device[:min(len(device), 1400)]
-		for _, onDeny := range []policy.OnDeny{policy.DenyReset, policy.DenyException} {
-			w := dnp3Wire(t, onDeny)
+		client, device = client[:min(len(client), 600)], device[:min(len(device), 600)]
+		for _, plan := range plans {
+			w := connected(t, plan)
 			for rest := client; len(rest) > 0; {
 				n := min(len(rest), max(1, int(cut)))
 				w.client(rest[:n])
@@ -31,11 +32,11 @@ func FuzzJudgeDNP3(f *testing.F) {
 			w.mustNotAct("fuzzed")
 			checkPermitted(t, w)
 		}
-		w := newWire(t, dnp3Plan(t, policy.DenyReset, dnp3Rules...))
+		w := newWire(t, plans[0])
 		w.datagram(stream.FromInitiator, string(client))
 		w.datagram(stream.FromResponder, string(device))
 		w.datagram(stream.FromInitiator, string(client))
-		w = newWire(t, dnp3Plan(t, policy.DenyReset, dnp3Rules...))
+		w = newWire(t, plans[0])
 		w.observed = true
 		w.client(client)
 		w.device(device)
