@@ -66,10 +66,9 @@ type tally struct {
 
 // probe is traffic that goes on while things fail. Only its tally is shared.
 type probe struct {
-	mu     sync.Mutex
-	last   time.Time
-	seen   tally
-	failed error // why it could not go on at all
+	mu   sync.Mutex
+	last time.Time
+	seen tally
 }
 
 func (p *probe) answered() {

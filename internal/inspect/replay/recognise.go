@@ -145,7 +145,7 @@ func anything() *policy.Plan {
 			DNP3: []policy.DNP3Rule{station, raw},
 		}, {
 			// Observed messages are told whatever the rules say.
-			Name: "enip", Protocol: policy.ProtocolENIP, Mode: policy.Observe, Inspect: true,
+			Name: "enip", Protocol: policy.ProtocolENIP, Mode: policy.Observe, OnJoin: policy.JoinResync, Inspect: true,
 		}},
 	}
 }
