@@ -82,6 +82,7 @@ func (s *dnp3Session) read(r *reading, d stream.Direction, b []byte) step {
 	}
 	master, outstation := m.stations()
 	if v := r.plan.EvalDNP3Link(r.conduit, master, outstation); !v.Allows() {
+		s.name(m)
 		s.record(r, d, v, m)
 		return step{size: n, verdict: v}
 	}
@@ -92,6 +93,17 @@ func (s *dnp3Session) read(r *reading, d stream.Direction, b []byte) step {
 		return step{size: n, verdict: verdict.Permitted}
 	}
 	return s.readSegment(r, d, b, n, m)
+}
+
+// name reads what the frame begins, as far as it can be, for people who are told that it was denied.
+func (s *dnp3Session) name(m *dnp3Message) {
+	m.message = dnp3.Message{}
+	if !m.frame.CarriesData() {
+		return
+	}
+	if data := s.dissector.data(&m.frame); len(data) > 0 && dnp3.TransportHeader(data[0]).First() {
+		_ = dnp3.ParseMessage(data[1:], false, !m.frame.FromMaster, &m.message)
+	}
 }
 
 // stations returns which of the frame's addresses is the master's and which the outstation's.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -253,6 +254,16 @@ func TestEvasion23_Addresses(t *testing.T) {
 			w.client(dnp3.AppendFrame(nil, row.control, row.destination, row.source, control))
 			w.mustDeny(row.name, row.want)
 			w.mustNotAct(row.name)
+		}
+	}
+	// What was denied is told by its name, where its first segment holds it.
+	for _, header := range []byte{0xc1, 0x81} {
+		w := dnp3Wire(t, policy.DenyReset)
+		lawful(t, w, 0)
+		j := w.client(dnp3.AppendFrame(nil, fromMaster, 11, masterStation, append([]byte{header}, control[1:]...)))
+		want := map[byte]string{0xc1: "direct_operate", 0x81: ""}[header]
+		if m := j.Messages[0]; m.Operation() != want || !strings.HasPrefix(m.Detail(), "master 1 outstation 11") {
+			t.Errorf("told as %q, %q, want %q", m.Operation(), m.Detail(), want)
 		}
 	}
 	// Without outstations a rule is about any, and still not about all at once.
