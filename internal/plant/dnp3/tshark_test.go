@@ -97,11 +97,14 @@ func (r *recording) note(from int, b []byte) {
 		if err != nil {
 			panic(fmt.Sprintf("%v % x: %v", fragment.Function, fragment.Body, err))
 		}
-		line := fmt.Sprintf("%d seq %d", fragment.Function, fragment.sequence())
-		for _, h := range headers {
-			line += " " + h.Kind.String()
+		var objects []string
+		if fragment.Function == AssignClass || fragment.Function == GetFileInfo {
+			headers = nil // tshark reads no objects behind these
 		}
-		r.said = append(r.said, line)
+		for _, h := range headers {
+			objects = append(objects, fmt.Sprintf("0x%02x%02x", h.Group, h.Variation))
+		}
+		r.said = append(r.said, fmt.Sprintf("%d|%d|%s", fragment.Function, fragment.sequence(), strings.Join(objects, ",")))
 	}
 }
 
@@ -186,13 +189,15 @@ func tshark(t *testing.T, name string) (lines []string) {
 		if len(f) != 5 {
 			t.Fatalf("tshark prints %q", row)
 		}
-		if f[3]+f[4] != "" {
+		// It has no decoder for g70v7, and says so.
+		known := f[2] == "0x4607" && f[4] == `Unknown Object\Variation`
+		if f[3]+f[4] != "" && !known {
 			t.Errorf("tshark complains: %s", row)
 		}
 		if f[0] == "" {
 			continue // a link frame, or a segment that is not the last
 		}
-		lines = append(lines, row)
+		lines = append(lines, strings.Join(f[:3], "|"))
 	}
 	return lines
 }
