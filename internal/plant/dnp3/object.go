@@ -67,6 +67,15 @@ var sizes = map[Kind]int{
 // VendorKind is an object of no standard, two octets long, that a loose outstation knows.
 var VendorKind = Kind{200, 1}
 
+// size returns the octets of an object, 0 where only a prefix can tell. The variation of an octet
+// string is its length (IEEE 1815 annex A, groups 110 to 113).
+func (k Kind) size() int {
+	if k.Group >= 110 && k.Group <= 113 {
+		return int(k.Variation)
+	}
+	return sizes[k]
+}
+
 // packed are the bits of objects that share octets.
 var packed = map[Kind]int{{1, 1}: 1, {3, 1}: 2, {10, 1}: 1, {12, 3}: 1, {80, 1}: 1}
 
@@ -172,7 +181,7 @@ func (c *cursor) objects(h *Header, namesOnly bool) {
 	}
 	for i := uint32(0); i < h.Count && c.err == nil; i++ {
 		o := Object{Index: h.Start + i}
-		size, known := sizes[h.Kind], false
+		size, known := h.Kind.size(), false
 		switch p := h.prefix(); {
 		case p >= prefixSize:
 			size, known = int(c.number(widths[p-prefixSize])), true
