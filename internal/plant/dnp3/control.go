@@ -124,12 +124,15 @@ func (o *Outstation) control(a *association, f Fragment) ([]byte, IIN) {
 	all := true
 	for i := range headers {
 		for j := range headers[i].Objects {
+			if !controllable(headers[i].Kind) {
+				continue
+			}
 			object := headers[i].Objects[j]
 			status := general
 			if status == StatusSuccess {
 				status = o.command(&headers[i], object, f.Function, a.master, executes)
 			}
-			if len(object.Data) > 0 && controllable(headers[i].Kind) {
+			if len(object.Data) > 0 {
 				object.Data[len(object.Data)-1] = byte(status)
 			}
 			all = all && status == StatusSuccess
@@ -176,8 +179,6 @@ func (o *Outstation) command(h *Header, object Object, f Function, master uint16
 	}
 	op := Operation{Function: f, Kind: h.Kind, Index: object.Index, Master: master}
 	switch {
-	case !controllable(h.Kind):
-		return StatusNotSupported
 	case len(object.Data) != sizes[h.Kind]:
 		return StatusFormatError
 	case h.Kind == crob:
