@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	conduitFiller = "hmi-to-filler"
-	conduitPump   = "scada-to-pump"
+	conduitFiller    = "hmi-to-filler"
+	conduitPump      = "scada-to-pump"
+	conduitHistorian = "historian-pull"
 )
 
 // conduitSteps try what the policy's conduits say.
@@ -74,9 +75,9 @@ func (l *line) conduitSteps() []step {
 			},
 		},
 		step{
-			what:   "hmi-1 talks to pump-rtu's DNP3 port",
-			try:    l.holdPump,
-			reason: func() (string, error) { return l.conduitState(conduitPump, api.StateAddressOnly) },
+			what:   "the historian, behind a router, connects to filler-plc",
+			try:    l.holdHistorian,
+			reason: func() (string, error) { return l.conduitState(conduitHistorian, api.StateAddressOnly) },
 		},
 	)
 }
@@ -157,20 +158,20 @@ func (l *line) mbpoll(args ...string) func() (string, error) {
 	}
 }
 
-// holdPump opens the connection to pump-rtu that stays open, and tries it.
-func (l *line) holdPump() (string, error) {
-	conn, err := dial(l.HMI, l.pump, portDNP3)
+// holdHistorian opens the connection that stays open, and tries it.
+func (l *line) holdHistorian() (string, error) {
+	conn, err := dialFrom(historianAddress, l.router, l.Filler, portHistorian)
 	if err != nil {
 		return "", err
 	}
 	l.held = conn
-	return l.askPump()
+	return l.askHeld()
 }
 
-// askPump sends something on the connection that is held, and waits for it to come back.
-func (l *line) askPump() (string, error) {
+// askHeld sends something on the connection that is held, and waits for it to come back.
+func (l *line) askHeld() (string, error) {
 	if l.held == nil {
-		return "", errors.New("there is no connection to pump-rtu")
+		return "", errors.New("there is no connection of the historian")
 	}
 	_ = l.held.SetDeadline(time.Now().Add(patience))
 	if _, err := l.held.Write([]byte("ping")); err != nil {
@@ -179,7 +180,7 @@ func (l *line) askPump() (string, error) {
 	if _, err := l.held.Read(make([]byte, 4)); err != nil {
 		return "", err
 	}
-	return "pump-rtu answered", nil
+	return "filler-plc answered", nil
 }
 
 // conduitState checks how a conduit is enforced, as `penstock status` says.

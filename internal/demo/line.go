@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/plant/dnp3"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/settings"
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -20,10 +22,14 @@ import (
 
 // Ports that devices of the line listen on.
 const (
-	portModbus   = 502
-	portDNP3     = 20000
-	portUnlisted = 8080 // something answers there, and no conduit leads to it
+	portModbus    = 502
+	portDNP3      = 20000
+	portHistorian = 4840
+	portUnlisted  = 8080 // something answers there, and no conduit leads to it
 )
+
+// historianAddress is one of the network behind plant-router.
+const historianAddress = "198.18.64.5"
 
 // patience is how long a peer waits before it takes something for refused.
 const patience = 1500 * time.Millisecond
@@ -31,15 +37,18 @@ const patience = 1500 * time.Millisecond
 // line is the filling line: the plant with more devices, and the appliance at work.
 type line struct {
 	*plant.Plant
-	pump     *testnet.Host // pump-rtu of the policy
-	stranger *testnet.Host // on the supervision's side; the policy does not know it
-	device   *plant.Device // the filler's registers
-	penstock string        // path of the command
-	netns    string        // of the appliance
+	pump     *testnet.Host    // pump-rtu of the policy
+	router   *testnet.Host    // plant-router, and the historian behind it
+	stranger *testnet.Host    // on the supervision's side; the policy does not know it
+	device   *plant.Device    // the filler's registers
+	rtu      *dnp3.Outstation // the pump's points
+	penstock string           // path of the command
+	netns    string           // of the appliance
 
-	taps map[*testnet.Host]*testnet.Tap
-	held net.Conn             // a DNP3 connection that is there all the time
-	open *modbus.ModbusClient // a Modbus connection likewise, in the outage
+	taps  map[*testnet.Host]*testnet.Tap
+	held  net.Conn             // the historian's connection, which is there all the time
+	scada *dnp3.Master         // hmi-1's session with the pump
+	open  *modbus.ModbusClient // a Modbus connection likewise, in the outage
 
 	lastEvent uint64
 }
@@ -97,6 +106,9 @@ func (l *line) addDevices(lab *testnet.Lab) (err error) {
 	if l.pump, err = lab.Host(policy.SideA, "pump", "02:00:00:00:00:11", "198.18.0.11"); err != nil {
 		return err
 	}
+	if err := l.addRouter(lab); err != nil {
+		return err
+	}
 	if l.stranger, err = lab.Host(policy.SideB, "stranger", "02:00:00:00:00:66", "198.18.0.66"); err != nil {
 		return err
 	}
@@ -112,6 +124,19 @@ func (l *line) addDevices(lab *testnet.Lab) (err error) {
 	return nil
 }
 
+// addRouter adds plant-router. The historian's packets come with its MAC address, and it answers for
+// the historian itself.
+func (l *line) addRouter(lab *testnet.Lab) (err error) {
+	l.router, err = lab.Host(policy.SideB, "router", "02:00:00:00:00:01", "198.18.0.1", historianAddress+"/32")
+	if err != nil {
+		return err
+	}
+	if err := l.router.AddNeighbour(lab.Cell); err != nil {
+		return err
+	}
+	return lab.Cell.AddRoute(netip.MustParsePrefix("198.18.64.0/18"), l.router.Address())
+}
+
 func (l *line) startDevices(env testnet.Env) (err error) {
 	if l.device, err = plant.StartDevice(env, l.Filler, portModbus); err != nil {
 		return err
@@ -119,7 +144,11 @@ func (l *line) startDevices(env testnet.Env) (err error) {
 	if err := serveEcho(env, l.Filler, portUnlisted); err != nil {
 		return err
 	}
-	return serveEcho(env, l.pump, portDNP3)
+	if err := serveEcho(env, l.Filler, portHistorian); err != nil {
+		return err
+	}
+	l.rtu, err = plant.StartOutstation(env, l.pump, dnp3.Config{Unsolicited: true}, portDNP3)
+	return err
 }
 
 // serveEcho sends back whatever comes on a port.
@@ -152,6 +181,16 @@ func serveEcho(env testnet.Env, h *testnet.Host, port int) error {
 func dial(from, to *testnet.Host, port int) (conn net.Conn, err error) {
 	err = from.Do(func() error {
 		conn, err = net.DialTimeout("tcp", fmt.Sprintf("%v:%d", to.Address(), port), patience)
+		return err
+	})
+	return conn, err
+}
+
+// dialFrom is dial for one of several addresses that a device has.
+func dialFrom(address string, from, to *testnet.Host, port int) (conn net.Conn, err error) {
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	err = from.Do(func() error {
+		conn, err = d.Dial("tcp", fmt.Sprintf("%v:%d", to.Address(), port))
 		return err
 	})
 	return conn, err

@@ -1,8 +1,9 @@
 // Command demo shows what the appliance does, and checks it. It lays the filling line of the
 // example policy in network namespaces, puts a real penstockd between its cell and its
-// supervision, tries with other people's Modbus clients and servers what the policy permits and
-// what it denies, and prints for each what the policy says, what was seen, and the reason that
-// `penstock events` tells. It leaves nothing behind.
+// supervision, tries with other people's Modbus clients and servers, and with a DNP3 master and
+// outstation that know nothing of the appliance's dissector, what the policy permits and what it
+// denies, and prints for each what the policy says, what was seen, and the reason that `penstock
+// events` tells. It leaves nothing behind.
 //
 // It exits 0 only if everything agrees. It needs root.
 package main
@@ -79,6 +80,7 @@ func demonstrate(ctx context.Context, env *environment, shown *table, o options)
 		steps []step
 	}{
 		{"What the conduits permit, and what goes beyond them", l.conduitSteps()},
+		{"A pump's outstation (DNP3), message by message", l.dnp3Steps()},
 		{"Who they are that speak", l.identitySteps()},
 		{"Somebody flushes the appliance's nftables ruleset", l.outageSteps()},
 		{"The appliance is taken apart", l.endSteps()},

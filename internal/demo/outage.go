@@ -30,7 +30,7 @@ func (l *line) outageSteps() []step {
 			},
 			reason: l.gateStopped,
 		},
-		{what: "pump-rtu, by address and port only, goes on", try: l.askPump},
+		{what: "the historian, by address and port only, goes on", try: l.askHeld},
 		{what: "filler-plc announces itself by LLDP", try: l.announces},
 		{
 			what: "the daemon is restarted, and hmi-1 reads",
@@ -43,7 +43,8 @@ func (l *line) outageSteps() []step {
 				return l.keepModbus()
 			},
 		},
-		{what: "pump-rtu has noticed nothing of all this", try: l.askPump},
+		{what: "hmi-1 connects to pump-rtu again, and polls", try: l.beginPump},
+		{what: "the historian has noticed nothing of all this", try: l.askHeld},
 	}
 }
 

@@ -52,7 +52,7 @@ func (t *table) paint(c colour, s string) string {
 func (t *table) header(policy string) {
 	fmt.Fprintf(t.out, "%s\n\n%s\n%s\n%s\n", t.paint(bold, "A filling line under "+policy),
 		`  cell                          appliance                         supervision`,
-		`  filler-plc, pump-rtu ───── a [ penstockd ] b ───── hmi-1, and a stranger`,
+		`  filler-plc, pump-rtu ───── a [ penstockd ] b ───── hmi-1, a router, and a stranger`,
 		"")
 	fmt.Fprintf(t.out, "     %s %s %s %s\n", pad("what is tried", widthWhat), pad("what the policy says", widthExpected), pad("what was seen", widthSeen), "what the appliance told")
 }

@@ -142,6 +142,19 @@ func (o *Outstation) ServeConn(conn net.Conn) {
 	_ = ch.receive(conn, func(f Frame) { o.frame(ch, f) })
 }
 
+// Take handles octets as a connection of their own would bring them, and returns the replies.
+func (o *Outstation) Take(octets []byte) (replies []byte) {
+	ch := newChannel(o.personality.Hunts, func() {})
+	frames, _ := ch.scanner.feed(octets)
+	for _, f := range frames {
+		o.frame(ch, f)
+		for len(ch.out) > 0 {
+			replies = append(replies, <-ch.out...)
+		}
+	}
+	return replies
+}
+
 // keepAlive asks the other end's link layer whether it is there, until the channel ends.
 func (o *Outstation) keepAlive(ch *channel) {
 	tick := time.NewTicker(o.config.KeepAlive)
