@@ -15,23 +15,42 @@ import (
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
-// outageSteps take away the rule that leads packets to inspection. What has to be inspected then
-// has no verdict, and the exit gate lets nothing out that has none; the rest never was there.
+// outageSteps take away the rule that leads packets to inspection, again and again, for the daemon
+// puts it back. What has to be inspected then has no verdict, and the exit gate lets nothing out that
+// has none; the rest never was there.
 func (l *line) outageSteps() []step {
+	writes, flushing := 0, func() error { return nil }
 	return []step{
 		{what: "hmi-1 has a connection to filler-plc, and reads", try: l.keepModbus},
 		{
-			what: "the ruleset is flushed, and hmi-1 reads again", denied: verdict.ReasonNoVerdict,
+			what: "the ruleset is flushed over and over; hmi-1 writes", denied: verdict.ReasonNoVerdict,
 			try: func() (string, error) {
-				if err := l.flushRules(); err != nil {
-					return "flush the ruleset: " + err.Error(), nil
+				writes = l.device.Writes()
+				flushing = l.keepFlushing()
+				if err := l.open.WriteRegister(100, 1); err != nil {
+					return "", err
 				}
-				return l.readKept()
+				return "filler-plc answered", nil
 			},
 			reason: l.gateStopped,
+			must: func() error {
+				if got := l.device.Writes(); got != writes {
+					return fmt.Errorf("%d writes reached the device", got-writes)
+				}
+				return nil
+			},
 		},
 		{what: "the historian, by address and port only, goes on", try: l.askHeld},
 		{what: "filler-plc announces itself by LLDP", try: l.announces},
+		{
+			what: "nobody flushes any more, and hmi-1 reads", try: func() (string, error) {
+				l.open.Close()
+				if err := flushing(); err != nil {
+					return "", err
+				}
+				return l.keepModbus()
+			},
+		},
 		{
 			what: "the daemon is restarted, and hmi-1 reads",
 			try: func() (string, error) {
@@ -45,6 +64,30 @@ func (l *line) outageSteps() []step {
 		},
 		{what: "hmi-1 connects to pump-rtu again, and polls", try: l.beginPump},
 		{what: "the historian has noticed nothing of all this", try: l.askHeld},
+	}
+}
+
+// keepFlushing flushes the ruleset, faster than it is put back, until the function that it returns
+// is called.
+func (l *line) keepFlushing() (stop func() error) {
+	done, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-done:
+				ended <- nil
+				return
+			default:
+			}
+			if err := l.flushRules(); err != nil {
+				ended <- fmt.Errorf("flush the ruleset: %w", err)
+				return
+			}
+		}
+	}()
+	return func() error {
+		close(done)
+		return <-ended
 	}
 }
 
