@@ -342,7 +342,7 @@ func otherRequests() []Evasion {
 			wire(Request(2, Write, Spell(Kind{70, 5}, QualifierFree, block(1, lastBlock, []byte("y")))))}, Works: true},
 		{Name: "24 outputs written", Parts: one(asked(Write, Spell(Kind{10, 2}, 0x28, Object{Index: 7, Data: []byte{0x81}}))), Works: true},
 		{Name: "24 outputs written behind the time", Parts: one(asked(Write, append([]byte{50, 1, 0x07, 1}, make([]byte, 6)...), Spell(Kind{10, 1}, 0x00, Object{Index: 7, Data: []byte{1}}))), Works: true},
-		{Name: "24 another indication written", Parts: one(asked(Write, []byte{80, 1, 0x00, 4, 4, 0}))},
+		{Name: "24 another indication written", Parts: one(asked(Write, []byte{80, 1, 0x00, 4, 4, 0})), Permitted: true},
 		{Name: "24 an analog output", Parts: one(asked(DirectOperate, AnalogOutput(1, 77))), Works: true},
 		{Name: "24 classes assigned", Parts: one(asked(AssignClass, Class(0), All(30, 0))), Works: true},
 		{Name: "24 the time by another object", Parts: [][]byte{asked(RecordCurrentTime), wire(Request(2, Write, append([]byte{50, 3, 0x07, 1}, make([]byte, 6)...)))}, Works: true},

@@ -103,8 +103,11 @@ func NewOutstation(c Config) *Outstation {
 	return o
 }
 
-// maxAssociations bounds the masters that an outstation keeps apart.
-const maxAssociations = 64
+// What an outstation keeps apart: masters by their link addresses, and senders of datagrams.
+const (
+	maxAssociations = 64
+	maxPeers        = 4096
+)
 
 func (o *Outstation) association(master uint16) *association {
 	a := o.associations[master]
@@ -182,7 +185,7 @@ func (o *Outstation) ServePacket(conn net.PacketConn) {
 		}
 		ch := peers[from.String()]
 		if ch == nil {
-			if len(peers) >= maxAssociations {
+			if len(peers) >= maxPeers {
 				continue
 			}
 			ch = newChannel(o.personality.Hunts, func() {})

@@ -59,7 +59,7 @@ func (m *Master) Control(function Function, controls []byte) error {
 	if err != nil || function.unanswered() {
 		return err
 	}
-	if r.IIN&iinErrors != 0 && !bytes.Equal(r.Body, controls) {
+	if r.IIN&iinErrors != 0 && (len(controls) == 0 || !bytes.Equal(r.Body, controls)) {
 		return &Refusal{Function: function, IIN: r.IIN, Status: firstStatus(r.Body)}
 	}
 	if status := firstStatus(r.Body); status != StatusSuccess {
