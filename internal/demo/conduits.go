@@ -75,7 +75,7 @@ func (l *line) conduitSteps() []step {
 			},
 		},
 		step{
-			what:   "the historian, behind a router, connects to filler-plc",
+			what:   "the historian connects, from behind a router",
 			try:    l.holdHistorian,
 			reason: func() (string, error) { return l.conduitState(conduitHistorian, api.StateAddressOnly) },
 		},

@@ -33,7 +33,7 @@ func (l *line) dnp3Steps() []step {
 			l.master(func(m *dnp3.Master) error { return m.SelectOperate(append(latch(1), latch(9)...)) })),
 		l.control("hmi-1 selects a trip of output 3", dnp3.Select, verdict.ReasonValueNotPermitted, 3,
 			l.master(func(m *dnp3.Master) error { return m.SelectOperate(trip) })),
-		l.control("hmi-1 operates output 1 without a SELECT before", dnp3.DirectOperate, verdict.ReasonFunctionNotPermitted, 1,
+		l.control("hmi-1 operates output 1 directly, unselected", dnp3.DirectOperate, verdict.ReasonFunctionNotPermitted, 1,
 			l.master(func(m *dnp3.Master) error { return m.Control(dnp3.DirectOperate, latch(1)) })),
 		l.control("hmi-1 restarts pump-rtu", dnp3.ColdRestart, verdict.ReasonFunctionNotPermitted, 1,
 			l.master(func(m *dnp3.Master) error { _, err := m.Do(dnp3.ColdRestart); return err })),
