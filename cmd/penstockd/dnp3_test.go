@@ -67,9 +67,13 @@ func layDNP3(t *testing.T, policy string, c dnp3.Config) (*plant.Plant, *dnp3.Ou
 	return p, o
 }
 
-// master connects one to a port; it is closed with the test.
+// master connects one to a port; it is closed with the test. Datagrams may be lost, and then a master
+// says it again, as those in the field do.
 func master(t *testing.T, p *plant.Plant, network string, port int, c dnp3.MasterConfig) *dnp3.Master {
 	t.Helper()
+	if network == "udp" {
+		c.Retries = 3
+	}
 	m, err := plant.DialOutstation(network, p.HMI, p.Filler, port, c)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ type MasterConfig struct {
 	Address    uint16        // 1
 	Outstation uint16        // 10
 	Timeout    time.Duration // for each fragment of a reply: 2 s
+	Retries    int           // how often a request that has no reply is sent again, as it is: never
 	// Eager writes the restart indication away as soon as a response shows it, whatever became of
 	// the last attempt, as many masters do. Limit is how many attempts it makes: 1000.
 	Eager bool
@@ -212,7 +213,7 @@ func (m *Master) ask(fragment []byte) (reply Reply, err error) {
 	reply.Sequence = fragment[0] & sequenceBits
 	timeout := time.NewTimer(m.config.Timeout)
 	defer timeout.Stop()
-	for expected := reply.Sequence; ; {
+	for expected, again := reply.Sequence, m.config.Retries; ; {
 		select {
 		case r := <-m.replies:
 			if r.sequence() != expected || r.Control&FIR != 0 != (reply.Fragments == 0) {
@@ -237,6 +238,12 @@ func (m *Master) ask(fragment []byte) (reply Reply, err error) {
 			m.mu.Unlock()
 			timeout.Reset(m.config.Timeout)
 		case <-timeout.C:
+			if again > 0 && reply.Fragments == 0 {
+				again--
+				m.resend(fragment)
+				timeout.Reset(m.config.Timeout)
+				continue
+			}
 			return reply, fmt.Errorf("%v: %w within %v", function, ErrTimeout, m.config.Timeout)
 		case <-m.ch.over:
 			if err := m.Err(); err != nil {
@@ -245,6 +252,12 @@ func (m *Master) ask(fragment []byte) (reply Reply, err error) {
 			return reply, fmt.Errorf("%v: %w", function, net.ErrClosed)
 		}
 	}
+}
+
+func (m *Master) resend(fragment []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ch.fragment(FromMaster, m.config.Outstation, m.config.Address, fragment)
 }
 
 func (m *Master) strayed(r Fragment) {

@@ -265,6 +265,24 @@ func TestRepeatedRequestsAreNotExecutedTwice(t *testing.T) {
 	}
 }
 
+// TestMasterRepeats loses a request on the way.
+func TestMasterRepeats(t *testing.T) {
+	o := NewOutstation(Config{})
+	defer o.Close()
+	here, there := net.Pipe()
+	m := NewMaster(here, MasterConfig{Timeout: 50 * time.Millisecond, Retries: 1})
+	defer m.Close()
+	lost := make([]byte, 100)
+	go func() {
+		_, _ = there.Read(lost)
+		o.ServeConn(there)
+	}()
+	must(t, m.Control(DirectOperate, Controls(Latch(1, true))))
+	if lost[0] != 0x05 || len(o.Executed()) != 1 {
+		t.Errorf("lost % x, executed %v", lost[:10], o.Executed())
+	}
+}
+
 func TestEverythingElseThatIsExecuted(t *testing.T) {
 	o, m := pair(t, Config{}, MasterConfig{})
 	o.Update(20, 3, 40)
