@@ -172,7 +172,7 @@ func tryEvasions(t *testing.T, network string, port int) {
 		if e.Stream && network == "udp" {
 			continue
 		}
-		t.Run(e.Name, func(t *testing.T) {
+		t.Run("EVASIONS "+e.Name, func(t *testing.T) {
 			tryEvasion(t, p, o, network, port, e)
 			o.Update(30, i%40, float64(i))
 			eventually(t, "an event to be confirmed", func() bool { return o.Unconfirmed(1) == 0 })
@@ -389,6 +389,35 @@ func refuseControls(t *testing.T, p *plant.Plant, o *dnp3.Outstation, onDeny str
 		}
 	}
 	lawful.check(t)
+}
+
+// TestDNP3RefusalsOverUDP: there is no connection to end, so that the master goes on with the one
+// socket that it has.
+func TestDNP3RefusalsOverUDP(t *testing.T) {
+	p, o := layDNP3(t, dnp3Site(), dnp3.Config{})
+	for _, way := range dnp3Ways {
+		t.Run(way.onDeny, func(t *testing.T) {
+			m, err := plant.DialOutstation("udp", p.HMI, p.Filler, way.port, dnp3.MasterConfig{Timeout: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			for i := range 2 {
+				before := len(o.Executed())
+				err := m.Control(dnp3.DirectOperate, dnp3.Controls(dnp3.Latch(7, true)))
+				var refusal *dnp3.Refusal
+				if exception := way.onDeny == "exception"; exception != errors.As(err, &refusal) || !exception && !errors.Is(err, dnp3.ErrTimeout) {
+					t.Errorf("attempt %d: %v", i, err)
+				}
+				if got := o.Executed()[before:]; len(got) != 0 {
+					t.Errorf("attempt %d: executed %v", i, got)
+				}
+				if err := m.SelectOperate(dnp3.Controls(dnp3.Latch(2, true))); err != nil {
+					t.Errorf("attempt %d: a permitted control after: %v", i, err)
+				}
+			}
+		})
+	}
 }
 
 // TestDNP3NoMasterLoops: a master that is refused the clearing of the restart indication would try

@@ -252,27 +252,44 @@ func TestInvariant01EvasionsOfDNP3(t *testing.T) {
 	}
 }
 
-// TestInvariant01EvasionsOfDNP3InDatagrams is each evasion over UDP, a part a datagram.
-func TestInvariant01EvasionsOfDNP3InDatagrams(t *testing.T) {
+// reachByDatagrams sends each part as one, and returns what a loose outstation executes of those that
+// reach it.
+func reachByDatagrams(w *wire, parts [][]byte) []dnp3.Operation {
+	const headers = 20 + 8 // of IPv4 and UDP
+	var reached []byte
+	for _, part := range parts {
+		j := w.datagram(stream.FromInitiator, string(part))
+		switch {
+		case !j.Verdict.Allows():
+		case j.Payload != nil:
+			reached = append(reached, j.Payload[headers:]...)
+		default:
+			reached = append(reached, part...)
+		}
+	}
+	o := dnp3.NewOutstation(dnp3.Config{Personality: dnp3.Loose()})
+	o.Take(reached)
+	return o.Executed()
+}
+
+// TestInvariant01NoControlReachesTheOutstationInDatagrams is all of that over UDP: each evasion, and
+// spellings of which each frame is a datagram, or all are one.
+func TestInvariant01NoControlReachesTheOutstationInDatagrams(t *testing.T) {
 	for _, onDeny := range []policy.OnDeny{policy.DenyReset, policy.DenyDrop, policy.DenyException} {
 		plan := outstationPlan(t, onDeny)
 		for _, e := range dnp3.Evasions() {
-			w := newWire(t, plan)
-			o := dnp3.NewOutstation(dnp3.Config{Personality: dnp3.Loose()})
-			var reached []byte
-			for _, part := range e.Parts {
-				j := w.datagram(stream.FromInitiator, string(part))
-				switch {
-				case !j.Verdict.Allows():
-				case j.Payload != nil:
-					reached = append(reached, j.Payload[28:]...) // behind the headers of IPv4 and UDP
-				default:
-					reached = append(reached, part...)
-				}
+			if executed := reachByDatagrams(newWire(t, plan), e.Parts); slices.ContainsFunc(executed, dnp3.Beyond) {
+				t.Errorf("%v: %s: executed %v", onDeny, e.Name, executed)
 			}
-			o.Take(reached)
-			if slices.ContainsFunc(o.Executed(), dnp3.Beyond) {
-				t.Errorf("%v: %s: executed %v", onDeny, e.Name, o.Executed())
+		}
+		for seed := range uint64(2000) {
+			s := speller{rand.New(rand.NewPCG(seed, uint64(onDeny)))}
+			spelt := s.among()
+			if s.IntN(2) == 0 {
+				spelt.octets = [][]byte{join(spelt.octets...)}
+			}
+			if executed := reachByDatagrams(newWire(t, plan), spelt.octets); slices.ContainsFunc(executed, dnp3.Beyond) {
+				t.Errorf("%v, seed %d: %s: executed %v\n% x", onDeny, seed, spelt.what, executed, spelt.octets)
 			}
 		}
 	}
