@@ -65,11 +65,11 @@ const fileCommandOctets = 26 // before the name
 func (c fileCommand) object() Object {
 	b := binary.LittleEndian.AppendUint16(nil, fileCommandOctets)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.name)))
-	b = append(b, make([]byte, 6)...)                // time of creation
-	b = binary.LittleEndian.AppendUint16(b, 0o644)   // permissions
-	b = binary.LittleEndian.AppendUint32(b, 0)       // authentication key
-	b = binary.LittleEndian.AppendUint32(b, c.size)  //
-	b = binary.LittleEndian.AppendUint16(b, c.mode)  //
+	b = append(b, make([]byte, 6)...)              // time of creation
+	b = binary.LittleEndian.AppendUint16(b, 0o644) // permissions
+	b = binary.LittleEndian.AppendUint32(b, 0)     // authentication key
+	b = binary.LittleEndian.AppendUint32(b, c.size)
+	b = binary.LittleEndian.AppendUint16(b, c.mode)
 	b = binary.LittleEndian.AppendUint16(b, c.block) // the longest that the master takes
 	b = binary.LittleEndian.AppendUint16(b, c.id)
 	return Object{Data: append(b, c.name...)}
