@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -311,5 +313,32 @@ func TestEvalCIPDoesNotAllocate(t *testing.T) {
 		c.Pay()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestENIPRatesSideBySide: pipelines that judge at the same time do not spend a token twice.
+func TestENIPRatesSideBySide(t *testing.T) {
+	plan := enipPlanOf(t, `services: [write_tag], rate: 100/s`)
+	rates, now := plan.NewRates(), time.Unix(0, 0)
+	packet := ct.Multiple(ct.WriteDINT(ct.Symbol("A"), 1), ct.WriteDINT(ct.Symbol("A"), 2), ct.WriteDINT(ct.Symbol("A"), 3))
+	var permitted atomic.Int64
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			var c ENIPCheck
+			var w cip.Walk
+			for range 100 {
+				plan.CheckENIP(&c, 1, rates, now)
+				w.Start(packet, len(packet), nil)
+				if c.EvalMessage(&w).Allows() {
+					c.Pay()
+					permitted.Add(1)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if n := permitted.Load(); n != 33 {
+		t.Errorf("%d packets of three writes passed, want 33 of 100 writes", n)
 	}
 }
