@@ -235,3 +235,40 @@ func TestENIPOverUDP(t *testing.T) {
 		}
 	}
 }
+
+// TestDenialBehindMoreThanIsRecorded: a packet holds more services than are recorded, and the denied one among
+// the last is told and counted all the same.
+func TestDenialBehindMoreThanIsRecorded(t *testing.T) {
+	for n := 55; n < 75; n++ {
+		d := newTarget(t, enipPlan(t, policy.DenyReset))
+		counters := d.pipeline.Counters().Conduit("test")
+		before := counters.Denied.Load()
+		var list [][]byte
+		for range n {
+			list = append(list, readSpeed())
+		}
+		j := d.client(ct.RR(enipHandle, 7, ct.Multiple(append(list, otherTag(1))...)))
+		d.mustDeny("packet", verdict.ReasonTagNotPermitted)
+		if got := counters.Denied.Load() - before; got != uint64(n+2) {
+			t.Errorf("%d services: %d denied, want all and the packet", n+1, got)
+		}
+		last := &j.Messages[len(j.Messages)-1]
+		if last.Operation() != "write_tag" || last.Detail() != "tag Recipe within multiple_service_packet" {
+			t.Errorf("%d services: the last line is %s %s", n+1, last.Operation(), last.Detail())
+		}
+		if len(j.Messages)+j.Unrecorded != n+3 {
+			t.Errorf("%d services: %d lines and %d unrecorded", n+1, len(j.Messages), j.Unrecorded)
+		}
+	}
+	// Many small messages, the last of which is malformed.
+	d := newTarget(t, enipPlan(t, policy.DenyReset))
+	var segment []byte
+	for range 40 {
+		segment = append(segment, ct.RR(enipHandle, 7, readSpeed())...)
+	}
+	j := d.client(append(segment, ct.RR(enipHandle+1, 7, readSpeed())...))
+	d.mustDeny("segment", verdict.ReasonMalformed)
+	if last := &j.Messages[len(j.Messages)-1]; last.Detail() != "session handle is not the session's" {
+		t.Errorf("the last line is %s %q", last.Operation(), last.Detail())
+	}
+}

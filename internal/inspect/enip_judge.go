@@ -21,11 +21,11 @@ type enipJudgement struct {
 	whole   bool
 
 	verdict    verdict.Verdict // of the whole message: the first that is not an allow
-	malformed  string
 	connection *enipConnection // that the message is sent on
-	first      int             // of its lines in the dissector's storage
+	envelope   enipMessage     // the line of the encapsulation
+	first      int             // its place in the dissector's storage; the services' follow
 	services   int
-	denied     int // lines that found no room and were denied, permitted likewise
+	denied     int // services that found no room and were denied, permitted likewise
 	permitted  int
 
 	// What a refusal needs: where the outermost service's code lies in the message, and that of the one
@@ -39,7 +39,8 @@ type enipJudgement struct {
 func (e *enipJudgement) judge() {
 	d := e.session.dissector
 	e.verdict, e.first = verdict.Permitted, d.used
-	envelope := d.next()
+	d.next()
+	envelope := &e.envelope
 	*envelope = enipMessage{raw: e.raw, index: isEnvelope, command: e.m.Command, verdict: verdict.Permitted}
 	e.r.plan.CheckENIP(&d.check, e.r.conduit, e.r.rates, e.r.now)
 	if v := d.check.EvalCommand(e.m); !v.Allows() {
@@ -129,7 +130,6 @@ func (e *enipJudgement) judgePayload(envelope *enipMessage) {
 func (e *enipJudgement) isMalformed(envelope *enipMessage, why string) {
 	e.verdict = verdict.Denied(verdict.ReasonMalformed)
 	envelope.verdict, envelope.malformed = e.verdict, why
-	e.malformed = why
 }
 
 // service judges the service that the walk has found, and notes it.
@@ -153,7 +153,7 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 		raw: e.raw, index: e.services, code: q.Code, owner: q.Owner, verdict: v, connection: e.connection,
 	}
 	e.services++
-	if d.used > len(d.decoded) {
+	if d.used >= len(d.decoded) {
 		e.noRoom(line, v)
 	}
 }
@@ -181,14 +181,38 @@ func (e *enipJudgement) settle() {
 	if !e.r.observed {
 		shared = e.verdict
 	}
-	for i := e.first; i < min(d.used, len(d.decoded)-1); i++ {
+	e.settleEnvelope(shared)
+	for i := e.first + 1; i < min(d.used, len(d.decoded)-1); i++ {
 		e.record(&d.decoded[i], shared)
 	}
-	for range e.permitted {
-		e.r.record(Message{Direction: stream.FromInitiator, Protocol: policy.ProtocolENIP, Verdict: orShared(verdict.Permitted, shared)})
-	}
+	more := Message{Direction: stream.FromInitiator, Protocol: policy.ProtocolENIP, Layer: layerCIP}
 	for range e.denied {
-		e.r.record(Message{Direction: stream.FromInitiator, Protocol: policy.ProtocolENIP, Verdict: d.last.verdict, body: &d.last})
+		more.Verdict, more.body = d.last.verdict, &d.last
+		e.r.record(more)
+	}
+	for range e.permitted {
+		more.Verdict, more.body = orShared(verdict.Permitted, shared), nil
+		e.r.record(more)
+	}
+}
+
+// settleEnvelope records the line of the encapsulation. Where there is no room for it the last place is for
+// a denial: a service's, if one has been denied that has found no room either.
+func (e *enipJudgement) settleEnvelope(shared verdict.Verdict) {
+	d := e.session.dissector
+	switch {
+	case e.first < len(d.decoded)-1:
+		d.decoded[e.first] = e.envelope
+		e.record(&d.decoded[e.first], shared)
+	case e.denied > 0:
+	case e.envelope.verdict.Allows():
+		e.r.record(Message{
+			Direction: stream.FromInitiator, Protocol: policy.ProtocolENIP, Verdict: orShared(e.envelope.verdict, shared),
+			Envelope: e.services > 0,
+		})
+	default:
+		d.last = e.envelope
+		e.record(&d.last, shared)
 	}
 }
 
