@@ -213,7 +213,7 @@ func TestCountsOfANestedMessage(t *testing.T) {
 	}
 }
 
-func TestENIPOverUDP(t *testing.T) {
+func TestEvasion32_UDPIsAnotherThing(t *testing.T) {
 	w := newWire(t, enipPlan(t, policy.DenyReset))
 	send := func(d stream.Direction, b []byte) verdict.Verdict { return w.datagram(d, string(b)).Verdict }
 	list := ct.Encapsulate(0x63, 0, 7, nil)
