@@ -522,7 +522,7 @@ func TestIOConnectionsEnd(t *testing.T) {
 		return d
 	}
 	common, log := NewCommon(Limits{}), &ioLog{}
-	d := open(common, log)
+	open(common, log)
 	if len(log.opened) != 1 {
 		t.Fatalf("%d opened", len(log.opened))
 	}
@@ -534,7 +534,7 @@ func TestIOConnectionsEnd(t *testing.T) {
 	}
 
 	common, log = NewCommon(Limits{}), &ioLog{}
-	d = open(common, log)
+	d := open(common, log)
 	d.client(ct.RR(enipHandle, 7, otherTag(1)))
 	d.mustDeny("write", verdict.ReasonTagNotPermitted)
 	if len(log.closed) != 1 {
