@@ -16,6 +16,7 @@
 #include "maps.h"
 #include "lib/event.h"
 #include "lib/flow.h"
+#include "lib/io.h"
 #include "lib/share.h"
 #include "lib/tap.h"
 
@@ -172,6 +173,52 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 	return answer;
 }
 
+/* Whether all verdict loops of conduits that open are alive. Which of them would have read what opened
+ * an I/O connection does not show in its frames. */
+static __always_inline int all_inspecting(struct control_block *control)
+{
+	for (__u32 lane = 0; lane < MAX_LANES; lane++) {
+		__u32 number = queue_of(control, lane, 1);
+		struct queue_state *queue = bpf_map_lookup_elem(&queues, &number);
+
+		if (!queue || !inspecting(control, queue))
+			return 0;
+	}
+	return 1;
+}
+
+/* I/O of a connection whose Forward Open went by unread: on a conduit that opens it passes in an
+ * outage, and where the conduit lets connections live on for a while after one, or after a bypass, in
+ * which user space adopts it. */
+static __always_inline int passes_unopened(struct xdp_md *ctx, struct frame *f, struct decision *d,
+					   struct control_block *control)
+{
+	int outage;
+
+	if (d->reason != REASON_IO_NOT_OPEN || !d->opens)
+		return 0;
+	outage = !all_inspecting(control);
+	if (!outage && (!d->io_joins || bpf_ktime_get_coarse_ns() >= control->io_adopt_until))
+		return 0;
+	return note_io(ctx, f, d) == 0 || outage;
+}
+
+int __noinline pass_unopened(struct xdp_md *ctx, struct frame *f, struct decision *d,
+			     struct control_block *control)
+{
+	struct conduit_counter *counter;
+
+	if (!f || !d || !control || !passes_unopened(ctx, f, d, control))
+		return 0;
+	counter = conduit_counter(d);
+	if (counter)
+		counter->uninspected++;
+	d->action = ACTION_ALLOW;
+	d->reason = REASON_OUTAGE_OPEN;
+	tell(f, d);
+	return 1;
+}
+
 static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct decision *d,
 				 struct control_block *control)
 {
@@ -194,6 +241,8 @@ static __always_inline int apply(struct xdp_md *ctx, struct frame *f, struct dec
 	}
 	if (d->silent)
 		return d->observed ? forward(f) : XDP_DROP;
+	if (d->reason == REASON_IO_NOT_OPEN && pass_unopened(ctx, f, d, control))
+		return forward(f);
 	return refuse(f, d);
 }
 
@@ -265,7 +314,8 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 		deny(&d, REASON_RATE_EXCEEDED);
 		return refuse(&f, &d);
 	}
-	decide(&f, &d, state, policy);
+	if (!is_io(&f) || !decide_io(ctx, &f, &d))
+		decide(&f, &d, state, policy);
 	return apply(ctx, &f, &d, state);
 }
 

@@ -32,7 +32,9 @@ type BridgeConduit struct {
 	Observe  uint8
 	Opens    uint8
 	Limited  uint8
-	Reserved [4]uint8
+	Io       uint8
+	IoJoins  uint8
+	Reserved [2]uint8
 	Limit    BridgeLimit
 }
 
@@ -49,6 +51,7 @@ type BridgeControlBlock struct {
 	Generation       uint32
 	FlowQuota        uint32
 	AdoptUntil       uint64
+	IoAdoptUntil     uint64
 	HeartbeatTimeout uint64
 	Tick             uint64
 	ClockTicks       uint64
@@ -169,6 +172,79 @@ type BridgeIdentity struct {
 	Vlans    [64]uint64
 }
 
+type BridgeIoApproval struct {
+	_           structs.HostLayout
+	Generation  uint32
+	Conduit     uint32
+	Source      uint32
+	Destination uint32
+	Observed    uint8
+	Limited     uint8
+	Reserved    [6]uint8
+}
+
+type BridgeIoCandidate struct {
+	_          structs.HostLayout
+	Conduit    uint32
+	Generation uint32
+	Size       uint16
+	Reverse    uint8
+	Reserved   [5]uint8
+}
+
+type BridgeIoConnection struct {
+	_                structs.HostLayout
+	Originator       BridgeIoKey
+	Target           BridgeIoKey
+	Halves           [2]BridgeIoHalf
+	Session          BridgeFlowKey
+	OriginatorSerial uint32
+	Serial           uint16
+	Vendor           uint16
+	Opened           uint64
+	OpeningLength    uint16
+	Class            uint8
+	Adopted          uint8
+	Reserved         [4]uint8
+	SessionSlot      uint32
+	Opening          [704]uint8
+	_                [4]byte
+}
+
+type BridgeIoHalf struct {
+	_         structs.HostLayout
+	Place     uint32
+	Peer      uint32
+	Size      uint16
+	Treatment uint8
+	Reserved  [5]uint8
+	Timeout   uint64
+}
+
+type BridgeIoKey struct {
+	_              structs.HostLayout
+	SourceMac      [6]uint8
+	DestinationMac [6]uint8
+	Source         uint32
+	Destination    uint32
+	Tags           [2]uint16
+	Connection     uint32
+	Side           uint8
+	Reserved       [3]uint8
+}
+
+type BridgeIoState struct {
+	_        structs.HostLayout
+	Seen     uint64
+	Timeout  uint64
+	Sequence uint64
+	Frames   uint64
+	Bytes    uint64
+	Lost     uint64
+	Old      uint64
+	Unequal  uint64
+}
+
 type BridgeLimit struct {
 	_          structs.HostLayout
 	FrameCost  uint64
@@ -249,7 +325,10 @@ const (
 	BridgePenstockReasonREASON_RESYNCHRONISING        BridgePenstockReason = 37
 	BridgePenstockReasonREASON_NOT_TCP                BridgePenstockReason = 38
 	BridgePenstockReasonREASON_CONNECTION_ENDED       BridgePenstockReason = 39
-	BridgePenstockReasonREASON_COUNT                  BridgePenstockReason = 40
+	BridgePenstockReasonREASON_IO_NOT_OPEN            BridgePenstockReason = 40
+	BridgePenstockReasonREASON_IO_SIZE                BridgePenstockReason = 41
+	BridgePenstockReasonREASON_IO_SEQUENCE            BridgePenstockReason = 42
+	BridgePenstockReasonREASON_COUNT                  BridgePenstockReason = 43
 )
 
 type BridgePolicyDefaults struct {
@@ -349,6 +428,11 @@ const (
 	BridgeMapFlows              = "flows"
 	BridgeMapFreeSlots          = "free_slots"
 	BridgeMapIdentities         = "identities"
+	BridgeMapIoApprovals        = "io_approvals"
+	BridgeMapIoCandidates       = "io_candidates"
+	BridgeMapIoConnections      = "io_connections"
+	BridgeMapIoHalves           = "io_halves"
+	BridgeMapIoStates           = "io_states"
 	BridgeMapMacs               = "macs"
 	BridgeMapPairs              = "pairs"
 	BridgeMapPorts              = "ports"
@@ -454,6 +538,11 @@ type BridgeMapSpecs struct {
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	FreeSlots       *ebpf.MapSpec `ebpf:"free_slots"`
 	Identities      *ebpf.MapSpec `ebpf:"identities"`
+	IoApprovals     *ebpf.MapSpec `ebpf:"io_approvals"`
+	IoCandidates    *ebpf.MapSpec `ebpf:"io_candidates"`
+	IoConnections   *ebpf.MapSpec `ebpf:"io_connections"`
+	IoHalves        *ebpf.MapSpec `ebpf:"io_halves"`
+	IoStates        *ebpf.MapSpec `ebpf:"io_states"`
 	Macs            *ebpf.MapSpec `ebpf:"macs"`
 	Pairs           *ebpf.MapSpec `ebpf:"pairs"`
 	Ports           *ebpf.MapSpec `ebpf:"ports"`
@@ -523,6 +612,11 @@ type BridgeMaps struct {
 	Flows           *ebpf.Map `ebpf:"flows"`
 	FreeSlots       *ebpf.Map `ebpf:"free_slots"`
 	Identities      *ebpf.Map `ebpf:"identities"`
+	IoApprovals     *ebpf.Map `ebpf:"io_approvals"`
+	IoCandidates    *ebpf.Map `ebpf:"io_candidates"`
+	IoConnections   *ebpf.Map `ebpf:"io_connections"`
+	IoHalves        *ebpf.Map `ebpf:"io_halves"`
+	IoStates        *ebpf.Map `ebpf:"io_states"`
 	Macs            *ebpf.Map `ebpf:"macs"`
 	Pairs           *ebpf.Map `ebpf:"pairs"`
 	Ports           *ebpf.Map `ebpf:"ports"`
@@ -552,6 +646,11 @@ func (m *BridgeMaps) Close() error {
 		m.Flows,
 		m.FreeSlots,
 		m.Identities,
+		m.IoApprovals,
+		m.IoCandidates,
+		m.IoConnections,
+		m.IoHalves,
+		m.IoStates,
 		m.Macs,
 		m.Pairs,
 		m.Ports,

@@ -13,6 +13,8 @@
 #define MAX_IDENTITIES 65536
 #define MAX_CONDUITS 16384
 #define MAX_SHARES 262144 /* a power of two */
+#define MAX_IO 4096
+#define IO_PLACES 8193 /* two for each, and none */
 #define GENERATIONS 2
 #define STORM_KINDS 3
 
@@ -186,6 +188,45 @@ struct {
 	__type(key, __u32);
 	__type(value, struct queue_share);
 } queue_shares SEC(".maps");
+/* Open I/O connections, for each direction its key. Written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_IO);
+	__type(key, struct io_key);
+	__type(value, struct io_half);
+} io_halves SEC(".maps");
+
+/* Where a direction stands: user space writes it before the half is there, XDP afterwards. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IO_PLACES);
+	__type(key, __u32);
+	__type(value, struct io_state);
+} io_states SEC(".maps");
+
+/* That of the place p in generation g lies at (g & 1) * IO_PLACES + p. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GENERATIONS * IO_PLACES);
+	__type(key, __u32);
+	__type(value, struct io_approval);
+} io_approvals SEC(".maps");
+
+/* Connections by number, for the daemon that comes after. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_IO);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct io_connection);
+} io_connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct io_key);
+	__type(value, struct io_candidate);
+} io_candidates SEC(".maps");
 
 /* Side to port. */
 struct {

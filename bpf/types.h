@@ -57,6 +57,9 @@ enum penstock_reason {
 	REASON_RESYNCHRONISING,
 	REASON_NOT_TCP,
 	REASON_CONNECTION_ENDED,
+	REASON_IO_NOT_OPEN,
+	REASON_IO_SIZE,
+	REASON_IO_SEQUENCE,
 	REASON_COUNT,
 };
 
@@ -296,7 +299,9 @@ struct conduit {
 	__u8 observe;
 	__u8 opens; /* in an outage */
 	__u8 limited;
-	__u8 reserved[4];
+	__u8 io; /* its datagrams to the port of cyclic I/O pass on open connections only */
+	__u8 io_joins; /* connections that were opened unread are adopted after an outage */
+	__u8 reserved[2];
 	struct limit limit;
 };
 
@@ -329,6 +334,7 @@ struct control_block {
 	__u32 generation; /* 0: no policy, deny */
 	__u32 flow_quota; /* flows that one identity may have begun */
 	__u64 adopt_until;	 /* CLOCK_MONOTONIC, ns: reverse adoption ends */
+	__u64 io_adopt_until;	 /* likewise: adoption of I/O that an outage or a bypass let through */
 	__u64 heartbeat_timeout; /* ns */
 	__u64 tick;		 /* ns that a tick of the kernel's clock (jiffies) lasts */
 	__u64 clock_ticks;	 /* one moment in both clocks, as program clock read it */
@@ -358,6 +364,93 @@ struct queue_share {
 	__u64 begun; /* the position at which the window under way begins */
 	__u32 frames; /* handed over in it */
 	__u32 before; /* handed over in the window before */
+};
+
+/* Cyclic I/O of EtherNet/IP (CIP transport classes 0 and 1; CIP volume 2, 3-2.2). */
+#define IO_PORT 2222
+
+/* One direction of an open I/O connection, as its frames show it: both ends, the side that they
+ * come from, and the connection identifier. Addresses in network byte order. Tags without those
+ * that are no VLAN: a producer may send its I/O with a priority and its messages without. */
+struct io_key {
+	__u8 source_mac[6];
+	__u8 destination_mac[6];
+	__be32 source;
+	__be32 destination;
+	__u16 tags[2];
+	__u32 connection; /* host byte order */
+	__u8 side;
+	__u8 reserved[3];
+};
+
+#define IO_GRACE 20000000 /* ns: two ticks of the slowest clock that kernels are built with */
+
+#define IO_VARIABLE 0x01 /* the size is the most that a frame may have */
+
+/* What the ends agreed upon for that direction. A place is an index of io_states; 0 is none. */
+struct io_half {
+	__u32 place;
+	__u32 peer; /* of the other direction; 0 where that one is watched by user space alone */
+	__u16 size; /* bytes of the connected data item */
+	__u8 treatment;
+	__u8 reserved[5];
+	__u64 timeout; /* ns, of the consumer's watchdog */
+};
+
+#define IO_STARTED 0x100000000ull /* beside the last sequence number: there is one */
+
+/* How a direction goes. */
+struct io_state {
+	__u64 seen;	/* by jiffies, ns */
+	__u64 timeout;	/* ns from then on; until the first frame longer than the watchdog's */
+	__u64 sequence; /* of the last frame that passed, with IO_STARTED */
+	__u64 frames;
+	__u64 bytes;
+	__u64 lost;    /* sequence numbers that never came */
+	__u64 old;     /* frames denied over their sequence number */
+	__u64 unequal; /* frames denied over their size */
+};
+
+/* Under which generation of the policy a direction is permitted, and as what. There is one for
+ * each half of the policy's maps: what the next policy permits is written down before it is in
+ * force, and what it does not permit is over with the flip. */
+struct io_approval {
+	__u32 generation;
+	__u32 conduit;
+	__u32 source; /* identity */
+	__u32 destination;
+	__u8 observed;
+	__u8 limited;
+	__u8 reserved[6];
+};
+
+/* A frame of a connection that is not known, on a conduit that opens, in an outage or soon after. */
+struct io_candidate {
+	__u32 conduit;
+	__u32 generation;
+	__u16 size;
+	__u8 reverse; /* from the conduit's responder */
+	__u8 reserved[5];
+};
+
+#define IO_OPENING_MAX 704 /* bytes */
+
+/* A connection as user space keeps it, so that the next daemon knows of it. */
+struct io_connection {
+	struct io_key originator; /* what the originator sends */
+	struct io_key target;
+	struct io_half halves[2]; /* in the same order; place 0: that end sends nothing */
+	struct flow_key session;  /* the TCP conversation that opened it; zero for an adopted one */
+	__u32 originator_serial;
+	__u16 serial;
+	__u16 vendor;
+	__u64 opened; /* CLOCK_MONOTONIC, ns */
+	__u16 opening_length;
+	__u8 class;
+	__u8 adopted;
+	__u8 reserved[4];
+	__u32 session_slot; /* that the session's flow holds, with a generation that may be over */
+	__u8 opening[IO_OPENING_MAX]; /* what the policy is asked about again; user space alone knows it */
 };
 
 /* Per CPU and per reason: what was decided, what was told, what was not told. */

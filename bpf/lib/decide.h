@@ -159,6 +159,47 @@ static __always_inline int deny_fragment(struct decision *d, __u32 observed)
 	return deny(d, REASON_FRAGMENT);
 }
 
+/* Whether a datagram is to the port of cyclic I/O. */
+static __always_inline int is_io(struct frame *f)
+{
+	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_UDP && destination_port(f) == bpf_htons(IO_PORT);
+}
+
+/* Whether a conduit's service is that port, read forwards or in reverse. */
+static __always_inline int is_io_service(struct frame *f, int reverse)
+{
+	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_UDP && service_of(f, reverse) == IO_PORT;
+}
+
+/* The conduit whose responder produces I/O for its initiator. Both ends of a connection send to the
+ * same port, so that no conduit covers the frame in its own direction. */
+static __always_inline struct conduit *io_conduit_back(struct frame *f, struct decision *d, struct identity *from,
+						       struct identity *to)
+{
+	struct pair_key key = {.from = to->class, .to = from->class, .transport = IPPROTO_UDP};
+	struct coverage found = {};
+	struct conduit *c;
+
+	conduit_between(d->index, &key, IO_PORT, 0, &found);
+	if (!found.conduit)
+		return NULL;
+	c = conduit(d->index, found.conduit);
+	if (!c || !c->io)
+		return NULL;
+	d->conduit = found.conduit;
+	return c;
+}
+
+/* Cyclic I/O has no verdict of its own here: it passes on open connections, and this is none. */
+static __always_inline int deny_io(struct decision *d, struct conduit *c, __u8 reverse)
+{
+	d->reverse = reverse;
+	d->observed |= c->observe;
+	d->opens = c->opens;
+	d->io_joins = c->io_joins;
+	return deny(d, REASON_IO_NOT_OPEN);
+}
+
 /* Permits d if a conduit covers the frame, read forwards or in reverse. Only a whole-range
  * conduit covers a fragment, which has no ports to show. Where none does, two identities of
  * one zone may be let through all the same, with what is theirs: no tunnel. */
@@ -182,6 +223,11 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	conduit_between(d->index, &key, service_of(f, reverse), f->fragment, &found);
 	if (!found.conduit && f->fragment && found.paired)
 		return deny_fragment(d, found.observed);
+	if (!found.conduit && !reverse && is_io(f)) {
+		c = io_conduit_back(f, d, from, to);
+		if (c)
+			return deny_io(d, c, 1);
+	}
 	zone_wide = !found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to);
 	if ((found.whole || zone_wide) && is_udp_tunnel(f, service_of(f, reverse)))
 		return deny(d, REASON_ENCAPSULATION);
@@ -197,6 +243,8 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 	if (!c)
 		return deny(d, REASON_NO_CONDUIT);
 	d->conduit = found.conduit;
+	if (c->io && is_io_service(f, reverse))
+		return deny_io(d, c, reverse);
 	d->whole = found.whole;
 	d->reverse = reverse;
 	d->observed |= c->observe;

@@ -27,6 +27,7 @@ struct decision {
 	__u8 intra_zone;
 	__u8 fragmentable; /* the flow was begun or renewed, and its fragments are to have an entry */
 	__u8 shown; /* that flow's state */
+	__u8 io_joins; /* of the conduit */
 };
 
 static __always_inline int deny(struct decision *d, __u8 reason)

@@ -26,6 +26,7 @@ func TestAgreesWithPlainEvaluation(t *testing.T) {
 		verdict.ReasonPermitted, verdict.ReasonNoConduit, verdict.ReasonUnknownSource, verdict.ReasonUnknownDestination,
 		verdict.ReasonAddressSpoofed, verdict.ReasonWrongPort, verdict.ReasonFragment, verdict.ReasonEncapsulation,
 		verdict.ReasonVLANNotPermitted, verdict.ReasonMalformed, verdict.ReasonSameSide, verdict.ReasonLinkLocal,
+		verdict.ReasonIONotOpen,
 	}
 	for _, row := range []struct {
 		name, defaults string
@@ -134,6 +135,9 @@ conduits:
   - {name: ntp, from: ["zone:cell"], to: [free], protocol: udp, ports: [123]}
   - {name: pn, from: [hmi-2], to: [rtu, "group:profinet_dcp"], protocol: ethertype, ethertypes: [profinet, 0x88b8]}
   - {name: boot, from: ["zone:cell"], to: [broadcast], protocol: udp, ports: [67]}
+  - {name: cyclic, from: [hmi], to: [plc, rtu], protocol: enip, rules: [{services: [forward_open]}]}
+  - {name: cyclic-too, from: [hmi-2], to: [plc], protocol: enip, ports: ["udp/2000-3000"], rules: [{services: [forward_open]}]}
+  - {name: cyclic-in-line, from: [feeder], to: [press], protocol: enip, rules: [{services: [forward_open]}]}
   - {name: cast, from: [rtu], to: ["group:239.192.0.0/14"], protocol: udp, ports: [2000-3000]}
 `
 
@@ -147,6 +151,7 @@ func agreePlan(t *testing.T, defaults string) *policy.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
+	withIO(plan)
 	return plan
 }
 

@@ -72,8 +72,9 @@ func (d *Datapath) Apply(plan *policy.Plan, version uint64) (uint32, error) {
 	}
 	d.countMu.Lock()
 	defer d.countMu.Unlock()
-	d.plans.Store(g)
-	d.control.setGeneration(next)
+	if err := d.flip(g); err != nil {
+		return 0, fmt.Errorf("apply the policy: %w", err)
+	}
 	_ = d.settle() // or whoever reads the counters next
 	return next, nil
 }
@@ -287,6 +288,8 @@ func conduitTable(plan *policy.Plan) []bpf.BridgeConduit {
 			Observe: flag(c.Mode != policy.Enforce),
 			Opens:   flag(c.OnOutage == policy.OutageOpen),
 			Limited: flag(!c.Limit.IsZero()),
+			Io:      flag(c.IO),
+			IoJoins: flag(joinsIO(c)),
 			Limit:   limitOf(c.Limit),
 		}
 	}

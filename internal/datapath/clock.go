@@ -80,6 +80,9 @@ func (c clock) idle(w *bpf.BridgeFlow) bool {
 	return c.sinceSeen(w.Seen) > int64(idleLimit(w.Protocol, w.State)>>seenShift)
 }
 
+// jiffies is when the clock was read, by the kernel's ticks, in ns.
+func (c clock) jiffies() uint64 { return c.ticks * c.tickLength }
+
 // flowClock is a clock that knows ticks, as of the last reading.
 func (d *Datapath) flowClock() clock {
 	d.clockMu.Lock()

@@ -41,6 +41,8 @@ func (c *control) setGeneration(g uint32) { atomic.StoreUint32(&c.block.Generati
 
 func (c *control) setAdoptUntil(ns uint64) { atomic.StoreUint64(&c.block.AdoptUntil, ns) }
 
+func (c *control) setIOAdoptUntil(ns uint64) { atomic.StoreUint64(&c.block.IoAdoptUntil, ns) }
+
 func (c *control) setHeartbeatTimeout(t time.Duration) {
 	atomic.StoreUint64(&c.block.HeartbeatTimeout, uint64(t))
 }

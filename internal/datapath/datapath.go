@@ -68,6 +68,7 @@ type Datapath struct {
 	applyMu sync.Mutex
 	countMu sync.Mutex // from the flip of a generation until its tallies are complete
 	plans   atomic.Pointer[generations]
+	io      ioTable
 	faults  faults
 }
 
@@ -101,7 +102,7 @@ func Open(config Config) (*Datapath, error) {
 	d.adopted = d.control.generation() != 0
 	homes, spill := flowCapacity(d.objects.Flows)
 	d.control.setFlowLines(homes, spill)
-	if err := errors.Join(d.fillSlots(), d.calibrate()); err != nil {
+	if err := errors.Join(d.fillSlots(), d.calibrate(), d.loadIO()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.control.setFlowQuota(max(homes/quotaShare, 1))
@@ -109,6 +110,9 @@ func Open(config Config) (*Datapath, error) {
 	d.control.setQueueShare(config.QueueShare)
 	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
 	d.control.setAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
+	if d.adopted && d.wasOut() {
+		d.control.setIOAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
+	}
 	return d, nil
 }
 

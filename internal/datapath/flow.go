@@ -178,11 +178,7 @@ func flowOf(e *entry, c clock) Flow {
 		B:        End{k.MacB, address(k.IpB[:]), networkToHost16(k.PortB)},
 		Created:  c.wall(r.Created), Seen: c.wallOfSeen(w.Seen),
 	}
-	for _, t := range k.Tags {
-		if t != 0 {
-			f.Tags = append(f.Tags, Tag{tagEtherType(t), t & 0x0fff})
-		}
-	}
+	f.Tags = tagsOf(k.Tags[:])
 	for i := range f.Frames {
 		f.Frames[i], f.Bytes[i] = e.carried(i)
 	}

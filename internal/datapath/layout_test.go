@@ -68,6 +68,9 @@ func TestSizesAgree(t *testing.T) {
 		"conduit": unsafe.Sizeof(bpf.BridgeConduit{}), "address_key": unsafe.Sizeof(bpf.BridgeAddressKey{}),
 		"control_block": unsafe.Sizeof(bpf.BridgeControlBlock{}), "queue_state": unsafe.Sizeof(bpf.BridgeQueueState{}), "policy_defaults": unsafe.Sizeof(bpf.BridgePolicyDefaults{}),
 		"pair": unsafe.Sizeof(bpf.BridgePair{}), "tally": unsafe.Sizeof(bpf.BridgeTally{}), "control_counter": unsafe.Sizeof(bpf.BridgeControlCounter{}),
+		"io_key": unsafe.Sizeof(bpf.BridgeIoKey{}), "io_half": unsafe.Sizeof(bpf.BridgeIoHalf{}),
+		"io_state": unsafe.Sizeof(bpf.BridgeIoState{}), "io_approval": unsafe.Sizeof(bpf.BridgeIoApproval{}),
+		"io_candidate": unsafe.Sizeof(bpf.BridgeIoCandidate{}), "io_connection": unsafe.Sizeof(bpf.BridgeIoConnection{}),
 	} {
 		var s *btf.Struct
 		if err := types.TypeByName(name, &s); err != nil {
@@ -104,6 +107,7 @@ func TestNumbersAgree(t *testing.T) {
 		"LINES_AROUND": linesAround, "SPILL_SHARE": spillShare, "SUM_BYTES_SHIFT": sumBytesShift, "SUM_FRAMES_MASK": sumFramesMask,
 		"SEEN_SHIFT": seenShift, "DECIDED_SHIFT": decidedShift, "CHOICES": choices, "CHOICES_OFFSET": choicesOffset, "CHOICES_BUSY": choicesBusy,
 		"FLOW_OBSERVED": flowObserved, "TRANSPORT_ETHERTYPE": uint64(policy.TransportEtherType),
+		"IO_PORT": policy.IOPort, "MAX_IO": maxIO, "IO_PLACES": ioPlaces, "IO_VARIABLE": ioVariable, "IO_GRACE": ioGrace, "IO_OPENING_MAX": IOOpeningMax,
 	} {
 		if got, ok := defined[name]; !ok || got != want {
 			t.Errorf("%s is %#x in C (defined: %v) and %#x in Go", name, got, ok, want)

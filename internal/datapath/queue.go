@@ -62,6 +62,17 @@ func (d *Datapath) BeatAt(q Queue, now time.Time) {
 	atomic.StoreUint64(&d.queues.states[q].Beat, d.epoch.of(now))
 }
 
+// wasOut reports whether conduits that open are open just now, because a verdict loop of theirs does not
+// show itself.
+func (d *Datapath) wasOut() bool {
+	for lane := range max(d.config.Lanes, 1) {
+		if d.BeatAge(Queue(2*lane+1)) > d.config.HeartbeatTimeout {
+			return true
+		}
+	}
+	return false
+}
+
 // Rest withdraws a queue's heartbeat: inspection ends now, on purpose, and its conduits do at
 // once what they do in an outage. How long it lasts can still be told from the heartbeat.
 func (d *Datapath) Rest(q Queue) {

@@ -122,5 +122,6 @@ func (d *Datapath) Forget(window time.Duration) error {
 		return err
 	}
 	d.control.setAdoptUntil(monotonic() + uint64(window))
+	d.control.setIOAdoptUntil(monotonic() + uint64(window))
 	return d.correctCounts(map[uint32]uint32{})
 }

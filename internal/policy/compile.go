@@ -203,6 +203,7 @@ func (c *compiler) addConduits() {
 			OnJoin:    spec.OnJoin,
 			Limit:     spec.Limit,
 			Inspect:   hasDissector(spec.Protocol),
+			IO:        spec.Protocol == ProtocolENIP && hasDissector(spec.Protocol),
 			Modbus:    spec.Modbus,
 			DNP3:      spec.DNP3,
 			ENIP:      spec.ENIP,

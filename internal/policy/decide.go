@@ -346,6 +346,12 @@ func (d *decision) conduit() Decision {
 		return d.Decision
 	}
 	id, reason := d.plan.covering(d.Source, d.Destination, d.h)
+	if reason != verdict.ReasonNone && isIO(d.h) {
+		if back := d.plan.ioCovering(d.Destination, d.Source); back != 0 {
+			d.Conduit = back
+			return d.deny(verdict.ReasonIONotOpen)
+		}
+	}
 	if reason == verdict.ReasonNoConduit && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
 		switch {
 		case isUDPTunnel(d.h):
@@ -361,6 +367,9 @@ func (d *decision) conduit() Decision {
 	d.Conduit = id
 	if reason != verdict.ReasonNone {
 		return d.deny(reason)
+	}
+	if d.plan.Conduits[id].IO && isIO(d.h) {
+		return d.deny(verdict.ReasonIONotOpen)
 	}
 	if !d.plan.Conduits[id].Inspect {
 		d.Verdict = verdict.Permitted

@@ -183,6 +183,10 @@ type Conduit struct {
 	// dissector is enforced by address and port only and has Inspect false.
 	Inspect bool
 
+	// IO says that its datagrams to IOPort are cyclic I/O, which the fast path lets through on
+	// connections that a permitted Forward Open has opened, and on no others.
+	IO bool
+
 	Modbus []ModbusRule // for ProtocolModbus
 	DNP3   []DNP3Rule   // for ProtocolDNP3
 	ENIP   []ENIPRule   // for ProtocolENIP
@@ -203,6 +207,9 @@ type Assurance struct {
 	SecondPath string
 	Waiver     *Waiver // nil if none
 }
+
+// IOPort is the UDP port of cyclic I/O of EtherNet/IP (CIP volume 2, 2-2).
+const IOPort = 2222
 
 // Limit is a rate limit. A measure whose rate is 0 is not limited.
 type Limit struct {

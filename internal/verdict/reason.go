@@ -48,6 +48,9 @@ const (
 	ReasonResynchronising // an adopted stream has not reached a message boundary yet
 	ReasonNotTCP          // a transport that the conduit's protocol does not run over
 	ReasonConnectionEnded // bytes of a connection that an earlier denial ended
+	ReasonIONotOpen       // cyclic I/O without a connection that was permitted and opened
+	ReasonIOSize          // cyclic I/O of another size than its connection was opened for
+	ReasonIOSequence      // cyclic I/O with a number that was used already, or leaps ahead
 	reasonCount
 )
 
@@ -95,6 +98,9 @@ var reasonNames = [reasonCount]string{
 	ReasonResynchronising:      "resynchronising",
 	ReasonNotTCP:               "not_tcp",
 	ReasonConnectionEnded:      "connection_ended",
+	ReasonIONotOpen:            "io_not_open",
+	ReasonIOSize:               "io_size",
+	ReasonIOSequence:           "io_sequence",
 }
 
 // String returns the reason as everything outside writes it, in snake_case.

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
+/* Cyclic I/O of EtherNet/IP, CIP transport classes 0 and 1: datagrams to port 2222 in the common
+ * packet format (CIP volume 2, 2-6 and 3-2.2). They pass on connections that user space has
+ * opened, because it saw a permitted Forward Open succeed, and each is held to what was agreed
+ * there: both ends, identifier, size, a sequence that goes on, and the watchdogs. */
+#ifndef PENSTOCK_IO_H
+#define PENSTOCK_IO_H
+
+#include "decide.h"
+
+#define IO_SEQUENCED_ADDRESS 0x8002
+#define IO_CONNECTED_DATA    0x00b1
+
+/* How far a sequence number may be ahead of the last one. A connection is dead after 512 intervals
+ * at most, and a producer that sends on every change is not that much faster: who leaps further
+ * wants the true producer's frames to look old. */
+#define IO_LEAP 65536
+
+/* The two items of a cyclic frame, all in little-endian order: its address, then its data. */
+struct io_frame {
+	__u16 items;
+	__u16 address_type;
+	__u16 address_length;
+	__u32 connection;
+	__u32 sequence;
+	__u16 data_type;
+	__u16 data_length;
+} __attribute__((packed));
+
+/* What is read of a cyclic frame. */
+struct io_reading {
+	struct io_key key;
+	__u32 sequence;
+	__u16 data_type;
+	__u16 data_length;
+	__u16 room; /* bytes behind the two items' headers */
+	__u8 exact; /* the datagram fills its packet */
+};
+
+/* The tags of a frame without those that only carry a priority (IEEE 802.1Q 6.9). */
+static __always_inline void io_tags(struct frame *f, struct io_key *key)
+{
+	__u16 outer = f->key.tags[0], inner = f->key.tags[1];
+
+	if (!(outer & 0x0fff)) {
+		outer = inner;
+		inner = 0;
+	}
+	key->tags[0] = outer & 0x0fff ? outer : 0;
+	key->tags[1] = inner & 0x0fff ? inner : 0;
+}
+
+/* Reads the two items. Fails for what is no cyclic frame: another number or kind of items. There is
+ * none over IPv6, in fragments or with options. */
+static __always_inline int read_io(struct xdp_md *ctx, struct frame *f, struct io_reading *r)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 at = f->network, total = f->length - f->network - f->trailer, length;
+	struct io_frame *io;
+	struct udphdr *udp;
+	struct iphdr *ip;
+
+	if (f->ethertype != ETH_P_IP_ || f->options || f->source_routed)
+		return -1;
+	if (at > sizeof(struct ethhdr) + 2 * 4)
+		return -1;
+	ip = data + at;
+	udp = (void *)(ip + 1);
+	io = (void *)(udp + 1);
+	if ((void *)(io + 1) > end)
+		return -1;
+	length = bpf_ntohs(udp->len);
+	if (length < sizeof(*udp) + sizeof(*io) || io->items != 2 || io->address_type != IO_SEQUENCED_ADDRESS ||
+	    io->address_length != 8)
+		return -1;
+	__builtin_memcpy(r->key.source_mac, source_mac(f), 6);
+	__builtin_memcpy(r->key.destination_mac, destination_mac(f), 6);
+	r->key.source = ip->saddr;
+	r->key.destination = ip->daddr;
+	io_tags(f, &r->key);
+	r->key.connection = io->connection;
+	r->key.side = f->side;
+	r->sequence = io->sequence;
+	r->data_type = io->data_type;
+	r->data_length = io->data_length;
+	r->room = length - sizeof(*udp) - sizeof(*io);
+	r->exact = length == total - sizeof(*ip);
+	return 0;
+}
+
+/* Whether the consumer has given the direction up. The clock is coarse, and the consumer is patient
+ * for as long as it said. */
+static __always_inline int io_expired(struct frame *f, struct io_state *s)
+{
+	return (__s64)(f->now - s->seen - IO_GRACE) > (__s64)s->timeout;
+}
+
+/* Takes the frame's number, which has to be a later one. Of two CPUs with the same number one
+ * succeeds. */
+static __always_inline int io_take_sequence(struct io_state *s, __u32 sequence)
+{
+	__u64 next = IO_STARTED | sequence;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u64 last = *(volatile __u64 *)&s->sequence;
+		__u32 ahead = sequence - (__u32)last;
+
+		if ((last & IO_STARTED) && (ahead == 0 || ahead > IO_LEAP))
+			return -1;
+		if (__sync_val_compare_and_swap(&s->sequence, last, next) != last)
+			continue;
+		if ((last & IO_STARTED) && ahead > 1)
+			__sync_fetch_and_add(&s->lost, ahead - 1);
+		return 0;
+	}
+	return -1;
+}
+
+static __always_inline int io_size_agreed(struct io_half *half, __u16 size)
+{
+	return half->treatment & IO_VARIABLE ? size <= half->size : size == half->size;
+}
+
+/* The verdict on a frame of an open connection. Returns 0 where there is none that the policy in
+ * force permits, or it has been given up: identity, guard and conduit then say why it is denied. */
+int __noinline decide_io(struct xdp_md *ctx, struct frame *f, struct decision *d)
+{
+	struct io_reading r = {};
+	struct io_approval *approval;
+	struct io_state *state, *peer;
+	struct io_half *half;
+	__u32 at;
+
+	if (!f || !d || read_io(ctx, f, &r))
+		return 0;
+	half = bpf_map_lookup_elem(&io_halves, &r.key);
+	if (!half)
+		return 0;
+	at = (d->index ? IO_PLACES : 0) + half->place;
+	approval = bpf_map_lookup_elem(&io_approvals, &at);
+	if (!approval || approval->generation != d->generation)
+		return 0;
+	state = bpf_map_lookup_elem(&io_states, &half->place);
+	peer = bpf_map_lookup_elem(&io_states, &half->peer);
+	if (!state || !peer)
+		return 0;
+	if (io_expired(f, state) || (half->peer && io_expired(f, peer)))
+		return 0;
+	d->conduit = approval->conduit;
+	d->source = approval->source;
+	d->destination = approval->destination;
+	d->observed |= approval->observed;
+	d->limited = approval->limited;
+	if (!r.exact || r.data_type != IO_CONNECTED_DATA || r.data_length != r.room) {
+		deny(d, REASON_MALFORMED);
+		return 1;
+	}
+	if (!io_size_agreed(half, r.data_length)) {
+		__sync_fetch_and_add(&state->unequal, 1);
+		deny(d, REASON_IO_SIZE);
+		return 1;
+	}
+	if (io_take_sequence(state, r.sequence)) {
+		__sync_fetch_and_add(&state->old, 1);
+		deny(d, REASON_IO_SEQUENCE);
+		return 1;
+	}
+	state->seen = f->now;
+	state->timeout = half->timeout;
+	state->frames++;
+	state->bytes += f->length;
+	d->action = ACTION_ALLOW;
+	d->reason = REASON_PERMITTED;
+	return 1;
+}
+
+/* Notes a frame of a connection that is not known, for user space to adopt it. */
+int __noinline note_io(struct xdp_md *ctx, struct frame *f, struct decision *d)
+{
+	struct io_reading r = {};
+	struct io_candidate c = {};
+
+	if (!f || !d || read_io(ctx, f, &r) || !r.exact || r.data_type != IO_CONNECTED_DATA ||
+	    r.data_length != r.room)
+		return -1;
+	c.conduit = d->conduit;
+	c.generation = d->generation;
+	c.size = r.data_length;
+	c.reverse = d->reverse;
+	bpf_map_update_elem(&io_candidates, &r.key, &c, BPF_NOEXIST); /* there already: so much the better */
+	return 0;
+}
+
+#endif

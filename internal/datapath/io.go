@@ -1,0 +1,747 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// maxIO and ioPlaces are MAX_IO and IO_PLACES of bpf/maps.h.
+const (
+	maxIO    = 4096
+	ioPlaces = 2*maxIO + 1
+)
+
+// ioQuota is how many I/O connections one originator may have open: a fourth of the table, so that
+// one scanner gone wild leaves room for the others.
+const ioQuota = maxIO / 4
+
+// IOOpeningMax is how long IOConnection.Opening may be, in bytes: the longest Forward Open, whose
+// connection path has up to 510 bytes, and what its reply adds (IO_OPENING_MAX in bpf/types.h).
+const IOOpeningMax = 704
+
+// ioPatience is how long an end waits for the first frame of a connection (CIP volume 1, 3-4.6.1:
+// ten seconds, or its watchdog's time where that is longer).
+const ioPatience = 10 * time.Second
+
+// The errors of OpenIO.
+var (
+	ErrIOFull         = errors.New("open an I/O connection: the table is full")
+	ErrIOQuota        = errors.New("open an I/O connection: its originator has as many open as one may have")
+	ErrIONotPermitted = errors.New("open an I/O connection: the policy in force does not permit it")
+)
+
+// IOEnd is one end of an I/O connection.
+type IOEnd struct {
+	MAC     [6]byte
+	Address netip.Addr // IPv4
+}
+
+// IODirection is what one end of an I/O connection sends. The zero value sends nothing.
+type IODirection struct {
+	Connection uint32     // the identifier in its frames
+	Group      netip.Addr // the multicast group that it is sent to; invalid: to the other end
+	Size       uint16     // bytes of the connected data item: data, and in class 1 the sequence count
+	Variable   bool       // Size is the most that a frame may have
+	// Timeout is the consumer's watchdog: the packet interval times the multiplier. 0: nothing is
+	// sent in this direction.
+	Timeout time.Duration
+}
+
+func (d *IODirection) sends() bool { return d.Timeout > 0 }
+
+// IOTriad is what names a connection to its target (CIP volume 1, 3-5.5.1.4).
+type IOTriad struct {
+	Serial, Vendor   uint16
+	OriginatorSerial uint32
+}
+
+// IOConnection is a connection for cyclic I/O.
+type IOConnection struct {
+	ID   uint32 // given by OpenIO
+	Side policy.Side
+	// Side is the originator's. Tags are those of both ends' frames, without priority tags.
+	Originator, Target IOEnd
+	Tags               []Tag
+	Triad              IOTriad
+	Output, Input      IODirection // what the originator sends, and what the target sends
+	// Session is the TCP conversation that opened it; when that is reset it ends. Nil for one that was
+	// adopted.
+	Session *Flow
+	// Opening is what the policy is asked about when it changes; the fast path does not read it.
+	Opening []byte
+	Opened  time.Time
+	Adopted bool // begun unread in an outage, on a conduit that opens
+}
+
+// IOJudge reports whether a plan permits the connection under a conduit of it, by its Opening.
+type IOJudge func(plan *policy.Plan, conduit uint32, c *IOConnection) bool
+
+// IOEnd reasons, as IOEnded carries them.
+const (
+	IOClosed      = "closed by its originator"
+	IOReplaced    = "opened anew"
+	IOTimedOut    = "timed out"
+	IOSessionOver = "its session is over"
+	IOForbidden   = "the policy in force no longer permits it"
+)
+
+// IOEnded is a connection that was removed, and why.
+type IOEnded struct {
+	Connection IOConnection
+	Why        string
+}
+
+// IOCount is what one direction of a connection has come to.
+type IOCount struct {
+	Frames, Bytes uint64
+	Lost          uint64 // sequence numbers that never came
+	Old           uint64 // frames denied because their number had been used, or leapt ahead
+	Unequal       uint64 // frames denied because of their size
+	Seen          time.Time
+}
+
+// IOStatus is an open connection and how it goes.
+type IOStatus struct {
+	IOConnection
+	Conduit       uint32 // in the generation in force
+	Output, Input IOCount
+}
+
+// ioTable is user space's view of the open connections. What outlives the daemon is in the pinned
+// maps; this is built from them.
+type ioTable struct {
+	mu      sync.Mutex
+	judge   IOJudge
+	open    map[uint32]*ioEntry
+	named   map[ioName]*ioEntry
+	places  map[bpf.BridgeIoKey]*ioPlace
+	begun   map[IOEnd]int // connections by originator
+	free    []uint32
+	last    uint32
+	ended   []IOEnded // of applies, for the next sweep to tell
+	refused uint64
+}
+
+// ioName is what a target knows a connection by.
+type ioName struct {
+	target IOEnd
+	triad  IOTriad
+}
+
+type ioEntry struct {
+	c       IOConnection
+	session bpf.BridgeFlowKey
+	keys    [2]bpf.BridgeIoKey // of output and input, where they send
+	conduit uint32
+}
+
+// ioPlace is one direction in the kernel's tables. A multicast direction serves all connections that
+// listen to it.
+type ioPlace struct {
+	number uint32
+	users  int
+}
+
+func (e *ioEntry) direction(i int) *IODirection {
+	if i == 0 {
+		return &e.c.Output
+	}
+	return &e.c.Input
+}
+
+func (e *ioEntry) name() ioName { return ioName{e.c.Target, e.c.Triad} }
+
+// SetIOJudge says who is asked, beside the policy's conduits, whether a connection is permitted: by
+// OpenIO, and by Apply about each that is open. Without one the conduits alone decide.
+func (d *Datapath) SetIOJudge(judge IOJudge) {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	d.io.judge = judge
+}
+
+// OpenIO lets a connection's cyclic frames through from now on and returns its number. It has to
+// return before the device's reply to the Forward Open leaves, or the first frames race. One that is
+// open under the same triad on the same target is replaced: the target has let go of it.
+func (d *Datapath) OpenIO(c IOConnection) (uint32, error) {
+	t := &d.io
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, err := d.openIO(c)
+	if err != nil {
+		t.refused++
+	}
+	return id, err
+}
+
+func (d *Datapath) openIO(c IOConnection) (uint32, error) {
+	t := &d.io
+	e, err := newIOEntry(c)
+	if err != nil {
+		return 0, err
+	}
+	if !c.Adopted {
+		if old := t.named[e.name()]; old != nil {
+			d.endIO(old, IOReplaced)
+		}
+	}
+	for _, old := range t.rivals(e) {
+		d.endIO(old, IOReplaced)
+	}
+	g := d.plans.Load()
+	approvals, ok := [2]bpf.BridgeIoApproval{}, false
+	if g != nil {
+		approvals, ok = t.approve(e, g.plan, g.current)
+	}
+	switch {
+	case !ok:
+		return 0, ErrIONotPermitted
+	case len(t.open) >= maxIO || len(t.free) < 2:
+		return 0, ErrIOFull
+	case t.begun[c.Originator] >= ioQuota:
+		return 0, ErrIOQuota
+	}
+	now, err := d.readClock()
+	if err != nil {
+		return 0, err
+	}
+	for t.last++; t.last == 0 || t.open[t.last] != nil; t.last++ {
+	}
+	e.c.ID = t.last
+	t.add(e)
+	if err := d.enterIO(e, approvals, g.current, now); err != nil {
+		d.removeIO(e)
+		return 0, err
+	}
+	return e.c.ID, nil
+}
+
+// newIOEntry checks a connection and writes down the keys of its frames.
+func newIOEntry(c IOConnection) (*ioEntry, error) {
+	wrong := func(what string) error { return fmt.Errorf("open an I/O connection: %s", what) }
+	switch {
+	case c.Side != policy.SideA && c.Side != policy.SideB:
+		return nil, wrong("the originator's side is not known")
+	case !c.Originator.Address.Is4() || !c.Target.Address.Is4():
+		return nil, wrong("its ends have to have IPv4 addresses")
+	case c.Output.Group.IsValid():
+		return nil, wrong("an originator does not send to a group")
+	case c.Input.Group.IsValid() && (!c.Input.Group.Is4() || !c.Input.Group.IsMulticast()):
+		return nil, wrong(fmt.Sprintf("%v is no multicast group", c.Input.Group))
+	case !c.Output.sends() && !c.Input.sends():
+		return nil, wrong("it carries nothing in either direction")
+	case len(c.Opening) > IOOpeningMax:
+		return nil, wrong(fmt.Sprintf("what opened it has %d bytes, and %d is the most", len(c.Opening), IOOpeningMax))
+	}
+	e := &ioEntry{c: c}
+	if c.Session != nil {
+		e.session = flowKeyOf(c.Session)
+	}
+	tags := ioTags(c.Tags)
+	e.keys[0] = bpf.BridgeIoKey{
+		SourceMac: c.Originator.MAC, DestinationMac: c.Target.MAC, Source: networkWord(c.Originator.Address),
+		Destination: networkWord(c.Target.Address), Tags: tags, Connection: c.Output.Connection, Side: uint8(c.Side),
+	}
+	e.keys[1] = bpf.BridgeIoKey{
+		SourceMac: c.Target.MAC, DestinationMac: c.Originator.MAC, Source: networkWord(c.Target.Address),
+		Destination: networkWord(c.Originator.Address), Tags: tags, Connection: c.Input.Connection, Side: uint8(c.Side.Other()),
+	}
+	if c.Input.Group.IsValid() {
+		e.keys[1].DestinationMac = multicastMAC(c.Input.Group)
+		e.keys[1].Destination = networkWord(c.Input.Group)
+	}
+	return e, nil
+}
+
+// multicastMAC is the MAC address of an IPv4 group (RFC 1112 6.4).
+func multicastMAC(group netip.Addr) [6]byte {
+	a := group.As4()
+	return [6]byte{0x01, 0x00, 0x5e, a[1] & 0x7f, a[2], a[3]}
+}
+
+// rivals returns the other connections whose frames would look like this one's. They are over: an
+// identifier is in use once at its consumer, or for a group at its producer.
+func (t *ioTable) rivals(e *ioEntry) []*ioEntry {
+	var list []*ioEntry
+	for _, other := range t.open {
+		for i := range e.keys {
+			shared := i == 1 && e.c.Input.Group.IsValid() && !other.c.Adopted
+			if e.direction(i).sends() && other.direction(i).sends() && e.keys[i] == other.keys[i] && !shared {
+				list = append(list, other)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// approve asks a plan about a connection, and returns what is written down for its two directions.
+func (t *ioTable) approve(e *ioEntry, plan *policy.Plan, generation uint32) (out [2]bpf.BridgeIoApproval, ok bool) {
+	decision, ok := plan.DecideIO(ioHeader(&e.c))
+	if !ok {
+		return out, false
+	}
+	conduit := &plan.Conduits[decision.Conduit]
+	switch {
+	case e.c.Adopted && !joinsIO(conduit):
+		return out, false
+	case !e.c.Adopted && t.judge != nil && !t.judge(plan, decision.Conduit, &e.c):
+		return out, false
+	}
+	out[0] = bpf.BridgeIoApproval{
+		Generation: generation, Conduit: decision.Conduit, Source: decision.Source, Destination: decision.Destination,
+		Observed: flag(conduit.Mode != policy.Enforce), Limited: flag(!conduit.Limit.IsZero()),
+	}
+	out[1] = out[0]
+	out[1].Source, out[1].Destination = decision.Destination, decision.Source
+	return out, true
+}
+
+// joinsIO reports whether I/O that nobody saw opened may live on under a conduit: it would have passed in
+// an outage, and connections from before inspection live on.
+func joinsIO(c *policy.Conduit) bool {
+	return c.IO && c.OnOutage == policy.OutageOpen && c.OnJoin == policy.JoinResync
+}
+
+// ioHeader is what the originator's frames look like.
+func ioHeader(c *IOConnection) *policy.Header {
+	h := &policy.Header{
+		Src: c.Originator.MAC, Dst: c.Target.MAC, Side: c.Side, EtherType: 0x0800,
+		SrcIP: c.Originator.Address, DstIP: c.Target.Address, Protocol: protocolUDP,
+		SrcPort: policy.IOPort, DstPort: policy.IOPort,
+	}
+	for _, tag := range c.Tags {
+		h.Tags = append(h.Tags, policy.Tag{TPID: tag.EtherType, TCI: tag.Identifier})
+	}
+	return h
+}
+
+// add files a connection and gives its directions places.
+func (t *ioTable) add(e *ioEntry) {
+	t.open[e.c.ID] = e
+	if !e.c.Adopted {
+		t.named[e.name()] = e
+	}
+	t.begun[e.c.Originator]++
+	for i, key := range e.keys {
+		if !e.direction(i).sends() {
+			continue
+		}
+		p := t.places[key]
+		if p == nil {
+			p = &ioPlace{number: t.free[0]}
+			t.free = t.free[1:]
+			t.places[key] = p
+		}
+		p.users++
+	}
+}
+
+// enterIO writes a connection down for the kernel, what its frames are looked up by last.
+func (d *Datapath) enterIO(e *ioEntry, approvals [2]bpf.BridgeIoApproval, generation uint32, now clock) error {
+	t, o := &d.io, &d.objects
+	for i, key := range e.keys {
+		p := t.places[key]
+		if !e.direction(i).sends() || p.users > 1 {
+			continue
+		}
+		if err := o.IoStates.Put(p.number, bpf.BridgeIoState{
+			Seen: now.jiffies(), Timeout: uint64(max(ioPatience, e.direction(i).Timeout)),
+		}); err != nil {
+			return fmt.Errorf("open an I/O connection: %w", err)
+		}
+	}
+	e.conduit = approvals[0].Conduit
+	for i, key := range e.keys {
+		if !e.direction(i).sends() {
+			continue
+		}
+		p := t.places[key]
+		if err := o.IoApprovals.Put(approvalAt(p.number, generation), approvals[i]); err != nil {
+			return fmt.Errorf("approve an I/O connection: %w", err)
+		}
+		if p.users > 1 {
+			continue
+		}
+		if err := o.IoApprovals.Put(approvalAt(p.number, generation+1), bpf.BridgeIoApproval{}); err != nil {
+			return fmt.Errorf("approve an I/O connection: %w", err)
+		}
+	}
+	if err := o.IoConnections.Put(e.c.ID, t.record(e, now)); err != nil {
+		return fmt.Errorf("write an I/O connection down: %w", err)
+	}
+	for i, key := range e.keys {
+		if !e.direction(i).sends() || t.places[key].users > 1 {
+			continue
+		}
+		if err := o.IoHalves.Put(&key, t.half(e, i)); err != nil {
+			return fmt.Errorf("open an I/O connection: %w", err)
+		}
+	}
+	return nil
+}
+
+// approvalAt is where the approval of a place lies in the half of a generation.
+func approvalAt(place, generation uint32) uint32 { return generation&1*ioPlaces + place }
+
+// IO_VARIABLE and IO_GRACE in bpf/types.h.
+const (
+	ioVariable = 0x01
+	ioGrace    = 20_000_000
+)
+
+func (t *ioTable) half(e *ioEntry, i int) bpf.BridgeIoHalf {
+	own := e.direction(i)
+	h := bpf.BridgeIoHalf{Place: t.places[e.keys[i]].number, Size: own.Size, Timeout: uint64(own.Timeout)}
+	if own.Variable {
+		h.Treatment |= ioVariable
+	}
+	// What goes to a group serves others when this connection is given up.
+	if other := 1 - i; e.direction(other).sends() && !(i == 1 && e.c.Input.Group.IsValid()) {
+		h.Peer = t.places[e.keys[other]].number
+	}
+	return h
+}
+
+// CloseIO removes the connection that a target knows by a triad, and reports whether there was one.
+func (d *Datapath) CloseIO(target IOEnd, triad IOTriad) bool {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	e := d.io.named[ioName{target, triad}]
+	if e == nil {
+		return false
+	}
+	d.endIO(e, IOClosed)
+	return true
+}
+
+// CloseIOByID removes a connection by the number that OpenIO gave it.
+func (d *Datapath) CloseIOByID(id uint32) bool {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	e := d.io.open[id]
+	if e == nil {
+		return false
+	}
+	d.endIO(e, IOClosed)
+	return true
+}
+
+// IOIsOpen reports whether the connection of a number is open.
+func (d *Datapath) IOIsOpen(id uint32) bool {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	return d.io.open[id] != nil
+}
+
+// endIO removes a connection and remembers to tell of it.
+func (d *Datapath) endIO(e *ioEntry, why string) {
+	d.removeIO(e)
+	if len(d.io.ended) < maxIO {
+		d.io.ended = append(d.io.ended, IOEnded{Connection: e.c, Why: why})
+	}
+}
+
+// removeIO takes a connection out of the kernel's tables, what its frames are looked up by first. A
+// deletion fails only where there is nothing to delete.
+func (d *Datapath) removeIO(e *ioEntry) {
+	t := &d.io
+	for i, key := range e.keys {
+		if !e.direction(i).sends() {
+			continue
+		}
+		p := t.places[key]
+		if p.users--; p.users > 0 {
+			continue
+		}
+		_ = d.objects.IoHalves.Delete(&key)
+		delete(t.places, key)
+		t.free = append(t.free, p.number)
+	}
+	_ = d.objects.IoConnections.Delete(e.c.ID)
+	delete(t.open, e.c.ID)
+	if t.named[e.name()] == e {
+		delete(t.named, e.name())
+	}
+	if t.begun[e.c.Originator]--; t.begun[e.c.Originator] <= 0 {
+		delete(t.begun, e.c.Originator)
+	}
+}
+
+// flip puts a generation in force, with every open connection that its plan permits, and ends the
+// others: their frames are denied from the flip on. It fails before anything has changed.
+func (d *Datapath) flip(g *generations) error {
+	t, plan, next := &d.io, g.plan, g.current
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	approvals := make(map[uint32]bpf.BridgeIoApproval, len(t.places))
+	for _, p := range t.places {
+		approvals[approvalAt(p.number, next)] = bpf.BridgeIoApproval{}
+	}
+	var over []*ioEntry
+	for _, e := range t.open {
+		both, ok := t.approve(e, plan, next)
+		if !ok {
+			over = append(over, e)
+			continue
+		}
+		e.conduit = both[0].Conduit
+		for i, key := range e.keys {
+			if e.direction(i).sends() {
+				approvals[approvalAt(t.places[key].number, next)] = both[i]
+			}
+		}
+	}
+	if err := d.writeApprovals(approvals); err != nil {
+		return err
+	}
+	d.plans.Store(g)
+	d.control.setGeneration(next)
+	for _, e := range over {
+		d.endIO(e, IOForbidden)
+	}
+	return nil
+}
+
+func (d *Datapath) writeApprovals(approvals map[uint32]bpf.BridgeIoApproval) error {
+	if len(approvals) == 0 {
+		return nil
+	}
+	keys := make([]uint32, 0, len(approvals))
+	values := make([]bpf.BridgeIoApproval, 0, len(approvals))
+	for key, value := range approvals {
+		keys, values = append(keys, key), append(values, value)
+	}
+	if _, err := d.objects.IoApprovals.BatchUpdate(keys, values, nil); err != nil {
+		return fmt.Errorf("approve the open I/O connections: %w", err)
+	}
+	return nil
+}
+
+// SweepIO removes connections that an end's watchdog has given up and those whose session is over,
+// adopts what passed unread on conduits that open, and returns what was removed since the last call,
+// for whatever reason.
+func (d *Datapath) SweepIO() ([]IOEnded, error) {
+	t := &d.io
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := d.adoptIO()
+	if len(t.open) > 0 {
+		now, clockErr := d.readClock()
+		if clockErr != nil {
+			return nil, errors.Join(err, clockErr)
+		}
+		for _, e := range t.open {
+			if why := d.ioOver(e, now); why != "" {
+				d.endIO(e, why)
+			}
+		}
+	}
+	ended := t.ended
+	t.ended = nil
+	return ended, err
+}
+
+// ioOver says why a connection is over, "" if it is not.
+func (d *Datapath) ioOver(e *ioEntry, now clock) string {
+	for i, key := range e.keys {
+		if !e.direction(i).sends() {
+			continue
+		}
+		var s bpf.BridgeIoState
+		if d.objects.IoStates.Lookup(d.io.places[key].number, &s) != nil {
+			continue // cannot be for an index of an array; the kernel goes by its own look
+		}
+		// As io_expired in bpf/lib/io.h.
+		if int64(now.jiffies()-s.Seen-ioGrace) > int64(s.Timeout) {
+			return IOTimedOut
+		}
+	}
+	if e.c.Session != nil && d.sessionOver(e) {
+		return IOSessionOver
+	}
+	return ""
+}
+
+// sessionOver reports whether a connection's TCP conversation was lost: reset by an end, or by us. One
+// that both ends have closed was not lost: devices close connections over which nothing is said, and go
+// on with the I/O. One that the flow table knows nothing of has been silent for hours.
+func (d *Datapath) sessionOver(e *ioEntry) bool {
+	var slot bpf.BridgeSlot
+	var w entry
+	// After an outage the flow has the same slot under another generation.
+	return d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
+		w.record.Key == e.session && w.line.State&flowReset != 0
+}
+
+// adoptIO opens connections for what the fast path let through unread: each direction by itself, for
+// nothing is known of what belongs together.
+func (d *Datapath) adoptIO() error {
+	var key bpf.BridgeIoKey
+	var c bpf.BridgeIoCandidate
+	var keys []bpf.BridgeIoKey
+	var candidates []bpf.BridgeIoCandidate
+	for i := d.objects.IoCandidates.Iterate(); i.Next(&key, &c); {
+		keys, candidates = append(keys, key), append(candidates, c)
+	}
+	var errs []error
+	for i := range keys {
+		_ = d.objects.IoCandidates.Delete(&keys[i])
+		if _, known := d.io.places[keys[i]]; known {
+			continue
+		}
+		_, err := d.openIO(adopted(&keys[i], &candidates[i]))
+		if err != nil && !errors.Is(err, ErrIONotPermitted) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// adopted is the connection of which one frame was seen.
+func adopted(k *bpf.BridgeIoKey, seen *bpf.BridgeIoCandidate) IOConnection {
+	c := IOConnection{
+		Side: policy.Side(k.Side), Tags: tagsOf(k.Tags[:]), Adopted: true, Opened: time.Now(),
+		Originator: IOEnd{k.SourceMac, addressOfWord(k.Source)}, Target: IOEnd{k.DestinationMac, addressOfWord(k.Destination)},
+	}
+	sent := IODirection{Connection: k.Connection, Size: seen.Size, Timeout: ioPatience}
+	if seen.Reverse == 0 {
+		c.Output = sent
+		return c
+	}
+	c.Originator, c.Target, c.Side = c.Target, c.Originator, c.Side.Other()
+	c.Input = sent
+	return c
+}
+
+// ListIO returns the open connections with their counters, in no order.
+func (d *Datapath) ListIO() ([]IOStatus, error) {
+	t := &d.io
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := d.flowClock()
+	list := make([]IOStatus, 0, len(t.open))
+	for _, e := range t.open {
+		s := IOStatus{IOConnection: e.c, Conduit: e.conduit}
+		for i, count := range []*IOCount{&s.Output, &s.Input} {
+			if !e.direction(i).sends() {
+				continue
+			}
+			var state bpf.BridgeIoState
+			if err := d.objects.IoStates.Lookup(t.places[e.keys[i]].number, &state); err != nil {
+				return nil, fmt.Errorf("read an I/O connection's counters: %w", err)
+			}
+			*count = IOCount{
+				Frames: state.Frames, Bytes: state.Bytes, Lost: state.Lost, Old: state.Old, Unequal: state.Unequal,
+				Seen: now.wall(now.ns - (now.jiffies() - state.Seen)),
+			}
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// CountIO returns how many connections are open, and how many OpenIO could not open: their ends find no
+// way through, and give them up.
+func (d *Datapath) CountIO() (open int, refused uint64) {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	return len(d.io.open), d.io.refused
+}
+
+// loadIO takes over what the pinned maps hold. A connection of which the daemon before wrote down
+// only a part, because it ended on the way, is removed, and so is a half that belongs to none.
+func (d *Datapath) loadIO() error {
+	t := &d.io
+	t.open, t.named = map[uint32]*ioEntry{}, map[ioName]*ioEntry{}
+	t.places, t.begun = map[bpf.BridgeIoKey]*ioPlace{}, map[IOEnd]int{}
+	taken := map[uint32]bool{}
+	var broken []uint32
+	var id uint32
+	var record bpf.BridgeIoConnection
+	c := newClock()
+	connections := d.objects.IoConnections.Iterate()
+	for connections.Next(&id, &record) {
+		e, ok := d.restoreIO(id, &record, c)
+		if !ok {
+			broken = append(broken, id)
+			continue
+		}
+		for i, h := range record.Halves {
+			if e.direction(i).sends() {
+				taken[h.Place] = true
+			}
+		}
+		t.last = max(t.last, id)
+	}
+	if err := connections.Err(); err != nil {
+		return fmt.Errorf("read the open I/O connections: %w", err)
+	}
+	for place := uint32(1); place < ioPlaces; place++ {
+		if !taken[place] {
+			t.free = append(t.free, place)
+		}
+	}
+	for _, id := range broken {
+		if err := d.objects.IoConnections.Delete(id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove what is left of an I/O connection: %w", err)
+		}
+	}
+	return d.removeStrayHalves()
+}
+
+func (d *Datapath) removeStrayHalves() error {
+	var key bpf.BridgeIoKey
+	var half bpf.BridgeIoHalf
+	var stray []bpf.BridgeIoKey
+	halves := d.objects.IoHalves.Iterate()
+	for halves.Next(&key, &half) {
+		if d.io.places[key] == nil {
+			stray = append(stray, key)
+		}
+	}
+	if err := halves.Err(); err != nil {
+		return fmt.Errorf("read the open I/O connections: %w", err)
+	}
+	for i := range stray {
+		if err := d.objects.IoHalves.Delete(&stray[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove what is left of an I/O connection: %w", err)
+		}
+	}
+	return nil
+}
+
+// restoreIO files a connection from its record, if all of it is there.
+func (d *Datapath) restoreIO(id uint32, r *bpf.BridgeIoConnection, c clock) (*ioEntry, bool) {
+	e := &ioEntry{c: connectionOf(id, r, c), session: r.Session, keys: [2]bpf.BridgeIoKey{r.Originator, r.Target}}
+	for i, key := range e.keys {
+		var half bpf.BridgeIoHalf
+		if e.direction(i).sends() && (d.objects.IoHalves.Lookup(&key, &half) != nil || half.Place != r.Halves[i].Place) {
+			return nil, false
+		}
+	}
+	t := &d.io
+	t.open[id] = e
+	if !e.c.Adopted {
+		t.named[e.name()] = e
+	}
+	t.begun[e.c.Originator]++
+	for i, key := range e.keys {
+		if !e.direction(i).sends() {
+			continue
+		}
+		if t.places[key] == nil {
+			t.places[key] = &ioPlace{number: r.Halves[i].Place}
+		}
+		t.places[key].users++
+	}
+	return e, true
+}
