@@ -72,7 +72,7 @@ var holders = []holder{
 	// Whatever lays plants or plays a device is for trying the appliance out, not a part of it.
 	{imported: "github.com/simonvetter/modbus", by: []string{"internal/plant", "internal/demo", "internal/bench"}, tests: true},
 	{imported: "github.com/danomagnum/gologix", by: []string{"internal/plant/...", "internal/demo", "internal/bench"}, tests: true},
-	{imported: module + "internal/testnet", by: []string{"internal/plant", "internal/demo", "internal/bench"}, tests: true},
+	{imported: module + "internal/testnet", by: []string{"internal/plant/...", "internal/demo", "internal/bench"}, tests: true},
 	{imported: module + "internal/plant", by: []string{"internal/plant", "internal/demo", "internal/bench"}, tests: true},
 }
 
