@@ -67,6 +67,9 @@ func summary(s api.Status) table {
 		t.add("", fmt.Sprintf("rolled back at %s unless confirmed: penstock policy confirm", stamp(s.Policy.ConfirmBy)))
 	}
 	t.add("inspection", fmt.Sprintf("%s; uninspected so far: %d frames, %s", inspection(s.Outage.State), s.Outage.UninspectedFrames, seconds(s.Outage.UninspectedSeconds)))
+	if s.IO.Open > 0 || s.IO.Refused > 0 {
+		t.add("cyclic I/O", fmt.Sprintf("%d connections open, %d permitted and not let through", s.IO.Open, s.IO.Refused))
+	}
 	t.add("events", fmt.Sprintf("%d published, %d dropped, %d missed by slow readers", s.Events.Published, s.Events.Dropped, s.Events.Missed))
 	return t
 }

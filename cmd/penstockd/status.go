@@ -54,6 +54,10 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	}
 	s.Conduits = d.conduitStatus(plan, conduits)
 	s.Queues, warnings = d.queueStatus(warnings)
+	s.IO.Open, s.IO.Refused = d.path.CountIO()
+	if s.IO.Refused > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d I/O connections were permitted and could not be let through: they carry nothing", s.IO.Refused))
+	}
 	s.Events = d.eventStatus(reasons)
 	if copied, lost, err := d.path.Copies(); err == nil && lost > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d of %d copies of observed frames found no room: what they held was not judged", lost, copied+lost))

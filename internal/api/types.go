@@ -23,11 +23,19 @@ type Status struct {
 	Islands  []Island        `json:"islands"`
 	Conduits []ConduitStatus `json:"conduits"`
 	Queues   []QueueStatus   `json:"queues"`
+	IO       IOStatus        `json:"io"`
 	Events   EventStatus     `json:"events"`
 
 	// Warnings say in a person's words where things are not as they should be: a cached policy
 	// in force, a store that was set aside, events lost. Empty is good.
 	Warnings []string `json:"warnings"`
+}
+
+// IOStatus is about the connections for cyclic I/O of EtherNet/IP.
+type IOStatus struct {
+	Open int `json:"open"`
+	// Refused counts those that were permitted and found no room: they carry nothing.
+	Refused uint64 `json:"refused"`
 }
 
 // withoutNull returns the status with empty lists in the place of absent ones, so that whoever

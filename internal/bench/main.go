@@ -61,6 +61,7 @@ func parts() []part {
 		{name: "scale", measure: (*bench).scale},
 		{name: "trips", measure: (*bench).roundTrips},
 		{name: "flood", measure: (*bench).flood},
+		{name: "cyclic", measure: (*bench).cyclicIO},
 		{name: "program", measure: (*bench).program},
 		{name: "outages", measure: (*bench).outages, asked: true},
 	}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/plant/cipio"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// How much I/O there is, and what goes on beside it in a turn with load.
+const (
+	cyclicConnections = 32
+	cyclicInterval    = 2 * time.Millisecond
+	cyclicMultiplier  = 7 // a watchdog of 512 intervals: a machine that pauses ends no connection
+	cyclicSessions    = 4 // that ask explicit messages without a pause
+	cyclicApply       = 100 * time.Millisecond
+)
+
+// cyclicPolicy permits I/O, and explicit messages that are inspected.
+const cyclicPolicy = `api_version: penstock/v1
+site: benchmark
+mode: enforce
+appliances:
+  - {name: line-3-gate, sides: {a: [cell], b: [room]}}
+zones:
+  - {name: room, sl_target: 2}
+  - {name: cell, sl_target: 2}
+identities:
+  - {name: scanner, zone: room, mac: "` + testnet.PlantMAC + `", ip: [` + testnet.PlantAddress + `]}
+  - {name: adapter, zone: cell, mac: "` + testnet.CellMAC + `", ip: [` + testnet.CellAddress + `]}
+conduits:
+  - name: cyclic
+    from: [scanner]
+    to: [adapter]
+    protocol: enip
+    rules:
+      - {services: [forward_open, large_forward_open, forward_close], io: {assemblies: [100, 150, 151]}}
+      - {services: [get_attributes_all], classes: [identity]}
+`
+
+// cyclic is a line with I/O on it.
+type cyclic struct {
+	*line
+	label  string
+	loaded bool
+	turns  []cyclicTurn
+}
+
+type cyclicTurn struct {
+	p50, p99 time.Duration
+	frames   int
+	lost     int
+	messages int
+	applied  int
+}
+
+// jitter is how much later than the median one frame in a hundred comes.
+func (t *cyclicTurn) jitter() time.Duration { return t.p99 - t.p50 }
+
+// cyclicIO compares how evenly cyclic frames come through, alone and while the slow path has as much to
+// do as it can and policies change.
+func (b *bench) cyclicIO() error {
+	bridge, err := b.layBridge("Linux bridge")
+	if err != nil {
+		return err
+	}
+	polled, err := b.layBurstBridge("Linux bridge, polled ports")
+	if err != nil {
+		return err
+	}
+	gate, err := b.layAppliance("Penstock", cyclicPolicy)
+	if err != nil {
+		return err
+	}
+	var all []*cyclic
+	for _, loaded := range []bool{false, true} {
+		for _, l := range []*line{bridge, polled, gate} {
+			c := &cyclic{line: l, label: l.name, loaded: loaded}
+			switch {
+			case loaded && l == gate:
+				c.label += ", messages and policies beside it"
+			case loaded:
+				c.label += ", messages beside it"
+			}
+			all = append(all, c)
+		}
+	}
+	for round := range b.rounds {
+		for i := range all {
+			if err := all[(i+round)%len(all)].run(b); err != nil {
+				return err
+			}
+		}
+	}
+	b.report.cyclic(all)
+	for i := 0; i < len(all); i += 3 {
+		base, polls, penstock := all[i], all[i+1], all[i+2]
+		b.report.bar(fmt.Sprintf("cyclic I/O: jitter of %s, times the Linux bridge's", penstock.label), penstock.compare(base), atMost(1))
+		b.report.bar("… times the bridge's with polled ports", penstock.compare(polls), nil)
+		b.report.bar("… frames lost", float64(penstock.lost()), atMost(0))
+	}
+	return nil
+}
+
+// run is one turn: connections of its own, which are closed again.
+func (c *cyclic) run(b *bench) error {
+	adapter, err := cipio.StartAdapter(c.Cell, c.Cell.Address())
+	if err != nil {
+		return err
+	}
+	defer adapter.Close()
+	station, err := cipio.NewStation(c.Plant, c.Plant.Address())
+	if err != nil {
+		return err
+	}
+	defer station.Close()
+	scanner, err := station.Connect(c.Cell.Address())
+	if err != nil {
+		return err
+	}
+	defer scanner.Close()
+	var open []*cipio.Connection
+	for range cyclicConnections {
+		io, err := scanner.Open(cipio.Options{Interval: cyclicInterval, Multiplier: cyclicMultiplier})
+		if err != nil {
+			return fmt.Errorf("open I/O through %s: %w", c.label, err)
+		}
+		open = append(open, io)
+	}
+	t := cyclicTurn{}
+	if err := c.load(b, station, &t); err != nil {
+		return fmt.Errorf("beside I/O through %s: %w", c.label, err)
+	}
+	count := cipio.Count{}
+	for _, io := range open {
+		count.Add(io.Received())
+		if err := io.Close(); err != nil {
+			return fmt.Errorf("close I/O through %s: %w", c.label, err)
+		}
+	}
+	count.Add(adapter.Received())
+	if count.Frames == 0 {
+		return fmt.Errorf("no I/O came through %s", c.label)
+	}
+	slices.Sort(count.Delays)
+	t.p50, t.p99 = at(count.Delays, 0.5), at(count.Delays, 0.99)
+	t.frames, t.lost = count.Frames, count.Lost+count.Old+count.Unequal
+	c.turns = append(c.turns, t)
+	return nil
+}
+
+// at is the value below which a part of sorted values lies.
+func at(sorted []time.Duration, part float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(part*float64(len(sorted))))]
+}
+
+// load lets a turn's time pass, with or without something to do beside the I/O.
+func (c *cyclic) load(b *bench, station *cipio.Station, t *cyclicTurn) error {
+	ctx, cancel := context.WithTimeout(b.ctx, b.time)
+	defer cancel()
+	if !c.loaded {
+		<-ctx.Done()
+		return b.ctx.Err()
+	}
+	var group sync.WaitGroup
+	errs := make([]error, cyclicSessions+1)
+	asked := make([]int, cyclicSessions)
+	for i := range cyclicSessions {
+		group.Go(func() { asked[i], errs[i] = askMessages(ctx, station, c.Cell) })
+	}
+	if c.appliance != nil {
+		group.Go(func() { t.applied, errs[cyclicSessions] = c.change(ctx) })
+	}
+	group.Wait()
+	for _, n := range asked {
+		t.messages += n
+	}
+	return errors.Join(append(errs, b.ctx.Err())...)
+}
+
+// askMessages sends explicit messages, one as soon as the one before is answered.
+func askMessages(ctx context.Context, station *cipio.Station, target *testnet.Host) (n int, err error) {
+	s, err := station.Connect(target.Address())
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	for ; ctx.Err() == nil; n++ {
+		if err := s.Identity(); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// change applies one policy after the other.
+func (c *cyclic) change(ctx context.Context) (n int, err error) {
+	for ; ctx.Err() == nil; n++ {
+		text := fmt.Sprintf("%s# %d\n", cyclicPolicy, time.Now().UnixNano())
+		if _, err := c.appliance.Apply(text); err != nil {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(cyclicApply):
+		}
+	}
+	return n, nil
+}
+
+// compare is the jitter as a multiple of another's, the median of the rounds.
+func (c *cyclic) compare(base *cyclic) float64 {
+	list := make([]float64, min(len(c.turns), len(base.turns)))
+	for i := range list {
+		list[i] = float64(c.turns[i].jitter()) / float64(max(base.turns[i].jitter(), 1))
+	}
+	return median(list)
+}
+
+func (c *cyclic) lost() (n int) {
+	for i := range c.turns {
+		n += c.turns[i].lost
+	}
+	return n
+}
+
+// cyclic adds the table of cyclic I/O.
+func (r *report) cyclic(all []*cyclic) {
+	s := r.section("Cyclic I/O",
+		fmt.Sprintf("%d connections of class 1, each a frame both ways every %v, %d turns. Under way is the time from "+
+			"before the producer's system call to the consumer's kernel; jitter is its 99th percentile less its median. "+
+			"Beside it, where it says so, %d sessions of explicit messages without a pause, and through Penstock a policy every %v. "+
+			"Medians of the turns.", cyclicConnections, cyclicInterval, len(all[0].turns), cyclicSessions, cyclicApply),
+		"through", "under way p50 µs", "p99 µs", "jitter µs", "frames", "lost", "messages", "policies")
+	for _, c := range all {
+		var mid, late, jitter []float64
+		var frames, messages, applied int
+		for i := range c.turns {
+			t := &c.turns[i]
+			mid, late, jitter = append(mid, microseconds(t.p50)), append(late, microseconds(t.p99)), append(jitter, microseconds(t.jitter()))
+			frames, messages, applied = frames+t.frames, messages+t.messages, applied+t.applied
+		}
+		s.row(c.label, fmt.Sprintf("%.1f", median(mid)), fmt.Sprintf("%.1f", median(late)), fmt.Sprintf("%.1f", median(jitter)),
+			thousands(float64(frames)), thousands(float64(c.lost())), thousands(float64(messages)), thousands(float64(applied)))
+	}
+}
