@@ -207,8 +207,7 @@ type BridgeIoConnection struct {
 	Adopted          uint8
 	Reserved         [4]uint8
 	SessionSlot      uint32
-	Opening          [704]uint8
-	_                [4]byte
+	Opening          [716]uint8
 }
 
 type BridgeIoHalf struct {

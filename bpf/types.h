@@ -433,7 +433,7 @@ struct io_candidate {
 	__u8 reserved[5];
 };
 
-#define IO_OPENING_MAX 704 /* bytes */
+#define IO_OPENING_MAX 716 /* bytes */
 
 /* A connection as user space keeps it, so that the next daemon knows of it. */
 struct io_connection {

@@ -93,6 +93,7 @@ type daemon struct {
 	injector *bridge.Injector
 	bus      *event.Bus
 	records  *recorder
+	pinholes *pinholes
 
 	inventory *inventory
 	counters  *inspect.Counters
@@ -270,6 +271,7 @@ func (d *daemon) openPath(context.Context) error {
 		return err
 	}
 	d.path = path
+	path.SetIOJudge(judgeIO)
 	d.onClose(d.closePath)
 	d.onClose(func() error { d.policies.close(); return nil })
 	d.watch = newWatch(path, d.settings.HeartbeatTimeout, d.lanes)

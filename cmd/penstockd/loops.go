@@ -26,6 +26,7 @@ func (d *daemon) openQueues(ctx context.Context) error {
 	d.injector = injector
 	d.onClose(injector.Close)
 	d.records = newRecorder(d.path, d.bus, d.inventory)
+	d.pinholes = newPinholes(d.path, d.records, d.log)
 	d.background(func() error { d.records.run(d.done); return nil })
 	for _, n := range queuesOf(d.lanes) {
 		if err := d.openQueue(ctx, n); err != nil {
@@ -43,7 +44,7 @@ func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	i := &inspection{
 		number: number, lanes: d.lanes, path: d.path, watch: d.watch, haste: d.haste, injector: d.injector, records: d.records, log: d.log,
 		flows: source, asked: asked, adoption: d.settings.AdoptionWindow,
-		pipeline: inspect.New(inspect.Config{Flows: asked, Counters: d.counters, Common: d.common}),
+		pipeline: inspect.New(inspect.Config{Flows: asked, Counters: d.counters, Common: d.common, IO: d.pinholes}),
 	}
 	i.pipeline.AdoptUntil(time.Now().Add(i.adoption))
 	err := d.line.Do(func() (err error) {
@@ -96,7 +97,7 @@ func (d *daemon) observe(context.Context) error {
 	d.onClose(tap.Close)
 	d.observation = &observation{
 		tap: tap, records: d.records,
-		pipeline: inspect.New(inspect.Config{Flows: newFlows(d.path), Counters: d.counters}),
+		pipeline: inspect.New(inspect.Config{Flows: newFlows(d.path), Counters: d.counters, IO: d.pinholes}),
 	}
 	d.background(d.observation.run)
 
@@ -106,6 +107,7 @@ func (d *daemon) observe(context.Context) error {
 	d.onClose(d.events.Close)
 	d.background(d.readEvents)
 	d.background(d.sweepFlows)
+	d.background(d.sweepIO)
 	return nil
 }
 

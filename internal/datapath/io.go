@@ -25,8 +25,8 @@ const (
 const ioQuota = maxIO / 4
 
 // IOOpeningMax is how long IOConnection.Opening may be, in bytes: the longest Forward Open, whose
-// connection path has up to 510 bytes, and what its reply adds (IO_OPENING_MAX in bpf/types.h).
-const IOOpeningMax = 704
+// connection path has up to 510 bytes, and the hops that led to its target (IO_OPENING_MAX in bpf/types.h).
+const IOOpeningMax = 716
 
 // ioPatience is how long an end waits for the first frame of a connection (CIP volume 1, 3-4.6.1:
 // ten seconds, or its watchdog's time where that is longer).

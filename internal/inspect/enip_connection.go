@@ -76,6 +76,7 @@ type enipEffect struct {
 	handle     uint32
 	connection *enipConnection
 	triad      triad
+	flow       uint64 // that a connection was closed over
 	io         IOConnection
 }
 
@@ -103,7 +104,7 @@ func (s *enipSession) apply(e *enipEffect) {
 		s.connections = slices.DeleteFunc(s.connections, func(c *enipConnection) bool {
 			return !c.adopted && c.triad == e.triad
 		})
-		s.dissector.io.close(ioName{s.ends[stream.FromResponder].Addr(), e.triad})
+		s.dissector.io.close(s.dissector.told, ioName{s.ends[stream.FromResponder].Addr(), e.triad}, e.flow)
 	}
 }
 
@@ -143,7 +144,7 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply)
 	var opened cip.Opened
 	switch {
 	case q.ForwardClose(&f):
-		s.effects = append(s.effects, enipEffect{kind: effectClose, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
+		s.effects = append(s.effects, enipEffect{kind: effectClose, flow: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
 	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
 	case triad{o.Serial, o.Vendor, o.OriginatorSerial} != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}:
 		// The reply is to another Forward Open: nothing of it can be believed.

@@ -437,6 +437,10 @@ func TestEvasion33_ImplicitDataNeedsItsForwardOpen(t *testing.T) {
 	if len(log.closed) != 1 || log.closed[0] != c.ID {
 		t.Errorf("closed %v, want %v", log.closed, c.ID)
 	}
+	d.rr(ct.Close(10, o.Path)) // opened before anybody looked
+	if want := (IOTriad{10, 0x1337, 42}); len(log.closed) != 1 || len(log.forgotten) != 1 || log.forgotten[0] != want {
+		t.Errorf("closed %v, forgotten %v, want %v", log.closed, log.forgotten, want)
+	}
 
 	path := func(points ...uint32) []byte {
 		b := ct.Join(ct.Port(1, 0), ct.Class(4), ct.Instance(151))
@@ -459,12 +463,15 @@ func TestEvasion33_ImplicitDataNeedsItsForwardOpen(t *testing.T) {
 
 // ioLog notes what it is told.
 type ioLog struct {
-	opened []IOConnection
-	closed []IOConnectionID
+	forgotten []IOTriad
+	opened    []IOConnection
+	closed    []IOConnectionID
 }
 
-func (l *ioLog) Open(c IOConnection)     { l.opened = append(l.opened, c) }
-func (l *ioLog) Close(id IOConnectionID) { l.closed = append(l.closed, id) }
+func (l *ioLog) Open(c IOConnection)        { l.opened = append(l.opened, c) }
+func (l *ioLog) Close(id IOConnectionID)    { l.closed = append(l.closed, id) }
+func (l *ioLog) Forget(_ uint64, t IOTriad) { l.forgotten = append(l.forgotten, t) }
+func (l *ioLog) Lives(IOConnectionID) bool  { return true }
 
 func TestEvasion39_SocketAddressOfAThirdParty(t *testing.T) {
 	o := ct.Open{Class: 1, Size: 100, Path: ct.Join(ct.Class(4), ct.Point(150), ct.Point(100))}

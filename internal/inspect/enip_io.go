@@ -54,15 +54,18 @@ func (t *ioTable) add(told IOConnections, ends [2]netip.AddrPort, name triad, c 
 	t.number++
 	c.ID.Number = t.number
 	t.open[key] = &ioOpen{connection: c, told: told, seen: c.Opened}
-	if !c.Observed {
-		told.Open(c)
-	}
+	told.Open(c)
 }
 
-func (t *ioTable) close(key ioName) {
+// close notes that the target that a flow leads to has closed a connection. One that is not known may
+// have been opened before we looked.
+func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.remove(key)
+	if t.open[name] == nil {
+		told.Forget(flow, IOTriad{name.triad.serial, name.triad.vendor, name.triad.originatorSerial})
+	}
+	t.remove(name)
 }
 
 func (t *ioTable) remove(key ioName) {
@@ -71,9 +74,7 @@ func (t *ioTable) remove(key ioName) {
 		return
 	}
 	delete(t.open, key)
-	if !o.connection.Observed {
-		o.told.Close(o.connection.ID)
-	}
+	o.told.Close(o.connection.ID)
 }
 
 // closeIO closes the I/O connections that a TCP connection has opened which a denial ends or the policy
@@ -96,12 +97,13 @@ func (t *ioTable) closeAll(key uint64) {
 	}
 }
 
-// expire closes connections that have been silent for longer than their own time-outs.
+// expire closes connections that have been silent for longer than their own time-outs. Where the data do
+// not come here, whoever lets them through knows.
 func (t *ioTable) expire(now time.Time) {
 	for name, o := range t.open {
 		c := &o.connection
 		longest := max(c.OriginatorToTarget.Interval, c.TargetToOriginator.Interval, time.Second)
-		if now.Sub(o.seen) > longest*time.Duration(c.Multiplier) {
+		if now.Sub(o.seen) > longest*time.Duration(c.Multiplier) && !o.told.Lives(c.ID) {
 			t.remove(name)
 		}
 	}

@@ -9,16 +9,28 @@ import (
 
 // IOConnections is told of the I/O connections (CIP transport classes 0 and 1, UDP 2222) that
 // permitted messages opened and closed, so that the fast path lets through exactly those. Calls come
-// from the goroutine that judges. Open comes once the device's reply has left for the client, and
-// never for packets that are only observed.
+// from the goroutine that judges, of any pipeline that shares the connections, before the packet that
+// they are about has its verdict: the fast path knows of a connection before the device's reply leaves.
 type IOConnections interface {
-	// Open says that a Forward Open that was permitted was answered with success. An earlier
-	// connection of the same ID is not there any more.
+	// Open says that a Forward Open that was permitted was answered with success; of an observed
+	// connection, that it was answered. An earlier connection of the same triad on the same target is
+	// not there any more.
 	Open(IOConnection)
 	// Close says that the connection is over: closed by its originator, or that a denial has ended the
 	// TCP connection that opened it, or that the policy forbids that one by now. An ID that is not open
 	// is of no consequence.
 	Close(id IOConnectionID)
+	// Forget says that the target that a flow leads to has closed a connection whose opening was not
+	// seen here, by the triad that names it there: it may have been opened before the daemon started.
+	Forget(key uint64, t IOTriad)
+	// Lives reports whether a connection is still open: its data show that, and they do not come here.
+	Lives(id IOConnectionID) bool
+}
+
+// IOTriad names a connection to its target (CIP volume 1, 3-5.5.2).
+type IOTriad struct {
+	Serial, Vendor   uint16
+	OriginatorSerial uint32
 }
 
 // IOConnectionID names an I/O connection within its flow source: the flow of the TCP connection that
@@ -45,7 +57,7 @@ type IOConnection struct {
 	Owner      IOOwner // of the target's outputs
 	Multiplier uint16  // the connection times out after so many packet intervals: 4, 8 … 512
 	Safety     bool    // CIP Safety: the connection path has a safety segment
-	// Observed says that the messages were only looked at: nothing is to be opened for them.
+	// Observed says that the messages were only looked at, and whatever is sent is forwarded.
 	Observed bool
 
 	// Opening is the Forward Open, from its service code on, for policy.Plan.PermitsOpening: whether a
@@ -106,5 +118,7 @@ const (
 // noIO is told of connections and does nothing.
 type noIO struct{}
 
-func (noIO) Open(IOConnection)    {}
-func (noIO) Close(IOConnectionID) {}
+func (noIO) Open(IOConnection)         {}
+func (noIO) Close(IOConnectionID)      {}
+func (noIO) Forget(uint64, IOTriad)    {}
+func (noIO) Lives(IOConnectionID) bool { return false }

@@ -140,7 +140,7 @@ func (a *assessor) begin(c *conversation, err error) {
 	switch {
 	case err != nil:
 		a.deny(a.decidedOn(c, decision), verdict.ReasonMalformed)
-	case decision.Action == verdict.Inspect:
+	case decision.Action == verdict.Inspect, decision.Reason == verdict.ReasonIONotOpen: // the capture shows what opened it
 		c.protocol = usesInspection
 		c.flow = inspect.Flow{
 			Plan: a.plan, Conduit: decision.Conduit, Source: decision.Source,
