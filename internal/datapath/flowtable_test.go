@@ -2,10 +2,13 @@ package datapath
 
 import (
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -250,6 +253,7 @@ func TestReadingDuringTraffic(t *testing.T) {
 	}{{policy.SideB, hmiTCP(40000, 102, flagACK).bytes()}, {policy.SideA, plcTCP(102, 40000, flagACK).bytes()}} {
 		running.Go(func() {
 			defer sent.Add(1)
+			uninterrupted(t)
 			program := d.objects.PortA
 			if way.side == policy.SideB {
 				program = d.objects.PortB
@@ -272,6 +276,20 @@ func TestReadingDuringTraffic(t *testing.T) {
 	running.Wait()
 	if now := d.flowsByPort(t)[40000]; now.Frames != [2]uint64{frames, frames + 1} {
 		t.Errorf("%v frames were counted of %d each way", now.Frames, frames)
+	}
+}
+
+// uninterrupted keeps signals, by which the Go runtime takes a thread's goroutine from it, from the
+// goroutine's thread, which then ends with it: a run that is interrupted begins anew, and counts frames
+// twice.
+func uninterrupted(t *testing.T) {
+	runtime.LockOSThread()
+	all := unix.Sigset_t{}
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
+		t.Error(err)
 	}
 }
 
