@@ -39,10 +39,13 @@ const leastShare = 4
 func queueShare(length uint32) uint32 { return max(length/4, leastShare) }
 
 // leaveProcessors lets more goroutines run at once than there are cores: a verdict loop that waits
-// in the kernel keeps its processor, as the runtime calls it, and one that comes back without has
-// to find a free one, whatever else the daemon does.
+// in the kernel keeps its processor, as the runtime calls it. The environment may ask for another
+// number, but one has to be left for everything else.
 func leaveProcessors(lanes int) {
+	loops := len(queuesOf(lanes))
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(len(queuesOf(lanes)) + runtime.NumCPU())
+		runtime.GOMAXPROCS(loops + runtime.NumCPU())
+	} else if runtime.GOMAXPROCS(0) <= loops {
+		runtime.GOMAXPROCS(loops + 1)
 	}
 }

@@ -15,9 +15,9 @@ const (
 	slice = 5 * time.Millisecond
 
 	// yieldAfter is how long the loop keeps its processor. The Go runtime takes note of a
-	// goroutine that has kept one for 10 ms, however little of that it ran: its monitor thread
-	// then takes the processor away at each system call, looks for other work, and wakes every
-	// 20 µs to do it again. Measured, that costs a third of a round trip.
+	// goroutine that has kept one for 10 ms, however little of that it ran, and its monitor
+	// thread then interrupts it by signals. Yielding before that costs less, but it wakes a
+	// thread that looks for other work, so it is not done more often than need be.
 	yieldAfter = 4 * time.Millisecond
 
 	sendAttempts = 3

@@ -153,8 +153,10 @@ func bind(config Config) (fd int, err error) {
 	return fd, nil
 }
 
-// Run implements [Source]. Its system calls block the thread that it runs on; the goroutine is
-// not locked to it, because a locked one that has to yield waits for other threads to give it
+// Run implements [Source]. Its system calls block the thread that it runs on, and the runtime
+// does not know: GOMAXPROCS has to exceed the number of queues that run at once, or everything else
+// in the process waits for some milliseconds at a time. The goroutine is
+// not locked to its thread, because a locked one that has to yield waits for other threads to give it
 // its thread back. When it returns, for whatever cause, the queue is unbound: the kernel has dropped the packets
 // that were waiting and drops those that come. An error means that the socket failed.
 func (q *Queue) Run(ctx context.Context, handle Handler) error {

@@ -26,7 +26,13 @@ const (
 )
 
 // socket is the netlink socket, read by system calls that block the calling thread. The Go
-// network poller is left out on purpose: waiting in it costs several times a verdict.
+// network poller is left out on purpose: waiting in it costs several times a verdict. Nor is the
+// runtime told of the calls: of a loop that it knows to wait it takes the processor away after
+// 10 ms, and whenever it has done that its monitor thread wakes every 20 µs for some milliseconds.
+// A few idle loops keep it at that for ever, on the cores of those that work. So a loop holds one
+// of the runtime's processors (GOMAXPROCS) as long as it waits, at most idleWait and what the
+// kernel's clock adds. To stop it, as a garbage collection does, the runtime sends its thread
+// a signal, which ends the wait, and another after 100 µs should the first have come too early.
 type socket struct {
 	fd       int
 	kernel   unix.RawSockaddrNetlink // the address of the other end
@@ -112,7 +118,7 @@ func (s *socket) receive() (int, error) {
 		s.headers[i].header.Namelen = unix.SizeofSockaddrNetlink
 	}
 	s.received = 0
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
 		uintptr(unsafe.Pointer(&s.headers[0])), uintptr(s.asked), unix.MSG_WAITFORONE, 0, 0)
 	switch errno {
 	case 0:
@@ -139,7 +145,7 @@ func (s *socket) datagram(i int) []byte {
 
 // send implements transport.
 func (s *socket) send(messages []byte) error {
-	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(s.fd),
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(messages))), uintptr(len(messages)), 0,
 		uintptr(unsafe.Pointer(&s.kernel)), unix.SizeofSockaddrNetlink)
 	if errno != 0 {
