@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +108,31 @@ func TestSilencesThatOverlapCountOnce(t *testing.T) {
 	} {
 		if got := covered(row.spans); got != row.want {
 			t.Errorf("%v: %d, want %d", row.spans, got, row.want)
+		}
+	}
+}
+
+// TestProcessorsForTheLoops holds that the loops, which keep a processor of the runtime while they
+// wait, leave one, whatever the environment asks for.
+func TestProcessorsForTheLoops(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	for _, c := range []struct {
+		asked       string
+		lanes, want int
+	}{
+		{"", 2, 4 + runtime.NumCPU()},
+		{"2", 2, 5},
+		{"4", 2, 5},
+		{"7", 2, 7},
+	} {
+		t.Setenv("GOMAXPROCS", c.asked)
+		if n, err := strconv.Atoi(c.asked); err == nil {
+			runtime.GOMAXPROCS(n) // as the runtime did at the start
+		}
+		leaveProcessors(c.lanes)
+		if got := runtime.GOMAXPROCS(0); got != c.want {
+			t.Errorf("%d lanes, GOMAXPROCS=%q: %d processors, want %d", c.lanes, c.asked, got, c.want)
 		}
 	}
 }
