@@ -41,10 +41,9 @@ func (o *Open) IO() bool { return o.Class <= 1 }
 // it could (a Forward Open with both types null).
 func (o *Open) Null() bool { return o.ToTarget.Type == TypeNull && o.ToOriginator.Type == TypeNull }
 
-// Explicit tells whether the connection leads to the message router, and so carries services.
-func (o *Open) Explicit() bool {
-	return !o.IO() && o.Path.HasClass && o.Path.Class == ClassMessageRouter
-}
+// Explicit tells whether the connection leads to the message router and nothing else, and so carries
+// services.
+func (o *Open) Explicit() bool { return !o.IO() && o.Path.RouterOnly() }
 
 const (
 	openFixed      = 36 // up to and with the path's size, with 16-bit parameters

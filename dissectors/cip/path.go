@@ -95,6 +95,13 @@ func (p *Path) AssembliesOnly() bool {
 	return p.HasClass && p.Class == ClassAssembly && !p.foreign && p.textLength == 0
 }
 
+// RouterOnly tells whether a connection path names the message router, and nothing beside it or in it that
+// a device could connect to instead.
+func (p *Path) RouterOnly() bool {
+	return p.HasClass && p.Class == ClassMessageRouter && (!p.HasInstance || p.Instance == 1) &&
+		!p.HasAttribute && !p.foreign && p.pointCount == 0 && p.textLength == 0
+}
+
 // Owner tells who gives the services at the path their meaning.
 func (p *Path) Owner() Owner {
 	if !p.HasClass {

@@ -34,6 +34,12 @@ const (
 	MultipleServicePacket ServiceCode = 0x0a
 	GetAttributeSingle    ServiceCode = 0x0e
 	SetAttributeSingle    ServiceCode = 0x10
+	GetMember             ServiceCode = 0x18
+	SetMember             ServiceCode = 0x19
+	InsertMember          ServiceCode = 0x1a
+	RemoveMember          ServiceCode = 0x1b
+
+	FirstOwn ServiceCode = 0x32 // from here up vendors and objects define what a service is (V1 A-2)
 
 	ExecutePCCC ServiceCode = 0x4b // of PCCC
 
@@ -125,7 +131,7 @@ func ServiceName(code ServiceCode, owner Owner) string {
 // Changes tells whether a service is, or may be, more than a read.
 func Changes(code ServiceCode, owner Owner) bool {
 	switch code {
-	case GetAttributesAll, GetAttributeList, GetAttributeSingle, 0x11, 0x17, 0x18:
+	case GetAttributesAll, GetAttributeList, GetAttributeSingle, 0x11, 0x17, GetMember:
 		return false
 	case MultipleServicePacket:
 		return false // its services speak for themselves

@@ -155,6 +155,7 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply)
 		}
 		outer, _ := s.dissector.walk.Route()
 		c.hopCount = copy(c.hops[:], outer)
+		c.hopCount += copy(c.hops[c.hopCount:], q.Path.Hops())
 		c.hopCount += copy(c.hops[c.hopCount:], o.Path.Hops())
 		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
 	case o.IO():

@@ -238,6 +238,21 @@ func TestEvasion29_ConnectedMessages(t *testing.T) {
 		})
 	}
 
+	t.Run("opened behind port segments", func(t *testing.T) {
+		d := newTarget(t, enipPlan(t, policy.DenyReset, `{services: [read_tag], tags: ["Line3.*"], route: ["1/0,1/3"]}`,
+			`{services: [forward_open], route: ["1/0,1/3"]}`, `{services: [write_tag], route: ["1/3"]}`))
+		o := ct.Open{Serial: 1, ToSource: 0x9001, Path: ct.Join(ct.Port(1, 3), ct.Router())}
+		open := o.Forward()
+		d.silent = true
+		d.client(ct.RR(enipHandle, 1, ct.Join([]byte{open[0], open[1] + 1}, ct.Port(1, 0), open[2:])))
+		d.mustAllow("forward open")
+		d.device(ct.RR(enipHandle, 1, ct.Opened(o, 0x70001, 0x9001)))
+		d.mustAllow("its reply")
+		d.client(ct.Unit(enipHandle, 0x70001, 1, readSpeed()))
+		d.mustAllow("read by both hops")
+		d.client(ct.Unit(enipHandle, 0x70001, 2, setpoint(5)))
+		d.mustDeny("write that is permitted by the second hop alone", verdict.ReasonRouteNotPermitted)
+	})
 	t.Run("closed", func(t *testing.T) {
 		d := newTarget(t, plan)
 		id := d.openExplicit(1, ct.Port(1, 0))

@@ -266,7 +266,7 @@ func (rule *ENIPRule) hasService(r *cip.Request) bool {
 func (rule *ENIPRule) permitsRoute(w *cip.Walk) bool {
 	r := &w.Request
 	outer, known := w.Route()
-	var own [cip.MaxHops]cip.Hop
+	var own [2 * cip.MaxHops]cip.Hop
 	hops, carries := ownRoute(r, &own)
 	if !carries {
 		// While the hops around it are not known, those may be the rule's.
@@ -278,25 +278,30 @@ func (rule *ENIPRule) permitsRoute(w *cip.Walk) bool {
 	return r.Seen < r.Length || !known || rule.names(outer, hops)
 }
 
-// ownRoute returns the hops that a service itself names, and whether it is one that carries a route.
-func ownRoute(r *cip.Request, own *[cip.MaxHops]cip.Hop) (hops []cip.Hop, carries bool) {
-	if ahead := r.Path.Hops(); len(ahead) > 0 {
-		return ahead, true
-	}
+// ownRoute returns the hops that a service itself names, and whether it is one that carries a route: those of
+// its path come first, and what they lead to goes on by those of its data.
+func ownRoute(r *cip.Request, own *[2 * cip.MaxHops]cip.Hop) (hops []cip.Hop, carries bool) {
+	ahead := copy(own[:], r.Path.Hops())
+	hops, carries = own[:ahead], ahead > 0
 	switch {
 	case r.Is(cip.UnconnectedSend, OwnerConnectionManager):
-		hops, _ = r.UnconnectedRoute(own)
-		return hops, true
+		var route [cip.MaxHops]cip.Hop
+		sent, _ := r.UnconnectedRoute(&route)
+		return append(hops, sent...), true
 	case opensConnection(r):
 		var o cip.Open
-		r.ForwardOpen(&o)
-		return own[:copy(own[:], o.Path.Hops())], true
+		if r.ForwardOpen(&o) {
+			hops = append(hops, o.Path.Hops()...)
+		}
+		return hops, true
 	case r.Is(cip.ForwardClose, OwnerConnectionManager):
 		var f cip.Close
-		r.ForwardClose(&f)
-		return own[:copy(own[:], f.Path.Hops())], true
+		if r.ForwardClose(&f) {
+			hops = append(hops, f.Path.Hops()...)
+		}
+		return hops, true
 	}
-	return nil, false
+	return hops, carries
 }
 
 func opensConnection(r *cip.Request) bool {
@@ -361,13 +366,13 @@ func (rule *ENIPRule) permitsTag(r *cip.Request) bool {
 }
 
 // permitsAttributes judges the attributes that a service names in its path, or in the list that it
-// carries. A list with values behind the attributes can be read only while it has one, for their sizes are
-// the device's.
+// carries: each service has one place for them, and what stands in another the device does not read. A list
+// with values behind the attributes can be read only while it has one, for their sizes are the device's.
 func (rule *ENIPRule) permitsAttributes(r *cip.Request) bool {
-	if r.Path.HasAttribute {
-		return rule.Attributes.Contains(r.Path.Attribute)
+	if namesByPath(r) {
+		return r.Path.HasAttribute && rule.Attributes.Contains(r.Path.Attribute)
 	}
-	if r.Code != cip.GetAttributeList && r.Code != cip.SetAttributeList {
+	if r.Path.HasAttribute || r.Code != cip.GetAttributeList && r.Code != cip.SetAttributeList {
 		return false
 	}
 	if !r.Complete() {
@@ -387,6 +392,18 @@ func (rule *ENIPRule) permitsAttributes(r *cip.Request) bool {
 		}
 	}
 	return true
+}
+
+// namesByPath tells whether the path says which attribute a service is about. Of an object's own services
+// only the object knows; get_instance_attribute_list has a list.
+func namesByPath(r *cip.Request) bool {
+	switch r.Code {
+	case cip.GetAttributeSingle, cip.SetAttributeSingle, cip.GetMember, cip.SetMember, cip.InsertMember, cip.RemoveMember:
+		return true
+	case cip.GetInstanceAttribute:
+		return r.Owner != OwnerTags
+	}
+	return r.Code >= cip.FirstOwn
 }
 
 // permitsData judges what a service carries, once it has arrived.

@@ -73,6 +73,12 @@ func TestEvalCIP(t *testing.T) {
 		{"list with another", identity, ct.Request(0x03, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(2), ct.U16(1), ct.U16(8)), path},
 		{"list that is longer", identity, ct.Request(0x03, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(1), ct.U16(1), ct.U16(8)), path},
 		{"one attribute set", identity, ct.Request(0x04, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(1), ct.U16(7), []byte{1, 2, 3}), permitted},
+		{"list beside an attribute of the path", identity, ct.Request(0x03, object(1, 1, 7), ct.U16(2), ct.U16(1), ct.U16(8)), path},
+		{"set beside an attribute of the path", identity, ct.Request(0x04, object(1, 1, 7), ct.U16(1), ct.U16(9), []byte{1}), path},
+		{"all, though the path has an attribute", `services: [read, write, set_attributes_all], attributes: [1-7]`, ct.Request(0x01, object(1, 1, 7)), path},
+		{"all set, though the path has an attribute", `services: [read, write, set_attributes_all], attributes: [1-7]`, ct.Request(0x02, object(1, 1, 7), []byte{1}), path},
+		{"execution has no attribute", `services: [reset], attributes: [1-7]`, ct.Request(0x05, object(1, 1, 7)), path},
+		{"a vendor's service has", `services: [0x4b], attributes: [1-7]`, ct.Request(0x4b, object(0x300, 1, 7)), permitted},
 		{"two attributes set", identity, ct.Request(0x04, ct.Join(ct.Class(1), ct.Instance(1)), ct.U16(2), ct.U16(7), ct.U16(0), ct.U16(9)), path},
 
 		{"a group", `services: [read]`, get(1, 1, 7), permitted},
@@ -126,6 +132,12 @@ func TestEvalCIP(t *testing.T) {
 		{"not by the rule's route", `services: [read_tag, unconnected_send], route: ["1/0"]`, read("A", 1), route},
 
 		{"connection", bounds, ct.Open{}.Forward(), permitted},
+		{"connection to an object beside the router", bounds, ct.Open{Path: ct.Join(ct.Router(), ct.Class(4), ct.Instance(100))}.Forward(), path},
+		{"connection to a point of the router", bounds, ct.Open{Path: ct.Join(ct.Router(), ct.Point(100))}.Forward(), path},
+		{"connection to the router of a tag", bounds, ct.Open{Path: ct.Join(ct.Symbol("A"), ct.Router())}.Forward(), path},
+		{"connection to a member of the router", bounds, ct.Open{Path: ct.Join(ct.Router(), ct.Member(1))}.Forward(), path},
+		{"connection to an attribute of the router", bounds, ct.Open{Path: ct.Join(ct.Router(), ct.Attribute(1))}.Forward(), path},
+		{"connection to another instance of the router", bounds, ct.Open{Path: ct.Join(ct.Class(2), ct.Instance(2))}.Forward(), path},
 		{"I/O", bounds, io(ct.Open{Class: 1, Size: 100}), permitted},
 		{"I/O without io", `services: [forward_open]`, io(ct.Open{Class: 1, Size: 100}), path},
 		{"class 0", bounds, io(ct.Open{Class: 0xff, Size: 100}), value},
@@ -148,6 +160,45 @@ func TestEvalCIP(t *testing.T) {
 				t.Errorf("%v %v, want %v", v.Action, v.Reason, row.want)
 			}
 		})
+	}
+}
+
+// TestRouteIsAllHops: those of port segments before the object that carries a route come first, and then
+// its own.
+func TestRouteIsAllHops(t *testing.T) {
+	behind := func(service []byte, ahead []byte) []byte {
+		return ct.Join([]byte{service[0], service[1] + byte(len(ahead)/2)}, ahead, service[2:])
+	}
+	first, second := ct.Port(1, 0), ct.Port(1, 3)
+	read := ct.ReadTag(ct.Symbol("A"), 1)
+	const services = `services: [unconnected_send, forward_open, forward_close], route: `
+	for name, service := range map[string][]byte{
+		"send":             behind(ct.Unconnected(read, second), first),
+		"open":             behind(ct.Open{Path: ct.Join(second, ct.Router())}.Forward(), first),
+		"close":            behind(ct.Close(1, ct.Join(second, ct.Router())), first),
+		"send in a send":   ct.Unconnected(ct.Unconnected(read, second), first),
+		"read behind both": behind(read, ct.Join(first, second)),
+	} {
+		for route, want := range map[string]bool{`["1/0,1/3"]`: true, `["1/0"]`: false, `["1/3"]`: false, `["1/3,1/0"]`: false} {
+			rules := []string{`services: [read_tag]`, services + route}
+			if name == "send in a send" {
+				rules = append(rules, services+`["1/0"]`)
+			}
+			if name == "read behind both" {
+				rules = []string{`services: [read_tag], route: ` + route}
+			}
+			if v := evalENIP(enipPlanOf(t, rules...), service); v.Allows() != want {
+				t.Errorf("%s by route %s: %v", name, route, v.Reason)
+			}
+		}
+	}
+	hops := make([][]byte, cip.MaxHops)
+	for i := range hops {
+		hops[i] = first
+	}
+	long := behind(ct.Open{Path: ct.Join(ct.Join(hops...), ct.Router())}.Forward(), ct.Join(hops...))
+	if v := evalENIP(enipPlanOf(t, services+`["1/0"]`), long); v.Allows() {
+		t.Error("a route of twice as many hops as may be was permitted")
 	}
 }
 
