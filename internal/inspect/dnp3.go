@@ -17,6 +17,7 @@ type dnp3Dissector struct {
 	decoded []dnp3Message // of the packet under judgement; never grows, so that pointers hold
 	used    int
 	last    dnp3Message // the denial in the last place of a full list
+	ahead   dnp3.Frame  // the one behind the frame under judgement
 	// bytes holds the packet's messages without their CRCs. Where it grows, messages read before keep
 	// the storage that they point to.
 	bytes  []byte
@@ -130,6 +131,12 @@ func (s *dnp3Session) readSegment(r *reading, d stream.Direction, b []byte, n in
 	if err := s.checkSegment(pair, d, header, &m.frame); err != nil {
 		return s.malformed(r, d, b, pair, err)
 	}
+	if n > 0 && !header.Final() && s.goesOn(pair, d, data[1:], &m.frame, b[n:]) {
+		if !s.accept(pair, d, header, data[1:]) {
+			return step{verdict: verdict.Denied(verdict.ReasonTableFull)}
+		}
+		return step{size: n, verdict: verdict.Permitted}
+	}
 	message := s.dissector.join(pair.assembled(d), data[1:])
 	m.whole = n > 0 && header.Final()
 	err := dnp3.ParseMessage(message, m.whole, d == stream.FromResponder, &m.message)
@@ -143,6 +150,20 @@ func (s *dnp3Session) readSegment(r *reading, d stream.Direction, b []byte, n in
 		return s.readRequest(r, b, n, m, pair)
 	}
 	return s.readResponse(r, b, n, m, pair)
+}
+
+// goesOn reports whether a message that data continues goes on in the whole frame that rest begins with.
+// That leaves together with this one, or not at all, and what has come of the message by then is judged
+// there: else one packet full of the shortest segments would have it judged from its beginning a thousand
+// times. In a datagram another message may begin instead.
+func (s *dnp3Session) goesOn(pair *dnp3Pair, d stream.Direction, data []byte, f *dnp3.Frame, rest []byte) bool {
+	if s.datagrams || len(pair.assembled(d))+len(data) > dnp3.MaxMessage {
+		return false
+	}
+	next := &s.dissector.ahead
+	n, err := dnp3.ParseFrame(rest, next)
+	return err == nil && n > 0 && next.CarriesData() && next.FromMaster == f.FromMaster &&
+		next.Source == f.Source && next.Destination == f.Destination
 }
 
 // checkSegment judges a transport segment before it is accepted.

@@ -99,3 +99,76 @@ func BenchmarkJudgeDNP3(b *testing.B) {
 		})
 	}
 }
+
+// TestShortSegmentsCostWhatTheyAre: a message in segments of one byte, all in one packet, is put together
+// once and not once for each of them.
+func TestShortSegmentsCostWhatTheyAre(t *testing.T) {
+	message := []byte{0xc1, byte(dnp3.Read)}
+	for len(message)+5 <= dnp3.MaxMessage {
+		message = append(message, 30, 1, 0, 0, 1)
+	}
+	b := inSegments(message, 1)
+	w := connected(t, dnp3Plan(t, policy.DenyReset, `{functions: [read], outstations: [10], objects: [g30]}`))
+	w.client(b)
+	w.mustAllow("segments of one byte")
+	held := len(w.pipeline.dissectors[policy.ProtocolDNP3].(*dnp3Dissector).bytes)
+	if most := len(b) + dnp3.MaxMessage; held > most {
+		t.Errorf("%d bytes were copied of a packet of %d", held, len(b))
+	}
+	w.device(reply(1, 0))
+	w.mustAllow("its response")
+
+	w.client(inSegments(append(message, make([]byte, dnp3.MaxMessage)...), 1))
+	w.mustDeny("a longer message than there may be", verdict.ReasonMalformed)
+}
+
+// inSegments is a request in segments of so many bytes.
+func inSegments(message []byte, size int) (b []byte) {
+	for at, i := 0, byte(0); at < len(message); i++ {
+		end := min(at+size, len(message))
+		header := i & 0x3f
+		if at == 0 {
+			header |= 0x40
+		}
+		if end == len(message) {
+			header |= 0x80
+		}
+		b = dnp3.AppendFrame(b, fromMaster, outstation, masterStation, append([]byte{header}, message[at:end]...))
+		at = end
+	}
+	return b
+}
+
+// TestNothingGoesOnUnjudged: what has come of a message is judged before it leaves, whatever follows it in
+// its packet.
+func TestNothingGoesOnUnjudged(t *testing.T) {
+	control := append([]byte{0xc1, byte(dnp3.DirectOperate)}, indexed(12, 1, trip(9))...)
+	data := func(to uint16, header byte, data []byte) []byte {
+		return dnp3.AppendFrame(nil, fromMaster, to, masterStation, append([]byte{header}, data...))
+	}
+	end := indexed(12, 1, latch(1))
+	begun, ends := data(outstation, 0x40, control), data(outstation, 0x81, end)
+	for name, rest := range map[string][]byte{
+		"nothing":                nil,
+		"its end":                ends,
+		"part of a header":       ends[:5],
+		"a header":               ends[:10],
+		"part of a segment":      ends[:len(ends)-1],
+		"another station":        data(11, 0xc0, []byte{0xc1, byte(dnp3.Read), 60, 1, 6}),
+		"a frame without data":   dnp3.AppendFrame(nil, 0xc9, outstation, masterStation, nil),
+		"another message":        data(outstation, 0xc1, []byte{0xc1, byte(dnp3.Read), 60, 1, 6}),
+		"a segment out of order": data(outstation, 0x82, end),
+		"a segment with a false CRC": func() []byte {
+			b := append([]byte(nil), ends...)
+			b[len(b)-1] ^= 1
+			return b
+		}(),
+	} {
+		w := connected(t, dnp3Plan(t, policy.DenyReset, append(dnp3Rules, `{functions: [read], outstations: [11]}`)...))
+		w.client(join(begun, rest))
+		if w.last.Verdict.Allows() {
+			t.Errorf("%s behind a denied control: permitted", name)
+		}
+		w.mustNotAct(name)
+	}
+}
