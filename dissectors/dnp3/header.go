@@ -65,6 +65,9 @@ func (h *Header) Sized() bool { return h.qualified() && h.prefixCode() >= prefix
 // Carries tells whether the objects' contents come with them.
 func (h *Header) Carries() bool { return h.carries }
 
+// Packed tells whether the objects' contents are bits without a byte of their own.
+func (h *Header) Packed() bool { return h.form == oneBit || h.form == twoBits }
+
 // size returns the header's size in bytes, without objects.
 func (h *Header) size() int {
 	switch code := h.rangeCode(); {
@@ -161,7 +164,7 @@ func (h *Header) checkContents() *MalformedError {
 		return nil // of all, without contents
 	case code >= rangeVirtual1 && code < rangeAll:
 		return errQualifier
-	case h.form == oneBit || h.form == twoBits:
+	case h.Packed():
 		if h.prefixCode() != prefixNone {
 			return errQualifier // packed bits have no place for an index
 		}

@@ -303,10 +303,10 @@ func (e *dnp3Evaluation) header(h *dnp3.Header) bool {
 	if h.PatternBlock() {
 		e.hasPattern = false
 	}
-	objects := h.Objects()
-	if !h.Indexed() && !h.Carries() {
+	if !h.Indexed() && !carriesMore(h) {
 		return true
 	}
+	objects := h.Objects()
 	any := false
 	for objects.Next() {
 		any = true
@@ -319,6 +319,10 @@ func (e *dnp3Evaluation) header(h *dnp3.Header) bool {
 	}
 	return any || e.named(h)
 }
+
+// carriesMore tells whether objects have contents that a rule may be about. Bits that are on or off are
+// judged by their points: a message has room for 16,000 of them.
+func carriesMore(h *dnp3.Header) bool { return h.Carries() && (!h.Packed() || h.PatternMask()) }
 
 // named judges a header of which only the object is known, or which names no point at all.
 func (e *dnp3Evaluation) named(h *dnp3.Header) bool {
@@ -375,7 +379,7 @@ func (e *dnp3Evaluation) span(h *dnp3.Header) bool {
 		if by < 0 {
 			return false
 		}
-		if !h.Carries() {
+		if !carriesMore(h) {
 			e.use(by) // with contents, each object finds its own
 		}
 		at = next

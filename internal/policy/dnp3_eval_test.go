@@ -266,6 +266,39 @@ func TestEvalDNP3DoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestBitsAreJudgedByTheirRange: a message has room for 16,000 outputs, and each of them asked of each rule
+// would hold up a verdict loop.
+func TestBitsAreJudgedByTheirRange(t *testing.T) {
+	var rules []string
+	for range 64 {
+		rules = append(rules, "functions: [write], masters: [1], outstations: [10], objects: [g10v1], points: [8-15999]")
+	}
+	plan := dnp3Plan(t, rules...)
+	cost := func(bits string) time.Duration {
+		r := DNP3Request{Master: 1, Outstation: 10, Message: dnp3Message(t, bits)}
+		least := time.Hour
+		for range 20 {
+			start := time.Now()
+			if v := plan.EvalDNP3(1, &r); !v.Allows() {
+				t.Fatal(v.Reason)
+			}
+			least = min(least, time.Since(start))
+		}
+		return least
+	}
+	few := cost("02 0a 01 01 0800 0f00" + strings.Repeat("ff", 1))
+	many := cost("02 0a 01 01 0800 7f3e" + strings.Repeat("ff", 1999))
+	if many > 100*few {
+		t.Errorf("15992 bits cost %v, 8 cost %v", many, few)
+	}
+	for _, bits := range []string{"02 0a 01 01 0700 0f00 ffff", "02 0a 01 01 783e 803e ffff", "02 0a 01 07 01 ff"} {
+		r := DNP3Request{Master: 1, Outstation: 10, Message: dnp3Message(t, bits)}
+		if v := plan.EvalDNP3(1, &r); v.Reason != verdict.ReasonPointNotPermitted {
+			t.Errorf("%s: %v", bits, v.Reason)
+		}
+	}
+}
+
 func BenchmarkEvalDNP3(b *testing.B) {
 	plan := dnp3Plan(b, "functions: [read], masters: [1]", "functions: [direct_operate], masters: [1], objects: [g12v1], points: [0-3], control_codes: [latch_on]")
 	for name, body := range map[string]string{"poll": "01 3c0206 3c0306 3c0406 3c0106", "control": "05 0c01 17 01 00" + latchOn} {
