@@ -180,6 +180,8 @@ func (s *dnp3Session) checkSegment(pair *dnp3Pair, d stream.Direction, h dnp3.Tr
 		return errConfirmedPieces
 	case s.datagrams && d == stream.FromInitiator && inPieces:
 		return errDatagramPieces
+	case d == stream.FromInitiator && s.interrupts(pair):
+		return errInterrupts
 	case s.datagrams && h.First():
 		s.abandon(pair, d)
 	}
@@ -190,8 +192,22 @@ var (
 	errDatagramCut     = &dnp3.MalformedError{Reason: "datagram ends within a frame"}
 	errDirection       = &dnp3.MalformedError{Reason: "direction bit contradicts the direction of the conduit"}
 	errConfirmedPieces = &dnp3.MalformedError{Reason: "message in several frames of confirmed user data"}
+	errInterrupts      = &dnp3.MalformedError{Reason: "request within another one to the same station"}
 	errDatagramPieces  = &dnp3.MalformedError{Reason: "request in several transport segments over UDP"}
 )
+
+// interrupts reports whether another request is under way to an outstation that takes the pair's, too: from
+// another master, or one of the two is for all stations. Outstations exist that put together in one place
+// what they get from whomever, and would read the beginning of one and the end of the other.
+func (s *dnp3Session) interrupts(pair *dnp3Pair) bool {
+	for _, p := range s.pairs {
+		if p != pair && p.assembly[stream.FromInitiator].Within &&
+			(p.outstation == pair.outstation || dnp3.Broadcast(p.outstation) || dnp3.Broadcast(pair.outstation)) {
+			return true
+		}
+	}
+	return false
+}
 
 // data returns the frame's user data as far as it has arrived.
 func (p *dnp3Dissector) data(f *dnp3.Frame) []byte {

@@ -226,6 +226,31 @@ func TestEvasion22_InterleavedStations(t *testing.T) {
 	w.mustNotAct("a control put together out of two messages")
 }
 
+// TestEvasion22_OneStationTwoRequests: an outstation that has one place for what it puts together would read
+// the beginning of one request and the end of another.
+func TestEvasion22_OneStationTwoRequests(t *testing.T) {
+	rules := []string{`{functions: [direct_operate], masters: [1-2], outstations: [10, 65535], objects: [g12v1], points: [0-3]}`,
+		`{functions: [read], masters: [1-2], outstations: [10]}`}
+	data := func(to, from uint16, header byte, data []byte) []byte {
+		return dnp3.AppendFrame(nil, fromMaster, to, from, append([]byte{header}, data...))
+	}
+	control := append([]byte{0xc1, byte(dnp3.DirectOperate)}, indexed(12, 1, latch(1), latch(2))...)
+	for name, second := range map[string][]byte{
+		"another master":       data(10, 2, 0x40, control[:8]),
+		"another master's all": data(10, 2, 0xc0, control),
+		"every station":        data(0xffff, 1, 0x40, control[:8]),
+	} {
+		w := connected(t, dnp3Plan(t, policy.DenyReset, rules...))
+		w.client(data(10, 1, 0x40, control[:8]))
+		w.mustAllow("the beginning of a request")
+		w.client(second)
+		w.mustDeny(name, verdict.ReasonMalformed)
+	}
+	w := connected(t, dnp3Plan(t, policy.DenyReset, rules...))
+	w.client(join(data(10, 1, 0x40, control[:8]), data(10, 1, 0x81, control[8:]), data(10, 2, 0xc0, control)))
+	w.mustAllow("one after another")
+}
+
 func TestEvasion23_Addresses(t *testing.T) {
 	control := append([]byte{0xc1, 0xc1, byte(dnp3.DirectOperate)}, indexed(12, 1, at(1, crob(3, marker)))...)
 	for _, row := range []struct {
