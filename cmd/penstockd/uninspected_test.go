@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/plant/dnp3"
+	"github.com/penstock-ot/penstock/internal/policy"
+)
+
+// uninspectedPort is that of a conduit that opens and carries datagrams: what is denied there ends
+// nothing, so that a stream of it shows to the frame when inspection was not at work.
+const uninspectedPort = 20000
+
+// stray is a stream of numbered datagrams that are no message of the conduit's protocol: inspection
+// lets none of them through, and an open conduit all.
+type stray struct {
+	from policy.Side
+	sent []time.Time // by number
+}
+
+// firstNumber is where the number lies in a frame.
+const firstNumber = 14 + 20 + 8
+
+// send sends one about each millisecond until stop is closed.
+func (s *stray) send(t *testing.T, w *wire, stop <-chan struct{}) {
+	hmi := netip.AddrPortFrom(netip.MustParseAddr("198.18.0.20"), 40000)
+	filler := netip.AddrPortFrom(netip.MustParseAddr("198.18.0.10"), uninspectedPort)
+	src, dst, from, to := hmiMAC, fillerMAC, hmi, filler
+	if s.from == policy.SideA {
+		src, dst, from, to = fillerMAC, hmiMAC, filler, hmi
+	}
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		payload := binary.BigEndian.AppendUint32(nil, uint32(len(s.sent)))
+		ip, err := frame.AppendUDP(nil, from, to, append(payload, "no message of DNP3"...))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		at := time.Now()
+		// One that finds no room on its own end, on a busy machine, was not sent.
+		for err = unix.ENOBUFS; errors.Is(err, unix.ENOBUFS); {
+			err = w.taps[s.from].Send(frame.PrependEthernet(dst, src, nil, frame.EtherTypeIPv4, ip))
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s.sent = append(s.sent, at)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// arrived returns the numbers of those that came out at the other end, in order.
+func (s *stray) arrived(w *wire) (numbers []uint32) {
+	for _, f := range w.taps[s.from.Other()].Frames() {
+		if len(f.Data) > firstNumber+4 && binary.BigEndian.Uint16(f.Data[12:]) == frame.EtherTypeIPv4 {
+			numbers = append(numbers, binary.BigEndian.Uint32(f.Data[firstNumber:]))
+		}
+	}
+	return numbers
+}
+
+// TestUninspectedIsToldExactly: through outages of every kind, the status counts to the frame what
+// passed uninspected in either direction, and tells to 50 ms for how long it could.
+func TestUninspectedIsToldExactly(t *testing.T) {
+	rules := "rules:\n  - " + dnp3.Rules()[0]
+	p, w := layWire(t, plant.Options{Policy: site{conduits: []string{
+		"name: opens\nfrom: [hmi-1]\nto: [filler-plc]\nprotocol: dnp3\nports: [udp/20000]\non_outage: open\non_deny: drop\n" + rules,
+	}}.String()})
+	hang := func(s syscall.Signal) func(*plant.Plant) error {
+		return func(p *plant.Plant) error { return p.Daemon.Signal(s) }
+	}
+	for _, row := range []struct {
+		name       string
+		begin, end func(*plant.Plant) error
+		fresh      bool // another daemon, which counts seconds from the outage that it ends
+	}{
+		{"hang", hang(syscall.SIGSTOP), hang(syscall.SIGCONT), false},
+		{"another hang", hang(syscall.SIGSTOP), hang(syscall.SIGCONT), false},
+		{"kill", (*plant.Plant).Kill, (*plant.Plant).Start, true},
+		{"SIGTERM", (*plant.Plant).Stop, (*plant.Plant).Start, true},
+		{"hang of a daemon that adopted", hang(syscall.SIGSTOP), hang(syscall.SIGCONT), false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			before := outageOf(t, p)
+			if row.fresh {
+				before.UninspectedSeconds = 0
+			}
+			frames, least, most := w.throughOutage(t, p, row.begin, row.end)
+			after := outageOf(t, p)
+			if frames < 100 {
+				t.Fatalf("%d frames passed uninspected: the outage has not been one", frames)
+			}
+			if got := after.UninspectedFrames - before.UninspectedFrames; got != uint64(frames) {
+				t.Errorf("the status says that %d frames passed uninspected, %d came out", got, frames)
+			}
+			told := time.Duration((after.UninspectedSeconds - before.UninspectedSeconds) * float64(time.Second))
+			if told < least-50*time.Millisecond || told > most+50*time.Millisecond {
+				t.Errorf("the status says %v uninspected, frames came out for %v at least and %v at most", told, least, most)
+			}
+			t.Logf("%d frames in %v to %v, the status says %v", frames, least, most, told)
+		})
+	}
+}
+
+func outageOf(t *testing.T, p *plant.Plant) api.OutageStatus {
+	t.Helper()
+	status, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.Outage
+}
+
+// throughOutage sends in both directions before, during and after an outage. It returns how many frames
+// came out, and how long they did: at least from the sending of the first to that of the last, and at
+// most from the one before to the one after, which inspection stopped. While it lasts none is lost.
+func (w *wire) throughOutage(t *testing.T, p *plant.Plant, begin, end func(*plant.Plant) error) (frames int, least, most time.Duration) {
+	t.Helper()
+	for _, tap := range w.taps {
+		tap.Clear()
+	}
+	stop := make(chan struct{})
+	var sending sync.WaitGroup
+	strays := []*stray{{from: policy.SideB}, {from: policy.SideA}}
+	for _, s := range strays {
+		sending.Go(func() { s.send(t, w, stop) })
+	}
+	time.Sleep(300 * time.Millisecond)
+	err := begin(p)
+	time.Sleep(600 * time.Millisecond)
+	if err == nil {
+		err = end(p)
+	}
+	time.Sleep(500 * time.Millisecond)
+	close(stop)
+	sending.Wait()
+	w.settle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range strays {
+		numbers := s.arrived(w)
+		for i, n := range numbers {
+			if n != numbers[0]+uint32(i) {
+				t.Fatalf("from side %v, number %d came out where %d was due", s.from, n, numbers[0]+uint32(i))
+			}
+		}
+		if len(numbers) == 0 || numbers[0] == 0 || int(numbers[len(numbers)-1]) == len(s.sent)-1 {
+			t.Fatalf("from side %v, %d of %d frames came out: want some in the middle", s.from, len(numbers), len(s.sent))
+		}
+		first, last := numbers[0], numbers[len(numbers)-1]
+		frames += len(numbers)
+		least = max(least, s.sent[last].Sub(s.sent[first]))
+		most = max(most, s.sent[last+1].Sub(s.sent[first-1]))
+	}
+	return frames, least, most
+}
