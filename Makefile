@@ -55,11 +55,12 @@ generate: ## compile the fast path anew; needs clang and the headers of libbpf
 fuzz: ## fuzz each target for FUZZTIME (30s)
 	GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
-soak: ## what takes minutes: long agreement, adversaries, bad cables and fuzzing, then tests with networks over and over
+soak: ## what takes minutes and hours: long agreement, adversaries, bad cables, faults and fuzzing, then tests with networks over and over
 	PENSTOCK_FRAMES=2000000 $(GO) test -count=1 -timeout 1h ./internal/datapath
 	$(GO) test -count=1 -timeout 1h $(call list,,pgregory.net/rapid) -rapid.checks=5000
 	$(GO) test -count=1 -timeout 1h -v -run TestKernelReceives ./internal/stream -kernel 1m
 	$(GO) test -count=1 -timeout 1h -v -run TestLossyLine ./cmd/penstockd -lossy $(LOSSYTIME)
+	$(GO) test -count=1 -timeout 3h -v -run TestFaultsInAnyOrder ./cmd/penstockd -faults 1000 -fault-seed 0
 	GO='$(GO)' .ci/fuzz $(SOAKTIME)
 	PENSTOCK_CONNECTIONS=10000 $(GO) test -count=1 -run Invariant08 ./cmd/penstockd
 	PENSTOCK_SILENCE=60 $(GO) test -count=1 -timeout 1h -run TestInvariant03 ./cmd/penstockd
