@@ -14,7 +14,7 @@ func (a *app) bypassCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "bypass",
 		Short: "Lead frames past the appliance, through it again, and see which",
-	}, a.bypassStatusCommand(), a.engageCommand(), a.releaseCommand(), a.selfTestCommand())
+	}, a.bypassStatusCommand(), a.engageCommand(), a.releaseCommand(), a.selfTestCommand(), a.drillCommand())
 }
 
 func (a *app) bypassStatusCommand() *cobra.Command {
@@ -93,6 +93,13 @@ func printReport(w io.Writer, r *outage.Report) error {
 	}
 	if r.Standing.Why != "" {
 		t.add("why", r.Standing.Why)
+	}
+	if l := r.LastDrill; l != nil {
+		result := "failed"
+		if l.Passed {
+			result = "passed"
+		}
+		t.add("tested", fmt.Sprintf("%s by %s: %s, longest gap %s", stamp(l.Began), l.Who, result, gapText(l.LongestGapMS())))
 	}
 	if r.Detail != "" {
 		t.add("WARNING", r.Detail)

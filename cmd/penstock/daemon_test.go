@@ -163,6 +163,12 @@ func (d *daemon) SelfTest(context.Context) error {
 	return nil
 }
 
+func (d *daemon) RecordDrill(_ context.Context, drill failure.Drill, who string) error {
+	drill.Who = "root"
+	d.bypass.LastDrill = &drill
+	return nil
+}
+
 func (d *daemon) CloseZone(_ context.Context, zone, who string, within time.Duration) (api.Island, error) {
 	i := api.Island{Zone: zone, Who: "root", Since: d.status.Started}
 	if within > 0 {

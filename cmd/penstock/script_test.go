@@ -180,7 +180,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			got = append(got, c.Name()+" "+sub.Name())
 		}
 	}
-	want := []string{"assess", "bypass", "bypass engage", "bypass release", "bypass self-test", "bypass status", "discover", "dissect", "events", "flows", "island", "policy", "policy apply", "policy check", "policy confirm",
+	want := []string{"assess", "bypass", "bypass engage", "bypass release", "bypass self-test", "bypass status", "bypass test", "discover", "dissect", "events", "flows", "island", "policy", "policy apply", "policy check", "policy confirm",
 		"policy history", "policy rollback", "policy show", "status", "version"}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -132,7 +133,35 @@ func (d *daemon) goInline(context.Context) error {
 func (d *daemon) Bypass(ctx context.Context) (outage.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
 	defer cancel()
-	return d.bypass.Report(ctx), nil
+	report := d.bypass.Report(ctx)
+	if d.store != nil {
+		var drill outage.Drill
+		if err := d.store.State(store.StateDrill, &drill); err != nil {
+			return report, err
+		}
+		if !drill.Began.IsZero() {
+			report.LastDrill = &drill
+		}
+	}
+	return report, nil
+}
+
+// RecordDrill implements api.Backend.
+func (d *daemon) RecordDrill(_ context.Context, drill outage.Drill, who string) error {
+	if err := drill.Check(); err != nil {
+		return api.Refuse(api.CodeBadRequest, err)
+	}
+	drill.Who = who
+	result := "failed"
+	if drill.Passed {
+		result = "passed"
+	}
+	d.log.Info("bypass tested", "who", who, "result", result, "longest_gap_ms", drill.LongestGapMS())
+	d.tell(fmt.Sprintf("bypass tested by %s: %s, the longest gap was %.0f ms", who, result, drill.LongestGapMS()))
+	if d.store == nil {
+		return api.Refuse(api.CodeFailed, errors.New("the result was told as an event, and there is no store to keep it"))
+	}
+	return d.store.PutState(store.StateDrill, drill)
 }
 
 // EngageBypass implements api.Backend.

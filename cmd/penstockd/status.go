@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/api"
@@ -27,7 +28,7 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	d.policies.mu.Unlock()
 
 	s := api.Status{
-		Name: d.settings.Name, Version: buildVersion(), Started: d.started, Mode: plan.Mode.String(),
+		Name: d.settings.Name, Version: buildVersion(), PID: os.Getpid(), Netns: d.settings.Netns, Started: d.started, Mode: plan.Mode.String(),
 		Policy: api.PolicyStatus{Version: version.Number, Hash: plan.Hash, Site: plan.Site, Since: since, ConfirmBy: confirm},
 		Ports:  d.portStatus(),
 	}

@@ -78,6 +78,10 @@ func (f *fake) ReleaseBypass(_ context.Context, who, why string) (outage.Report,
 
 func (f *fake) SelfTest(context.Context) error { return f.record("test") }
 
+func (f *fake) RecordDrill(_ context.Context, d outage.Drill, who string) error {
+	return f.record("drill of %d steps by %s", len(d.Steps), who)
+}
+
 func (f *fake) CloseZone(_ context.Context, zone, who string, within time.Duration) (Island, error) {
 	return Island{Zone: zone, Who: who}, f.record("close %s by %s for %v", zone, who, within)
 }
@@ -177,6 +181,9 @@ func TestQuestionsAndChanges(t *testing.T) {
 		{"engage it", func() (any, error) { return c.EngageBypass(ctx, "work & rest") }, outage.Report{State: outage.Engaged}, "engage by " + me + ": work & rest"},
 		{"release it", func() (any, error) { return c.ReleaseBypass(ctx, "done") }, outage.Report{State: outage.Inline}, "release by " + me + ": done"},
 		{"test it", func() (any, error) { return struct{}{}, c.SelfTest(ctx) }, struct{}{}, "test"},
+		{"record a test of it", func() (any, error) {
+			return struct{}{}, c.RecordDrill(ctx, outage.Drill{Steps: make([]outage.DrillStep, 2)})
+		}, struct{}{}, "drill of 2 steps by " + me},
 		{"close a zone", func() (any, error) { return c.CloseZone(ctx, "cell-3", time.Minute) }, Island{Zone: "cell-3", Who: me}, "close cell-3 by " + me + " for 1m0s"},
 		{"open a zone", func() (any, error) { return c.OpenZone(ctx, "cell-3") }, Island{Zone: "cell-3", Who: me}, "open cell-3 by " + me},
 		{"reload", func() (any, error) { return c.Reload(ctx) }, Applied{Version: 4, Unchanged: true}, "reload by " + me},
@@ -209,7 +216,7 @@ func TestStatusKeysAreExact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"name":"","version":"","started":"0001-01-01T00:00:00Z","mode":"","policy":{"version":0,"hash":""},` +
+	want := `{"name":"","version":"","pid":0,"netns":"","started":"0001-01-01T00:00:00Z","mode":"","policy":{"version":0,"hash":""},` +
 		`"ports":[{"name":"","side":"","link":"","xdp":"","link_control":0},{"name":"","side":"","link":"","xdp":"","link_control":0,"undelivered":7}],` +
 		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},"islands":null,` +
 		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0,"sl_target":"","essential":false}],` +
@@ -293,6 +300,7 @@ func TestBadRequests(t *testing.T) {
 		{"events at a word", "GET", "/v1/events?limit=x", "", 400, "not a whole number"},
 		{"a window that is no duration", "POST", "/v1/policy?confirm_within=10", "", 400, "no duration"},
 		{"a negative window", "POST", "/v1/policy?confirm_within=-1s", "", 400, "no duration"},
+		{"a drill that is no object", "POST", "/v1/bypass/drill", "x", 400, "result of a test"},
 		{"a policy that is too large", "POST", "/v1/policy", strings.Repeat("x", MaxPolicyBytes+1), 413, "4194304 bytes"},
 	}
 	f := newFake()

@@ -134,6 +134,16 @@ func (c *Client) SelfTest(ctx context.Context) error {
 	return c.ask(ctx, http.MethodPost, "/v1/bypass/test", nil, nil, &none)
 }
 
+// RecordDrill hands the daemon what a test of the bypass on site found.
+func (c *Client) RecordDrill(ctx context.Context, d outage.Drill) error {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("write the result of a test of the bypass: %w", err)
+	}
+	var none struct{}
+	return c.ask(ctx, http.MethodPost, "/v1/bypass/drill", nil, raw, &none)
+}
+
 // EventQuery chooses events.
 type EventQuery struct {
 	Since  uint64 // only events after this sequence

@@ -32,6 +32,7 @@ func newHandler(b Backend) http.Handler {
 		"POST /v1/bypass/engage":      h.engage,
 		"POST /v1/bypass/release":     h.release,
 		"POST /v1/bypass/test":        h.selfTest,
+		"POST /v1/bypass/drill":       h.recordDrill,
 		"POST /v1/zones/{zone}/close": h.closeZone,
 		"POST /v1/zones/{zone}/open":  h.openZone,
 		"POST /v1/policy/confirm":     h.confirm,
@@ -147,6 +148,16 @@ func (h *handler) release(r *http.Request) (any, error) {
 func (h *handler) selfTest(r *http.Request) (any, error) {
 	return change(r, func(ctx context.Context, _ string) (struct{}, error) {
 		return struct{}{}, h.backend.SelfTest(ctx)
+	})
+}
+
+func (h *handler) recordDrill(r *http.Request) (any, error) {
+	var d outage.Drill
+	if err := json.NewDecoder(r.Body).Decode(&d); err != nil {
+		return nil, Refuse(CodeBadRequest, fmt.Errorf("read the result of a test of the bypass: %w", err))
+	}
+	return change(r, func(ctx context.Context, who string) (struct{}, error) {
+		return struct{}{}, h.backend.RecordDrill(ctx, d, who)
 	})
 }
 

@@ -69,6 +69,8 @@ type Backend interface {
 	ReleaseBypass(ctx context.Context, who, why string) (outage.Report, error)
 	// SelfTest passes frames through inspection beside the line; its error says what went wrong.
 	SelfTest(ctx context.Context) error
+	// RecordDrill keeps what a test on site found. CodeBadRequest where it is no record.
+	RecordDrill(ctx context.Context, d outage.Drill, who string) error
 
 	// PolicyHistory returns the newest versions first, at most limit; all where it is 0.
 	PolicyHistory(ctx context.Context, limit int) ([]PolicyVersion, error)

@@ -14,6 +14,8 @@ import (
 type Status struct {
 	Name    string       `json:"name"`    // the appliance
 	Version string       `json:"version"` // of the daemon
+	PID     int          `json:"pid"`     // of the daemon, as its own process namespace has it
+	Netns   string       `json:"netns"`   // of ports and bridge, by name; empty is the daemon's own
 	Started time.Time    `json:"started"`
 	Mode    string       `json:"mode"` // discover, observe or enforce
 	Policy  PolicyStatus `json:"policy"`
@@ -77,7 +79,9 @@ type PortStatus struct {
 	Undelivered *uint64 `json:"undelivered,omitempty"`
 }
 
-// OutageStatus says whether inspection is possible, and what passed while it was not.
+// OutageStatus says whether inspection is possible, and what passed while it was not. Frames are
+// counted since the fast path was laid, across daemons; seconds since the daemon began, with those of
+// the outage that it ended.
 type OutageStatus struct {
 	State              OutageState `json:"state"`
 	UninspectedFrames  uint64      `json:"uninspected_frames"`

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +31,8 @@ type injection struct {
 	limit time.Duration
 	// stops says that plain traffic may lose frames: a port or its program is gone for a moment.
 	stops bool
+	// beside says that it is not ours that fails, and that nothing is asked of it.
+	beside bool
 }
 
 // gapLimit is how long a conduit that opens may be silent through anything; a hang is over by the
@@ -38,18 +42,18 @@ const gapLimit = 500 * time.Millisecond
 func injections() []injection {
 	hang := 100*time.Millisecond + 100*time.Millisecond // the heartbeat's time-out, and as much again
 	return []injection{
-		{"kill -9, and a start", (*outages).crash, gapLimit, false},
-		{"SIGTERM, and a start (upgrade)", (*outages).restart, gapLimit, false},
-		{"stopped for half a second (hang)", (*outages).hang, hang, false},
-		{"policy file gone, and a reload", (*outages).losePolicy, gapLimit, false},
-		{"store's file overwritten, and a crash", (*outages).breakStore, gapLimit, false},
-		{"state directory full, and a new policy", (*outages).fillDisk, gapLimit, false},
-		{"netfilter rules removed", (*outages).flush, gapLimit, false},
-		{"bridge removed", (*outages).removeBridge, gapLimit, false},
-		{"port set down", (*outages).lowerPort, 0, true},
-		{"an entry program removed", (*outages).removeEntry, gapLimit, true},
-		{"exit gate and markers removed", (*outages).removeGates, gapLimit, false},
-		{"policies applied", (*outages).changePolicy, gapLimit, false},
+		{name: "kill -9, and a start", harm: (*outages).crash, limit: gapLimit},
+		{name: "SIGTERM, and a start (upgrade)", harm: (*outages).restart, limit: gapLimit},
+		{name: "stopped for half a second (hang)", harm: (*outages).hang, limit: hang},
+		{name: "policy file gone, and a reload", harm: (*outages).losePolicy, limit: gapLimit},
+		{name: "store's file overwritten, and a crash", harm: (*outages).breakStore, limit: gapLimit},
+		{name: "state directory full, and a new policy", harm: (*outages).fillDisk, limit: gapLimit},
+		{name: "netfilter rules removed", harm: (*outages).flush, limit: gapLimit},
+		{name: "bridge removed", harm: (*outages).removeBridge, limit: gapLimit},
+		{name: "port set down", harm: (*outages).lowerPort, stops: true},
+		{name: "an entry program removed", harm: (*outages).removeEntry, limit: gapLimit, stops: true},
+		{name: "exit gate and markers removed", harm: (*outages).removeGates, limit: gapLimit},
+		{name: "policies applied", harm: (*outages).changePolicy, limit: gapLimit},
 	}
 }
 
@@ -63,6 +67,7 @@ type outages struct {
 	closes  *probe
 	plain   *probe
 	version int
+	memory  *memory // nil where there is none to take away
 }
 
 // outages injects each failure over and over into a line that works, and tells what its users noticed.
@@ -71,17 +76,22 @@ func (b *bench) outages() error {
 	if err != nil {
 		return err
 	}
+	stop = sync.OnceFunc(stop)
 	defer stop()
 	s := b.report.section("What its users notice", fmt.Sprintf(
 		"Each %d times, at any moment of the probes: a Modbus poll every %v on a conduit that opens and on one that closes, datagrams every %v on a plain one, "+
 			"and somebody who asks for what is not permitted through the one that closes.", b.injections, pollInterval, plainInterval),
 		"failure", "opens: longest gap", "… connections broken", "closes: longest gap", "… connections broken", "denied writes that passed it", "plain: frames lost", "… longest gap")
-	for _, i := range injections() {
+	for _, i := range append(injections(), exhaustions()...) {
+		if strings.HasPrefix(i.name, "out of memory") && o.memory == nil {
+			continue
+		}
 		if err := o.inject(&i, s); err != nil {
 			return fmt.Errorf("%s: %w", i.name, err)
 		}
 	}
-	return nil
+	stop()
+	return b.besideOutages(s)
 }
 
 func (b *bench) layOutages() (o *outages, stop func(), err error) {
@@ -96,26 +106,77 @@ func (b *bench) layOutages() (o *outages, stop func(), err error) {
 	if err := errors.Join(b.layState(p), p.Start()); err != nil {
 		return nil, nil, err
 	}
-	o = &outages{bench: b, plant: p, opens: &probe{}, closes: &probe{}, plain: &probe{}}
+	o = &outages{bench: b, plant: p}
+	if o.memory, err = b.layMemory(); err != nil {
+		b.report.remark("Out of memory is missing: %v.", err)
+	}
 	if o.gate, err = o.plant.Gate(); err != nil {
 		return nil, nil, err
 	}
 	b.env.Cleanup(func() { o.gate.Close() })
-	for _, port := range []int{opensPort, closesPort} {
-		if o.device, err = plant.StartDevice(b.env, l.Cell, port); err != nil {
-			return nil, nil, err
-		}
-	}
-	done := make(chan struct{})
-	go o.opens.poll(l.Plant, l.Cell, opensPort, done)
-	go o.closes.poll(l.Plant, l.Cell, closesPort, done)
-	go intrude(l.Plant, l.Cell, closesPort, done)
-	if err := o.plain.stream(l.Plant, l.Cell, datagramPort, done); err != nil {
-		close(done)
+	done, err := o.probe(l)
+	if err != nil {
 		return nil, nil, err
 	}
-	time.Sleep(time.Second)
+	go intrude(l.Plant, l.Cell, closesPort, done)
 	return o, func() { close(done); time.Sleep(100 * time.Millisecond) }, nil
+}
+
+// probe begins the traffic of a line, which ends when done is closed.
+func (o *outages) probe(l *testnet.Lab) (done chan struct{}, err error) {
+	o.opens, o.closes, o.plain = &probe{}, &probe{}, &probe{}
+	for _, port := range []int{opensPort, closesPort} {
+		if o.device, err = plant.StartDevice(o.env, l.Cell, port); err != nil {
+			return nil, err
+		}
+	}
+	done = make(chan struct{})
+	go o.opens.poll(l.Plant, l.Cell, opensPort, done)
+	go o.closes.poll(l.Plant, l.Cell, closesPort, done)
+	if err := o.plain.stream(l.Plant, l.Cell, datagramPort, done); err != nil {
+		close(done)
+		return nil, err
+	}
+	time.Sleep(time.Second)
+	return done, nil
+}
+
+// besideOutages tells the same of what else could stand there: the bare bridge, to which nothing is
+// done, and Suricata, whose reader fails.
+func (b *bench) besideOutages(s *section) error {
+	bridge, err := b.layBridge("bare bridge")
+	if err != nil {
+		return err
+	}
+	nothing := injection{name: "beside it: the bare bridge, and nothing fails", harm: func(*outages) error { return nil }, beside: true}
+	if err := b.besideOutage(bridge.Lab, s, nothing); err != nil {
+		return err
+	}
+	t, err := b.laySuricata()
+	if err != nil || t == nil {
+		return err
+	}
+	hang := injection{name: "beside it: Suricata inline, stopped for half a second", beside: true, harm: func(*outages) error {
+		return hang(t.helper)
+	}}
+	if err := t.server.Stop(); err != nil { // the probes have one of their own at that port
+		return err
+	}
+	return b.besideOutage(t.Lab, s, hang)
+}
+
+// besideOutage probes a line that is not ours. What is denied elsewhere passes here, and is not tried.
+func (b *bench) besideOutage(l *testnet.Lab, s *section, i injection) error {
+	o := &outages{bench: b}
+	done, err := o.probe(l)
+	if err != nil {
+		return err
+	}
+	defer close(done)
+	if err := o.inject(&i, s); err != nil {
+		return fmt.Errorf("%s: %w", i.name, err)
+	}
+	return nil
 }
 
 // settling is how long the line is left alone between two injections: senders repeat by then.
@@ -143,6 +204,11 @@ func (o *outages) inject(i *injection, s *section) error {
 			worst[k].lost += t.lost
 		}
 	}
+	if i.beside {
+		s.row(i.name, milliseconds(worst[0].longest), fmt.Sprint(worst[0].broken), milliseconds(worst[1].longest), fmt.Sprint(worst[1].broken),
+			"", fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest))
+		return nil
+	}
 	passed := o.device.Writes() - writes
 	s.row(i.name, milliseconds(worst[0].longest), fmt.Sprint(worst[0].broken), milliseconds(worst[1].longest), fmt.Sprint(worst[1].broken),
 		fmt.Sprint(passed), fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest))
@@ -167,12 +233,15 @@ func (o *outages) restart() error {
 	return errors.Join(o.plant.Stop(), o.plant.Start())
 }
 
-func (o *outages) hang() error {
-	if err := o.plant.Daemon.Signal(syscall.SIGSTOP); err != nil {
+func (o *outages) hang() error { return hang(o.plant.Daemon) }
+
+// hang stops a program for half a second.
+func hang(p *testnet.Process) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	time.Sleep(500 * time.Millisecond)
-	return o.plant.Daemon.Signal(syscall.SIGCONT)
+	return p.Signal(syscall.SIGCONT)
 }
 
 // losePolicy takes the policy's file away and asks for it, then crashes: what is cached goes on.

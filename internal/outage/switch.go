@@ -76,6 +76,8 @@ type Report struct {
 	Standing Standing `json:"standing"`
 	// Detail says why a state is not known, or how it differs from what it is meant to be.
 	Detail string `json:"detail,omitempty"`
+	// LastDrill is what the last test on site found; nil where there was none.
+	LastDrill *Drill `json:"last_drill,omitempty"`
 }
 
 // Report asks the driver.

@@ -17,6 +17,7 @@ type State string
 const (
 	StateIslands State = "islands"
 	StateBypass  State = "bypass"
+	StateDrill   State = "drill" // the last test of the bypass on site
 )
 
 // PutState writes a state down.
