@@ -220,7 +220,7 @@ func TestStatusKeysAreExact(t *testing.T) {
 		`"ports":[{"name":"","side":"","link":"","xdp":"","link_control":0},{"name":"","side":"","link":"","xdp":"","link_control":0,"undelivered":7}],` +
 		`"outage":{"state":"","uninspected_frames":0,"uninspected_seconds":0,"failures":null},"islands":null,` +
 		`"conduits":[{"name":"","protocol":"","mode":"","on_outage":"","state":"","allowed":0,"denied":0,"sl_target":"","essential":false}],` +
-		`"queues":[{"number":0,"packets":0,"dropped":0,"depth":0}],` +
+		`"queues":[{"number":0,"packets":0,"dropped":0,"depth":0}],"io":{"open":0,"refused":0},` +
 		`"events":{"published":0,"dropped":0,"missed":0},"warnings":[]}`
 	if diff := cmp.Diff(want, string(raw)); diff != "" {
 		t.Error(diff)
