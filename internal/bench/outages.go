@@ -68,6 +68,7 @@ type outages struct {
 	plain   *probe
 	version int
 	memory  *memory // nil where there is none to take away
+	io      *ioProbe
 }
 
 // outages injects each failure over and over into a line that works, and tells what its users noticed.
@@ -79,9 +80,9 @@ func (b *bench) outages() error {
 	stop = sync.OnceFunc(stop)
 	defer stop()
 	s := b.report.section("What its users notice", fmt.Sprintf(
-		"Each %d times, at any moment of the probes: a Modbus poll every %v on a conduit that opens and on one that closes, datagrams every %v on a plain one, "+
-			"and somebody who asks for what is not permitted through the one that closes.", b.injections, pollInterval, plainInterval),
-		"failure", "opens: longest gap", "… connections broken", "closes: longest gap", "… connections broken", "denied writes that passed it", "plain: frames lost", "… longest gap")
+		"Each %d times, at any moment of the probes: a Modbus poll every %v on a conduit that opens and on one that closes, datagrams every %v on a plain one, cyclic I/O every %v, "+
+			"and somebody who asks for what is not permitted through the one that closes.", b.injections, pollInterval, plainInterval, ioInterval),
+		"failure", "opens: longest gap", "… connections broken", "closes: longest gap", "… connections broken", "denied writes that passed it", "plain: frames lost", "… longest gap", "cyclic I/O: frames lost", "… connections ended")
 	for _, i := range append(injections(), exhaustions()...) {
 		if strings.HasPrefix(i.name, "out of memory") && o.memory == nil {
 			continue
@@ -129,6 +130,9 @@ func (o *outages) probe(l *testnet.Lab) (done chan struct{}, err error) {
 		if o.device, err = plant.StartDevice(o.env, l.Cell, port); err != nil {
 			return nil, err
 		}
+	}
+	if o.io, err = o.layIO(l); err != nil {
+		return nil, err
 	}
 	done = make(chan struct{})
 	go o.opens.poll(l.Plant, l.Cell, opensPort, done)
@@ -184,11 +188,13 @@ const settling = 700 * time.Millisecond
 
 func (o *outages) inject(i *injection, s *section) error {
 	var worst [3]tally
+	var ioLost, ioEnded int
 	writes := o.device.Writes()
 	for n := range o.injections {
 		for _, p := range []*probe{o.opens, o.closes, o.plain} {
 			p.take()
 		}
+		o.io.take()
 		if err := i.harm(o); err != nil {
 			return fmt.Errorf("injection %d: %w", n+1, err)
 		}
@@ -203,15 +209,17 @@ func (o *outages) inject(i *injection, s *section) error {
 			worst[k].broken += t.broken
 			worst[k].lost += t.lost
 		}
+		lost, ended := o.io.take()
+		ioLost, ioEnded = ioLost+lost, ioEnded+ended
 	}
 	if i.beside {
 		s.row(i.name, milliseconds(worst[0].longest), fmt.Sprint(worst[0].broken), milliseconds(worst[1].longest), fmt.Sprint(worst[1].broken),
-			"", fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest))
+			"", fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest), fmt.Sprint(ioLost), fmt.Sprint(ioEnded))
 		return nil
 	}
 	passed := o.device.Writes() - writes
 	s.row(i.name, milliseconds(worst[0].longest), fmt.Sprint(worst[0].broken), milliseconds(worst[1].longest), fmt.Sprint(worst[1].broken),
-		fmt.Sprint(passed), fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest))
+		fmt.Sprint(passed), fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest), fmt.Sprint(ioLost), fmt.Sprint(ioEnded))
 	if i.limit > 0 {
 		o.report.bar(i.name+": longest gap of a conduit that opens, ms", float64(worst[0].longest.Milliseconds()), atMost(float64(i.limit.Milliseconds())))
 	}

@@ -55,6 +55,12 @@ conduits:
     on_deny: reset
     rules: [{functions: [read], units: [1]}]
   - {name: plain, from: [hmi], to: [plc], protocol: udp, ports: [4840]}
+  - name: cyclic
+    from: [hmi]
+    to: [plc]
+    protocol: enip
+    on_outage: open
+    rules: [{services: [forward_open, large_forward_open, forward_close], io: {assemblies: [100, 150, 151]}}]
 `
 
 // tally is what a probe has seen since it was last asked.
