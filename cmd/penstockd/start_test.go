@@ -101,6 +101,9 @@ func TestStartThatFailsLeavesNothingBehind(t *testing.T) {
 	runIn(t, p, p.Box, "ip", "address", "add", "198.18.0.99/24", "dev", "vx")
 	runIn(t, p, p.Box, "ip", "link", "set", testnet.PortB, "up")
 	runIn(t, p, p.Box, "ip", "link", "set", testnet.PortA, "promisc", "on", "mtu", "1600")
+	if err := testnet.WaitCarrier(p.Box, testnet.PortB, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
 	before := picture(t, p)
 	for _, row := range []struct {
 		name, want string
