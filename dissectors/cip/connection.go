@@ -45,6 +45,10 @@ func (o *Open) Null() bool { return o.ToTarget.Type == TypeNull && o.ToOriginato
 // services.
 func (o *Open) Explicit() bool { return !o.IO() && o.Path.RouterOnly() }
 
+// maxMultiplier is the highest time-out multiplier, for 512 packet intervals; those above are reserved (V1
+// 3-5.5.1.4), and would say of no two receivers that they agree when a connection is over.
+const maxMultiplier = 7
+
 const (
 	openFixed      = 36 // up to and with the path's size, with 16-bit parameters
 	largeOpenFixed = 40
@@ -86,6 +90,9 @@ func (o *Open) parse(b []byte, large bool) *MalformedError {
 	o.Trigger, o.Class = b[at], b[at]&0x0f
 	if o.Class > 3 {
 		return errTransport
+	}
+	if o.Multiplier > maxMultiplier {
+		return errMultiplier
 	}
 	if o.ToTarget.Type > TypePointToPoint || o.ToOriginator.Type > TypePointToPoint {
 		return errConnection

@@ -49,6 +49,7 @@ var (
 	errPacketCount = &MalformedError{"multiple service packet with no service, or more than fit"}
 	errEmbedded    = &MalformedError{"embedded message does not fit the unconnected send"}
 	errTransport   = &MalformedError{"transport class is reserved"}
+	errMultiplier  = &MalformedError{"time-out multiplier is reserved"}
 	errConnection  = &MalformedError{"connection type is reserved"}
 	errRequestor   = &MalformedError{"requestor id of a PCCC command is not 7 bytes"}
 	errPCCC        = &MalformedError{"PCCC command has not the length of its function"}

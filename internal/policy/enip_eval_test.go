@@ -145,6 +145,8 @@ func TestEvalCIP(t *testing.T) {
 		{"large size", bounds, io(ct.Open{Class: 1, Large: true, Size: 60000}), value},
 		{"interval", bounds, io(ct.Open{Class: 1, Size: 100, RPI: 9999}), value},
 		{"long interval", bounds, io(ct.Open{Class: 1, Size: 100, RPI: 1000001}), value},
+		{"longest time-out", bounds, io(ct.Open{Class: 1, Size: 100, Multiplier: 7}), permitted},
+		{"reserved time-out", bounds, io(ct.Open{Class: 1, Size: 100, Multiplier: 8}), verdict.ReasonMalformed},
 		{"redundant owner", bounds, io(ct.Open{Class: 1, Size: 100, Owner: true}), value},
 		{"heartbeat", bounds, io(ct.Open{Class: 1, Size: 2, Owner: true}), permitted},
 		{"null", bounds, io(ct.Open{Class: 1, Size: 100, Types: [2]byte{ct.Null, ct.Null}}), permitted},
