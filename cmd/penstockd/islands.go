@@ -158,3 +158,30 @@ func (p *policies) endIslands() {
 func (p *policies) islandStatus() []api.Island {
 	return slices.SortedFunc(maps.Values(p.islands.closed), func(a, b api.Island) int { return cmp.Compare(a.Zone, b.Zone) })
 }
+
+// compileBack compiles a policy to go back to. One that cannot keep the closed zones closed, because it
+// has no such zone or only observes, is gone back to all the same, with all zones open: a trial that
+// nobody confirmed must not stay in force over that. Callers hold the lock.
+func (p *policies) compileBack(name string, raw []byte) (c candidate, opens bool, err error) {
+	if c, err = p.compile(name, raw); err == nil || len(p.islands.closed) == 0 {
+		return c, false, err
+	}
+	closed := p.islands.closed
+	p.islands.closed = nil
+	c, err = p.compile(name, raw)
+	p.islands.closed = closed
+	return c, err == nil, err
+}
+
+// openAll forgets what was closed, when the policy in force has it open already. Callers hold the lock.
+func (p *policies) openAll(why string) {
+	p.note("zones that were closed are open: %s", why)
+	p.islands.closed = map[string]api.Island{}
+	p.awaitIslands()
+	if p.store == nil {
+		return
+	}
+	if err := p.store.PutState(store.StateIslands, p.islands.closed); err != nil {
+		p.note("a restart will close them again where it can: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,5 +87,25 @@ func TestIslandClosesAZoneAndOpensItAgain(t *testing.T) {
 	everything("opened by timer")
 	if _, err := client.CloseZone(ctx, "nowhere", 0); err == nil {
 		t.Error("a zone that does not exist was closed")
+	}
+}
+
+// TestAClosedZoneKeepsNoTrialInForce: the policy before the trial cannot close the zone that somebody
+// closed meanwhile, and is gone back to all the same, with a word about it.
+func TestAClosedZoneKeepsNoTrialInForce(t *testing.T) {
+	p, k := changing(t, true)
+	p.tell = func(string) {}
+	trial := []byte(strings.ReplaceAll(string(sitePolicy("trial")), "annexe", "barn"))
+	if _, err := p.ApplyPolicy(t.Context(), api.Submission{Name: "trial", Raw: trial, Who: "test", ConfirmWithin: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.CloseZone(t.Context(), "barn", "test", 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.RollbackPolicy(t.Context(), 0, "not confirmed in time"); err != nil {
+		t.Fatalf("a closed zone keeps the trial in force: %v", err)
+	}
+	if k.sites[len(k.sites)-1] != "one" || len(p.islandStatus()) != 0 || !slices.ContainsFunc(p.notes, func(n string) bool { return strings.Contains(n, "zones that were closed are open") }) {
+		t.Errorf("in force is %v, closed %v, notes %q", k.sites, p.islandStatus(), p.notes)
 	}
 }

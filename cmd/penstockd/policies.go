@@ -332,7 +332,7 @@ func (p *policies) revert(number uint64, who string) (api.Applied, error) {
 	if err != nil {
 		return api.Applied{}, err
 	}
-	c, err := p.compile(v.Name, raw)
+	c, opens, err := p.compileBack(v.Name, raw)
 	if err != nil {
 		return api.Applied{}, err
 	}
@@ -342,6 +342,9 @@ func (p *policies) revert(number uint64, who string) (api.Applied, error) {
 	}
 	p.plan, p.raw, p.version, p.since = c.plan, c.raw, v, time.Now()
 	p.log.Info("policy rolled back", "version", v.Number, "who", who)
+	if opens {
+		p.openAll("the policy that was gone back to cannot keep them closed")
+	}
 	p.await(time.Time{})
 	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
 	if _, err := p.store.Activate(v.Number, who, time.Time{}); err != nil {
