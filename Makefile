@@ -34,7 +34,7 @@ build: ## compile penstockd and penstock into build/; needs no C compiler
 test: ## run every test; as root those with networks, too (PENSTOCK_REQUIRE_NET=1: no skips)
 	@status=0; set -x; \
 		$(GO) test -p 2 -timeout 10m $(call list,-v,$(network)) || status=1; \
-		$(GO) test -p 1 -timeout 10m $(call list,,$(network)) || status=1; \
+		$(GO) test -p 1 -timeout 20m $(call list,,$(network)) || status=1; \
 		exit $$status
 
 test-race: ## run the tests of what is concurrent under the race detector; needs a C compiler
