@@ -203,6 +203,7 @@ type dnp3Evaluation struct {
 
 	pattern    dnp3.Control // what the masks that follow are about
 	hasPattern bool
+	masked     uint64 // points of the masks so far
 
 	tokens
 }
@@ -306,6 +307,12 @@ func (e *dnp3Evaluation) header(h *dnp3.Header) bool {
 	if !h.Indexed() && !carriesMore(h) {
 		return true
 	}
+	if h.PatternMask() {
+		if e.masked += h.Count; e.masked > maxMaskedPoints {
+			e.reach = dnp3Object
+			return false
+		}
+	}
 	objects := h.Objects()
 	any := false
 	for objects.Next() {
@@ -319,6 +326,11 @@ func (e *dnp3Evaluation) header(h *dnp3.Header) bool {
 	}
 	return any || e.named(h)
 }
+
+// maxMaskedPoints is how many points the masks of one request may be about, set or not; a request with
+// more is denied by its points. Each is judged by itself, and a message has room for 16,000, which with
+// many rules would hold a verdict loop for as long as a heartbeat may pause.
+const maxMaskedPoints = 512
 
 // carriesMore tells whether objects have contents that a rule may be about. Bits that are on or off are
 // judged by their points: a message has room for 16,000 of them.
