@@ -27,10 +27,7 @@ func (l *line) outageSteps() []step {
 			try: func() (string, error) {
 				writes = l.device.Writes()
 				flushing = l.keepFlushing()
-				if err := l.open.WriteRegister(100, 1); err != nil {
-					return "", err
-				}
-				return "filler-plc answered", nil
+				return l.writeUntilStopped()
 			},
 			reason: l.gateStopped,
 			must: func() error {
@@ -65,6 +62,22 @@ func (l *line) outageSteps() []step {
 		{what: "hmi-1 connects to pump-rtu again, and polls", try: l.beginPump},
 		{what: "the historian has noticed nothing of all this", try: l.askHeld},
 	}
+}
+
+// writeUntilStopped asks for a denied write until the exit gate has stopped one. The daemon puts the
+// rules back meanwhile, and what meets them then is refused by inspection, which is as good.
+func (l *line) writeUntilStopped() (string, error) {
+	const attempts = 200
+	var err error
+	for range attempts {
+		if err = l.open.WriteRegister(100, 1); err == nil {
+			return "filler-plc answered", nil
+		}
+		if _, running := l.gateStopped(); running == nil {
+			break
+		}
+	}
+	return "", err
 }
 
 // keepFlushing flushes the ruleset, faster than it is put back, until the function that it returns
