@@ -454,13 +454,28 @@ func TestTenThousandLawfulTransactions(t *testing.T) {
 		}
 	}
 	for _, q := range status.Queues {
-		if q.Dropped != 0 || q.Depth != 0 {
-			t.Errorf("queue %d dropped %d and holds %d", q.Number, q.Dropped, q.Depth)
+		if q.Dropped != 0 {
+			t.Errorf("queue %d dropped %d", q.Number, q.Dropped)
 		}
 	}
+	// The clients have their replies before what they acknowledge them with has its verdict.
+	eventually(t, "every queue to be empty", func() bool { return queued(t, p) == 0 })
 	if status.Outage.UninspectedFrames != 0 {
 		t.Errorf("%d frames passed uninspected", status.Outage.UninspectedFrames)
 	}
+}
+
+// queued returns the packets that wait in any of the queues.
+func queued(t *testing.T, p *plant.Plant) (packets uint64) {
+	t.Helper()
+	status, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range status.Queues {
+		packets += q.Depth
+	}
+	return packets
 }
 
 // transact writes and reads back by a third party's client, each of them in registers of its own.
