@@ -148,7 +148,7 @@ func (p *Plant) Stop() error {
 	}
 	daemon := p.Daemon
 	p.Daemon = nil
-	if err := daemon.Stop(); err != nil {
+	if err := daemon.StopWithin(stopTimeout); err != nil {
 		return fmt.Errorf("%w\n%s", err, daemon.Output())
 	}
 	return nil

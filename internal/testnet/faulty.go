@@ -32,6 +32,7 @@ type Faults struct {
 // which many kernels are built without.
 type FaultyCable struct {
 	faults Faults
+	at     *bridge.Namespace
 	ends   [2]*socket.Conn
 	cancel context.CancelFunc
 	done   sync.WaitGroup // the two directions, and what is late
@@ -65,7 +66,7 @@ func (l *Lab) Spoil(side policy.Side, f Faults) (*FaultyCable, error) {
 	if err := cable(at, nearEnd, seg.first.Namespace, HostInterface); err != nil {
 		return nil, err
 	}
-	c := &FaultyCable{faults: f}
+	c := &FaultyCable{faults: f, at: at}
 	if err := at.Do(c.open); err != nil {
 		return nil, fmt.Errorf("spoil the cable of %s: %w", seg.first.Label, err)
 	}
@@ -113,6 +114,12 @@ func (c *FaultyCable) openEnd(i int, name string) error {
 		return err
 	}
 	return netlink.LinkSetUp(link)
+}
+
+// WaitCarrier waits until both ends are in service: until the kernel knows of a carrier it drops what is
+// sent there.
+func (c *FaultyCable) WaitCarrier(timeout time.Duration) error {
+	return errors.Join(WaitCarrier(c.at, nearEnd, timeout), WaitCarrier(c.at, farEnd, timeout))
 }
 
 // carry takes frames in at one end and sends them out at the other.

@@ -19,6 +19,9 @@ func TestFaultyCable(t *testing.T) {
 		t.Fatal(err)
 	}
 	join(t, lab)
+	if err := cable.WaitCarrier(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
 	from, err := lab.Tap(lab.Cell, HostInterface)
 	if err != nil {
 		t.Fatal(err)
@@ -27,23 +30,30 @@ func TestFaultyCable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const sent = 2000
+	// The cables beside this one hold 256 frames each, and a busy machine may take long to fetch them: none
+	// of what the test counts is lost there if no more than a batch is under way.
+	const sent, batch = 2000, 50
+	await := func(sent uint64) {
+		t.Helper()
+		if err := WaitFor("the frames", 10*time.Second, func() (bool, error) {
+			carried, lost, duplicated, _ := cable.Counts()
+			return carried == sent && to.Count() == int(sent-lost+duplicated), nil
+		}); err != nil {
+			carried, lost, duplicated, _ := cable.Counts()
+			t.Fatalf("%v: of %d frames %d carried, %d lost, %d duplicated, %d arrived", err, sent, carried, lost, duplicated, to.Count())
+		}
+	}
 	header := []byte{0x02, 0, 0, 0, 0, 0x20, 0x02, 0, 0, 0, 0, 0x10, 0x88, 0xb5}
 	for i := range sent {
 		frame := binary.BigEndian.AppendUint16(bytes.Clone(header), uint16(i))
 		if err := from.Send(append(frame, make([]byte, 60)...)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Microsecond)
+		if (i+1)%batch == 0 {
+			await(uint64(i + 1))
+		}
 	}
-	carried, lost, duplicated, reordered := cable.Counts()
-	arrived := func() int { return len(to.Frames()) }
-	if err := WaitFor("the frames", 3*time.Second, func() (bool, error) {
-		carried, lost, duplicated, reordered = cable.Counts()
-		return carried == sent && arrived() == int(sent-lost+duplicated), nil
-	}); err != nil {
-		t.Errorf("%v: %d carried, %d lost, %d duplicated, %d arrived", err, carried, lost, duplicated, arrived())
-	}
+	_, lost, duplicated, reordered := cable.Counts()
 	for what, n := range map[string]uint64{"lost": lost, "duplicated": duplicated, "reordered": reordered} {
 		if n < sent/20 || n > sent/5 {
 			t.Errorf("%d of %d %s, want about a tenth", n, sent, what)

@@ -36,12 +36,12 @@ func join(t *testing.T, lab *Lab) {
 		t.Fatal(err)
 	}
 	for _, h := range []*Host{lab.Cell, lab.Plant} {
-		if err := WaitCarrier(h, HostInterface, 2*time.Second); err != nil {
+		if err := WaitCarrier(h, HostInterface, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, port := range []string{PortA, PortB} {
-		if err := WaitCarrier(lab.Box, port, 2*time.Second); err != nil {
+		if err := WaitCarrier(lab.Box, port, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,7 +72,7 @@ func TestLabCarriesFramesByteForByte(t *testing.T) {
 			if err := from.Send(frame); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := to.Await(2*time.Second, func(got []byte) bool { return bytes.Equal(got, frame) }); err != nil {
+			if _, err := to.Await(10*time.Second, func(got []byte) bool { return bytes.Equal(got, frame) }); err != nil {
 				t.Error(err)
 				for _, f := range to.Frames() {
 					t.Logf("%x", f.Data)
@@ -141,7 +141,7 @@ func echoBetween(lab *Lab, from, to *Host) error {
 		return err
 	}
 	defer listener.Close()
-	if err := WaitListening(to, "tcp", 5020, time.Second); err != nil {
+	if err := WaitListening(to, "tcp", 5020, 10*time.Second); err != nil {
 		return err
 	}
 	accepted := make(chan error, 1)
@@ -154,7 +154,7 @@ func echoBetween(lab *Lab, from, to *Host) error {
 		accepted <- err
 	}()
 	return lab.In(from, func() error {
-		conn, err := net.DialTimeout("tcp", listener.Addr().String(), 2*time.Second)
+		conn, err := net.DialTimeout("tcp", listener.Addr().String(), 10*time.Second)
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func TestProcessRunsInItsPlaceWithCommonMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Wait(5 * time.Second); err != nil {
+	if err := p.Wait(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	mount, err := os.Readlink("/proc/self/ns/mnt")
@@ -215,7 +215,7 @@ func TestProcessGroupEnds(t *testing.T) {
 			if err := p.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			err = WaitFor("the child's end", 2*time.Second, func() (bool, error) {
+			err = WaitFor("the child's end", 10*time.Second, func() (bool, error) {
 				_, _, alive := parentOf(child)
 				return !alive, nil
 			})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -69,8 +70,11 @@ func (now Inventory) Since(before Inventory) []string {
 	return left
 }
 
-// CheckLeaks fails the test for whatever is there after it and was not before. It has to be
-// called first, so that its cleanup runs last, and in a test that no other runs beside.
+// leakGrace is how long what was ended or removed may take to be gone.
+const leakGrace = 5 * time.Second
+
+// CheckLeaks fails the test for whatever is there after it, and stays, and was not before. It has to
+// be called first, so that its cleanup runs last, and in a test that no other runs beside.
 func CheckLeaks(t testing.TB) {
 	t.Helper()
 	before, err := TakeInventory()
@@ -78,12 +82,17 @@ func CheckLeaks(t testing.TB) {
 		t.Fatalf("look before the test: %v", err)
 	}
 	t.Cleanup(func() {
-		now, err := TakeInventory()
-		if err != nil {
-			t.Errorf("look after the test: %v", err)
-		}
-		for _, left := range now.Since(before) {
-			t.Errorf("left behind: %s", left)
+		var left []string
+		_ = WaitFor("nothing to be left", leakGrace, func() (bool, error) {
+			now, err := TakeInventory()
+			if err != nil {
+				t.Errorf("look after the test: %v", err)
+			}
+			left = now.Since(before)
+			return len(left) == 0, err
+		})
+		for _, l := range left {
+			t.Errorf("left behind: %s", l)
 		}
 	})
 }
@@ -211,9 +220,16 @@ func parentOf(pid int) (parent int, name string, ok bool) {
 	return parent, string(b[open+1 : end]), err == nil
 }
 
-// strangers names the processes that are still inside the lab's namespaces. They are not the
-// lab's to end.
-func (l *Lab) strangers() []error {
+// strangers names the processes that stay inside the lab's namespaces. They are not the lab's to end.
+func (l *Lab) strangers() (errs []error) {
+	_ = WaitFor("the namespaces to be empty", leakGrace, func() (bool, error) {
+		errs = l.inside()
+		return len(errs) == 0, nil
+	})
+	return errs
+}
+
+func (l *Lab) inside() []error {
 	inside := make(map[uint64]string)
 	for _, ns := range l.made {
 		var st unix.Stat_t

@@ -120,14 +120,17 @@ func (p *Process) WaitOutput(text string, timeout time.Duration) error {
 
 // Stop ends the program and its group: SIGTERM to the program, and SIGKILL to what remains. How
 // the program ended is not an error here. A second Stop is harmless.
-func (p *Process) Stop() error {
+func (p *Process) Stop() error { return p.StopWithin(stopGrace) }
+
+// StopWithin is Stop for a program that has work to do before it ends, and may take so long over it.
+func (p *Process) StopWithin(grace time.Duration) error {
 	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.cmd.Path, err)
 	}
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(stopGrace):
+	case <-time.After(grace):
 	}
 	return p.Kill()
 }

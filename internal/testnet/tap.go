@@ -171,6 +171,23 @@ func (t *Tap) Frames() []Frame {
 	return append([]Frame(nil), t.frames...)
 }
 
+// FramesFrom returns what Frames does but for the first n.
+func (t *Tap) FramesFrom(n int) []Frame {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n >= len(t.frames) {
+		return nil
+	}
+	return append([]Frame(nil), t.frames[n:]...)
+}
+
+// Count returns how many frames Frames would return.
+func (t *Tap) Count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.frames)
+}
+
 // Lost returns how many frames came in after the Tap was full.
 func (t *Tap) Lost() int {
 	t.mu.Lock()
