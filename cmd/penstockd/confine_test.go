@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 
@@ -43,22 +43,23 @@ func TestTheDaemonIsConfined(t *testing.T) {
 	if err := detach(p, "xdp_a_native"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both to be mended", func() bool {
-		return failureOf(t, p, outage.BridgeRemoved).Count > 0 && failureOf(t, p, outage.ProgramRemoved).Count > 0
-	})
+	mended := func(class outage.Class) bool {
+		f := failureOf(t, p, class)
+		return f.Count > 0 && !f.Active
+	}
+	eventually(t, "both to be mended", func() bool { return mended(outage.BridgeRemoved) && mended(outage.ProgramRemoved) })
 	for _, port := range []int{openPort, closedPort, plainPort} {
-		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
 			t.Errorf("port %d: %v", port, err)
 		}
 	}
-	status, err := p.Status()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range status.Outage.Failures {
-		if f.Active {
-			t.Errorf("failing under confinement: %+v", f)
-		}
+	var failing []outage.Failure
+	if testnet.WaitFor("", patience, func() (bool, error) {
+		status, err := p.Status()
+		failing = slices.DeleteFunc(status.Outage.Failures, func(f outage.Failure) bool { return !f.Active })
+		return len(failing) == 0, err
+	}) != nil {
+		t.Errorf("failing under confinement: %+v", failing)
 	}
 
 	elsewhere := filepath.Join(t.TempDir(), "policy.yaml")

@@ -41,18 +41,22 @@ func TestConduitCountersGoOn(t *testing.T) {
 		},
 		func() error { return restart(t, p, p.Stop) },
 		func() error {
-			time.Sleep(3 * time.Second) // messages are written down every two
+			time.Sleep(5 * time.Second) // messages are written down every two
 			return restart(t, p, p.Kill)
 		},
 	} {
 		for port, request := range map[int][]byte{4840: readRegisters(0, 1), resetPort: readRegisters(0, 1)} {
-			if err := ask(socketTo(t, p.HMI, p.Filler, port), mbap(1, 1, request), 5*time.Second); err != nil {
+			if err := ask(socketTo(t, p.HMI, p.Filler, port), mbap(1, 1, request), patience); err != nil {
 				t.Fatalf("port %d: %v", port, err)
 			}
 		}
-		if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(2, 1, writeRegister(100, 1)), 5*time.Second); !wasReset(err) {
+		if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(2, 1, writeRegister(100, 1)), patience); !wasReset(err) {
 			t.Fatalf("a write that is denied: %v", err)
 		}
+		eventually(t, "what was judged to be counted", func() bool {
+			c := conduitOf(t, p, "inspected")
+			return c.Allowed >= uint64(2*(round+1)) && c.Denied >= uint64(round+1) && conduitOf(t, p, "plain").Allowed >= 4*uint64(round+1)
+		})
 		beforePlain, beforeInspected := conduitOf(t, p, "plain"), conduitOf(t, p, "inspected")
 		if want := uint64(2 * (round + 1)); beforeInspected.Allowed != want || beforeInspected.Denied < uint64(round+1) || beforePlain.Allowed < 4*uint64(round+1) {
 			t.Errorf("in round %d: %+v and %+v", round, beforePlain, beforeInspected)
@@ -97,7 +101,7 @@ func TestEventsOfADaemonBeforeHaveNames(t *testing.T) {
 		reason  verdict.Reason
 		conduit string
 	}{{verdict.ReasonNoConduit, ""}, {verdict.ReasonPermitted, "plain"}} {
-		if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 			return e.Reason == want.reason && e.Conduit == want.conduit && e.Source == "hmi-1" && e.Destination == "filler-plc" && e.Policy == before.Policy.Version
 		}); err != nil {
 			t.Errorf("%v: %v", want.reason, err)

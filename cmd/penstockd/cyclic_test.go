@@ -165,7 +165,7 @@ func TestEvasion33CyclicIOThroughTheAppliance(t *testing.T) {
 	}
 	denied := func(reason verdict.Reason) {
 		t.Helper()
-		if _, err := p.AwaitEvent(5*time.Second, func(e *event.Event) bool { return e.Reason == reason && e.Conduit == "cyclic" }); err != nil {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool { return e.Reason == reason && e.Conduit == "cyclic" }); err != nil {
 			t.Errorf("%v was not told: %v", reason, err)
 		}
 	}
@@ -277,7 +277,7 @@ func TestCyclicIOPolicyChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.stops(t)
-			if _, err := p.AwaitEvent(5*time.Second, func(e *event.Event) bool {
+			if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 				return e.Reason == verdict.ReasonIONotOpen && strings.Contains(e.Detail, "no longer permits")
 			}); err != nil {
 				t.Error(err)
@@ -332,8 +332,14 @@ func TestCyclicIOObserved(t *testing.T) {
 	p := layIO(t, plant.Options{Policy: site{mode: "observe", conduits: []string{cyclicConduit("100, 150, 151")}}.String()})
 	c := mustOpen(t, p.connect(t), cipio.Options{})
 	p.flows(t, c)
-	time.Sleep(300 * time.Millisecond) // copies are judged after the frames have passed
+	// Copies are judged after the frames have passed: until none is told that came before the opening was.
 	before := p.denials(t)
+	eventually(t, "the opening to be known", func() bool {
+		last := before
+		time.Sleep(300 * time.Millisecond)
+		before = p.denials(t)
+		return before == last
+	})
 	p.flows(t, c)
 	p.flows(t, c)
 	if n := p.denials(t) - before; n != 0 {
@@ -371,7 +377,7 @@ func TestCyclicIOOfAnotherScanner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proc.WaitOutput("connected", 20*time.Second); err != nil {
+	if err := proc.WaitOutput("connected", 3*patience); err != nil {
 		t.Fatalf("%v\n%s", err, proc.Output())
 	}
 	before := p.adapter.Received().Frames

@@ -94,7 +94,7 @@ func TestBypassTestOnSite(t *testing.T) {
 	if err != nil || report.LastDrill == nil || report.LastDrill.Who == "" || len(report.LastDrill.Steps) != 4 {
 		t.Errorf("the daemon keeps %+v (%v)", report.LastDrill, err)
 	}
-	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 		return e.Layer == event.LayerPerson && strings.HasPrefix(e.Detail, "bypass tested by")
 	}); err != nil {
 		t.Error(err)

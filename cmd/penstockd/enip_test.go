@@ -39,9 +39,20 @@ func logixServer(t *testing.T, p *plant.Plant) *testnet.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the server to serve", func() bool { return strings.Contains(proc.Output(), "serving") })
-	time.Sleep(100 * time.Millisecond) // it says so before it listens
+	if err := testnet.WaitListening(p.Filler, "tcp", 44818, patience); err != nil {
+		t.Fatalf("%v\n%s", err, proc.Output())
+	}
 	return proc
+}
+
+// wrote waits until a server has told of so many writes, and fails the test if it tells of others.
+func wrote(t *testing.T, server *testnet.Process, want int) {
+	t.Helper()
+	count := func() int { return strings.Count(server.Output(), "wrote") }
+	eventually(t, "the server to tell of a write", func() bool { return count() >= want })
+	if got := count(); got != want {
+		t.Errorf("%d writes reached the server, want %d\n%s", got, want, server.Output())
+	}
 }
 
 // steps runs a client at the HMI and returns what became of each step.
@@ -98,20 +109,18 @@ func TestInvariant01CIPPrivilegeViolationToGologix(t *testing.T) {
 		"write Line3.Speed=6": "refused", "write Recipe=7": "refused", "multi Line3.Speed,Line3.Setpoint": "12 5",
 		"multi Line3.Speed,Recipe": "refused", "service 05/20012401": refused, "read Line3.Setpoint": "5", "disconnect": "done",
 	})
-	if got := strings.Count(server.Output(), "wrote"); got != 1 {
-		t.Errorf("%d writes reached the server, want 1\n%s", got, server.Output())
-	}
+	wrote(t, server, 1)
 	for operation, reason := range map[string]verdict.Reason{
 		"read_tag": verdict.ReasonTagNotPermitted, "write_tag": verdict.ReasonTagNotPermitted,
 		"multiple_service_packet": verdict.ReasonTagNotPermitted, "reset": verdict.ReasonServiceNotPermitted,
 	} {
-		if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 			return e.Operation == operation && e.Reason == reason && e.Protocol == "cip" && e.Conduit == "hmi-tags"
 		}); err != nil {
 			t.Errorf("%s: %v", operation, err)
 		}
 	}
-	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 		return e.Operation == "write_tag" && e.Reason == verdict.ReasonPermitted && e.Detail == "tag line3.setpoint by route 1/0"
 	}); err != nil {
 		t.Error(err)
@@ -144,7 +153,6 @@ func TestInvariant01CIPRefusalToNode(t *testing.T) {
 	}
 	for i, library := range []string{"st-ethernet-ip", "ethernet-ip"} {
 		t.Run(library, func(t *testing.T) {
-			before := strings.Count(server.Output(), "wrote")
 			write := []string{"write Setpoint=7", "write Setpoint=8"}[i]
 			got := steps(t, p, []string{"env", "NODE_PATH=" + modules, "node", script, library},
 				"connect", "read Speed", "read Recipe", write, "write Setpoint=1501", "write Recipe=4", "read Setpoint")
@@ -152,9 +160,7 @@ func TestInvariant01CIPRefusalToNode(t *testing.T) {
 				"connect": "done", "read Speed": "12", "read Recipe": "refused", write: "done", "write Setpoint=1501": "refused",
 				"write Recipe=4": "refused", "read Setpoint": strings.TrimPrefix(write, "write Setpoint="),
 			})
-			if got := strings.Count(server.Output(), "wrote") - before; got != 1 {
-				t.Errorf("%d writes reached the server, want 1\n%s", got, server.Output())
-			}
+			wrote(t, server, i+1)
 		})
 	}
 }
@@ -216,7 +222,7 @@ func TestEvasion25To31_OnTheLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := socketTo(t, p.HMI, p.Filler, 44818)
-			if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := conn.Write(ct.Register(0)); err != nil {

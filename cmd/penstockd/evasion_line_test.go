@@ -119,7 +119,7 @@ func evasion34(t *testing.T, a *ambush) {
 				x := a.puppet(port, 9000)
 				x.connect(t, option...)
 				x.mustAnswer(t, mbap(1, 1, readRegisters(0, 2)))
-				for _, f := range a.taps[policy.SideA].Frames()[since:] {
+				for _, f := range a.taps[policy.SideA].FramesFrom(since) {
 					syn := len(f.Data) > 54 && f.Data[47]&frame.FlagSYN != 0
 					if syn && len(bytes.Trim(f.Data[54:54+len(option)], "\x01\x00")) != 0 {
 						t.Errorf("a SYN arrived with % x", f.Data[54:])
@@ -225,7 +225,7 @@ func TestEvasion35_RacesWithStartAndStop(t *testing.T) {
 // evasion37 has the device begin.
 func evasion37(t *testing.T, a *ambush) {
 	const hmiPort = 445
-	since := len(a.taps[policy.SideB].Frames())
+	since := a.taps[policy.SideB].Count()
 	device := func(from, to uint16, flags byte) {
 		segment := frame.TCPPacket{Src: netip.AddrPortFrom(filler4, from), Dst: netip.AddrPortFrom(hmi4, to), Seq: 77, Ack: 88, Flags: flags, Window: 100}
 		ip, err := frame.AppendTCP(nil, &segment)
@@ -253,7 +253,7 @@ func evasion37(t *testing.T, a *ambush) {
 	time.Sleep(2200 * time.Millisecond) // the adoption window closes
 	attempt()
 	time.Sleep(100 * time.Millisecond)
-	for _, f := range a.taps[policy.SideB].Frames()[since:] {
+	for _, f := range a.taps[policy.SideB].FramesFrom(since) {
 		if len(f.Data) < 54 || f.Data[12] != 8 || binary.BigEndian.Uint16(f.Data[36:]) != hmiPort {
 			continue
 		}
@@ -269,10 +269,10 @@ func evasion37(t *testing.T, a *ambush) {
 	a.neverCarries(t, mark, "a connection from port 502 to another", append(words(502), words(9999)...))
 	y := a.puppet(ambushReset, 5)
 	y.send(piece{flags: frame.FlagSYN})
-	before := len(a.taps[policy.SideB].Frames())
+	before := a.taps[policy.SideB].Count()
 	device(ambushReset, y.client.Port(), frame.FlagSYN)
 	time.Sleep(100 * time.Millisecond)
-	for _, f := range a.taps[policy.SideB].Frames()[before:] {
+	for _, f := range a.taps[policy.SideB].FramesFrom(before) {
 		if len(f.Data) > 47 && f.Data[47]&(frame.FlagSYN|frame.FlagACK) == frame.FlagSYN {
 			t.Errorf("a SYN of the responder arrived: %x", f.Data)
 		}
@@ -314,7 +314,7 @@ func evasion38(t *testing.T, a *ambush) {
 }
 
 func evasion39(t *testing.T, a *ambush) {
-	since, clientSince := a.mark(), len(a.taps[policy.SideB].Frames())
+	since, clientSince := a.mark(), a.taps[policy.SideB].Count()
 	inner := a.puppet(ambushReset, 1).build(piece{payload: forbidden(1)})[14:]
 	quoted := func(mtu uint16, kind, code byte) []byte {
 		b := append([]byte{kind, code, 0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, inner[:28]...)
@@ -349,7 +349,7 @@ func evasion39(t *testing.T, a *ambush) {
 		_ = a.taps[side].Send(etherFrame([6]byte{255, 255, 255, 255, 255, 255}, host, nil, offer))
 	}
 	a.neverCarries(t, since, "what tunnels or redirects", forbiddenBytes())
-	for _, f := range a.taps[policy.SideB].Frames()[clientSince:] {
+	for _, f := range a.taps[policy.SideB].FramesFrom(clientSince) {
 		if bytes.Contains(f.Data, forbiddenBytes()) {
 			t.Errorf("the device's offer of an address arrived: %x", f.Data)
 		}
@@ -359,7 +359,7 @@ func evasion39(t *testing.T, a *ambush) {
 func evasion40(t *testing.T, a *ambush) {
 	read := mbap(1, 1, readRegisters(0, 2))
 	a.eachPort(t, func(t *testing.T, x *puppet) {
-		since := len(a.taps[policy.SideB].Frames())
+		since := a.taps[policy.SideB].Count()
 		// The client's own frames from the device's side: a bridge that learns would blackhole it.
 		for range 3 {
 			if err := a.taps[policy.SideA].Send(x.build(piece{payload: forbidden(1)})); err != nil {
@@ -370,7 +370,7 @@ func evasion40(t *testing.T, a *ambush) {
 		// And frames of the device from the client's side.
 		x.frame(etherFrame(hmiMAC, fillerMAC, nil, x.build(piece{payload: forbidden(1)})[14:]))
 		x.mustAnswer(t, mbap(2, 1, readRegisters(0, 2)))
-		for _, f := range a.taps[policy.SideB].Frames()[since:] {
+		for _, f := range a.taps[policy.SideB].FramesFrom(since) {
 			if bytes.Contains(f.Data, forbiddenBytes()) {
 				t.Errorf("a frame with the client's own MAC came back to it: %x", f.Data)
 			}

@@ -83,7 +83,7 @@ func (a *ambush) stopEach(t *testing.T, ports []int, messages map[string][]byte,
 		if call != nil && (bytes.Contains(call.bytes(), x.message) || bytes.Contains(call.bytes(), forbiddenBytes())) {
 			t.Errorf("%s, port %d: the device received % x", x.name, x.server.Port(), call.bytes())
 		}
-		if x.take(); x.server.Port() != ambushDrop && !x.reset && len(x.in) == 0 {
+		if x.server.Port() != ambushDrop && !x.await(patience, func() bool { return x.reset || len(x.in) > 0 }) {
 			t.Errorf("%s, port %d: neither reset nor refused", x.name, x.server.Port())
 		}
 	}
@@ -105,14 +105,14 @@ func evasion11(t *testing.T, a *ambush) {
 			server := startLibmodbus(t, p.Lab, p.Filler, 502)
 			for _, cut := range []int{12, 13, 24, 99} {
 				conn := socketTo(t, p.HMI, p.Filler, 502)
-				if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+				if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 					t.Fatal(err)
 				}
 				m := mbap(2, 1, append(readRegisters(0, 1), mbap(3, 1, writeRegister(100, 1))...))
 				_, first := conn.Write(m[:min(cut, len(m))])
 				time.Sleep(20 * time.Millisecond)
 				_, second := conn.Write(m[min(cut, len(m)):])
-				if err := awaitReset(conn, 5*time.Second); err != nil && !wasReset(first) && !wasReset(second) {
+				if err := awaitReset(conn, patience); err != nil && !wasReset(first) && !wasReset(second) {
 					t.Errorf("%s, cut at %d: %v", onDeny, cut, err)
 				}
 				conn.Close()

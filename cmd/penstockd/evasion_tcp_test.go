@@ -198,7 +198,7 @@ func evasion05(t *testing.T, a *ambush) {
 			x.send(piece{flags: frame.FlagSYN, payload: denied})
 			x.seq++
 			if port == plainPort {
-				if !x.await(3*time.Second, func() bool { return len(x.in) > 0 || x.ack != 0 }) {
+				if !x.await(patience, func() bool { return len(x.in) > 0 || x.ack != 0 }) {
 					t.Error("the device answers no SYN with data: nothing is tried")
 				}
 				since = a.mark()
@@ -465,6 +465,7 @@ func TestEvasion10_LimitsReachedOnPurpose(t *testing.T) {
 		wantReason(t, a.p, verdict.ReasonTableFull)
 		x.push(forbidden(1))
 		x.mustReset(t)
+		eventually(t, "the device to read what came", func() bool { return len(device.callOf(t, x.client.String()).bytes()) >= 480*12 })
 		if got := device.callOf(t, x.client.String()).bytes(); len(got) != 480*12 || bytes.Contains(got, forbiddenBytes()) {
 			t.Errorf("the device received %d bytes, want 480 requests", len(got))
 		}
@@ -494,7 +495,7 @@ func TestEvasion10_LimitsReachedOnPurpose(t *testing.T) {
 
 func wantReason(t *testing.T, p *plant.Plant, reason verdict.Reason) {
 	t.Helper()
-	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool { return e.Reason == reason && e.Verdict == verdict.Deny }); err != nil {
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool { return e.Reason == reason && e.Verdict == verdict.Deny }); err != nil {
 		t.Errorf("no event says %v: %v", reason, err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/frame"
@@ -74,7 +73,7 @@ func TestFastPathOnTheLine(t *testing.T) {
 			}
 			last := lastSequence(t, p)
 			w.stops(t, r.from, r.frame)
-			if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+			if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 				return e.Sequence > last && e.Reason == r.reason && e.Layer == event.LayerXDP && e.Verdict == verdict.Deny
 			}); err != nil {
 				t.Errorf("no event says %v: %v", r.reason, err)
@@ -84,7 +83,7 @@ func TestFastPathOnTheLine(t *testing.T) {
 	t.Run("a fragment between two whose conduits are observed", func(t *testing.T) {
 		last := lastSequence(t, p)
 		w.passes(t, policy.SideB, etherFrame(fillerMAC, engineeringMAC, nil, ip4(engineering4, filler4, 6, 0x2000, nil, tcp(41020, 503, 2))))
-		if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 			return e.Sequence > last && e.Reason == verdict.ReasonFragment && e.Mode == event.ModeObserve && e.Conduit == "watched-too"
 		}); err != nil {
 			t.Errorf("no event says that it would have been denied: %v", err)
@@ -101,7 +100,7 @@ func TestFastPathOnTheLine(t *testing.T) {
 		c.open(t, w)
 		last := lastSequence(t, p)
 		w.passes(t, policy.SideB, c.frame(t, policy.SideB, pushed, make([]byte, 8900)))
-		if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 			return e.Sequence > last && e.Layer == event.LayerInspect && e.Conduit == "watched"
 		}); err != nil {
 			t.Errorf("the copy of a jumbo frame was not judged: %v", err)

@@ -121,7 +121,7 @@ func TestFaultsInAnyOrder(t *testing.T) {
 		denied := mbap(9, 1, writeRegister(102, 1))
 		f.opened.Add(1)
 		conn := socketTo(t, p.HMI, p.Filler, port)
-		if err := ask(conn, denied, 3*time.Second); !wasReset(err) {
+		if err := ask(conn, denied, patience); !wasReset(err) {
 			t.Errorf("a denied request at the end, port %d: %v, want a reset", port, err)
 		}
 	}

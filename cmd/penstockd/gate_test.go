@@ -38,7 +38,7 @@ func TestInvariant01_Evasion35_NothingLeavesWithoutAVerdict(t *testing.T) {
 				o.refusedOrStopped(t, p, port)
 			}
 			for range 20 {
-				if err := ask(o.conns[plainPort], mbap(9, 1, writeRegister(100, 1)), 3*time.Second); err != nil {
+				if err := ask(o.conns[plainPort], mbap(9, 1, writeRegister(100, 1)), patience); err != nil {
 					t.Fatalf("plain traffic: %v", err)
 				}
 			}
@@ -48,10 +48,10 @@ func TestInvariant01_Evasion35_NothingLeavesWithoutAVerdict(t *testing.T) {
 			wantWarning(t, p, "no verdict")
 			for _, port := range []int{openPort, closedPort} {
 				conn := socketTo(t, p.HMI, p.Filler, port)
-				if err := ask(conn, mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+				if err := ask(conn, mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
 					t.Errorf("port %d afterwards: %v", port, err)
 				}
-				if err := ask(conn, mbap(3, 1, writeRegister(100, 1)), 3*time.Second); !wasReset(err) {
+				if err := ask(conn, mbap(3, 1, writeRegister(100, 1)), patience); !wasReset(err) {
 					t.Errorf("a denied request on port %d afterwards: %v, want a reset", port, err)
 				}
 			}
@@ -137,11 +137,15 @@ func detach(p *plant.Plant, pin string) error { return datapath.Detach(pinsOf(p)
 
 func wantWarning(t *testing.T, p *plant.Plant, text string) {
 	t.Helper()
-	status, err := p.Status()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(strings.Join(status.Warnings, "\n"), text) {
-		t.Errorf("status warns of %q, want something with %q", status.Warnings, text)
+	var warnings []string
+	if testnet.WaitFor("", patience, func() (bool, error) {
+		status, err := p.Status()
+		if err != nil {
+			return false, err
+		}
+		warnings = status.Warnings
+		return strings.Contains(strings.Join(warnings, "\n"), text), nil
+	}) != nil {
+		t.Errorf("status warns of %q, want something with %q", warnings, text)
 	}
 }

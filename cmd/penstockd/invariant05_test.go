@@ -35,7 +35,7 @@ func TestInvariant05ApplyUnderLoadLosesNoFrame(t *testing.T) {
 	}
 	close(stop)
 	total := <-sent
-	eventually(t, "the last frame to arrive", func() bool { return len(w.taps[policy.SideA].Frames()) >= int(total) })
+	eventually(t, "the last frame to arrive", func() bool { return w.taps[policy.SideA].Count() >= int(total) })
 	for i, f := range w.taps[policy.SideA].Frames() {
 		if got := binary.BigEndian.Uint32(f.Data[42:]); got != uint32(i) {
 			t.Fatalf("frame %d arrived where %d of %d was due", got, i, total)
@@ -56,7 +56,7 @@ func sendNumbered(t *testing.T, w *wire, stop <-chan struct{}) (total uint32) {
 		for range 8 {
 			ip, err := frame.AppendUDP(nil, c.client, c.server, binary.BigEndian.AppendUint32(nil, total))
 			if err == nil {
-				err = w.taps[policy.SideB].Send(etherFrame(fillerMAC, hmiMAC, nil, ip))
+				err = w.sendOne(policy.SideB, etherFrame(fillerMAC, hmiMAC, nil, ip))
 			}
 			if err != nil {
 				t.Error(err)
@@ -64,6 +64,7 @@ func sendNumbered(t *testing.T, w *wire, stop <-chan struct{}) (total uint32) {
 			}
 			total++
 		}
+		w.keepUp(policy.SideA, int(total), stop)
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -115,7 +116,7 @@ func TestInvariant05LiveConnections(t *testing.T) {
 	for _, port := range ports {
 		devices[port] = startStation(t, p.Filler, port)
 		conns[port] = socketTo(t, p.HMI, p.Filler, port)
-		if err := ask(conns[port], mbap(1, 1, writeRegister(40, 1)), 5*time.Second); err != nil {
+		if err := ask(conns[port], mbap(1, 1, writeRegister(40, 1)), patience); err != nil {
 			t.Fatalf("port %d before: %v", port, err)
 		}
 	}
@@ -127,17 +128,17 @@ func TestInvariant05LiveConnections(t *testing.T) {
 	if _, err := p.Apply(next); err != nil {
 		t.Fatal(err)
 	}
-	if err := awaitReset(conns[1502], 3*time.Second); err != nil {
+	if err := awaitReset(conns[1502], patience); err != nil {
 		t.Errorf("the client of a forbidden connection: %v", err)
 	}
 	eventually(t, "the device's end to be reset", func() bool { return wasReset(call.end()) })
-	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 		return e.Reason == verdict.ReasonNoConduit && e.Conduit == "goes" && e.SourceAddress == conns[1502].LocalAddr().String()
 	}); err != nil {
 		t.Errorf("the forbidden connection: %v", err)
 	}
 	for _, port := range []int{502, 4840} {
-		if err := ask(conns[port], mbap(2, 1, readRegisters(0, 4)), 5*time.Second); err != nil {
+		if err := ask(conns[port], mbap(2, 1, readRegisters(0, 4)), patience); err != nil {
 			t.Errorf("port %d, permitted by both: %v", port, err)
 		}
 	}
@@ -147,7 +148,7 @@ func TestInvariant05LiveConnections(t *testing.T) {
 	if got, want := len(devices[4841].all()[0].bytes()), 12; got != want {
 		t.Errorf("the device of a plain connection that is forbidden received %d bytes, want %d", got, want)
 	}
-	if err := ask(conns[502], mbap(3, 1, writeRegister(40, 1)), 3*time.Second); !wasReset(err) {
+	if err := ask(conns[502], mbap(3, 1, writeRegister(40, 1)), patience); !wasReset(err) {
 		t.Errorf("a write that the new rules forbid, on a connection from before: %v, want a reset", err)
 	}
 }
@@ -164,14 +165,14 @@ func TestInvariant05TrialThatNobodyConfirmsIsRolledBack(t *testing.T) {
 	if status, _, stderr := penstock(t, p, "policy", "apply", file, "--confirm-within", "3s"); status != 0 {
 		t.Fatalf("exit status %d: %s", status, stderr)
 	}
-	if err := ask(conn, write100, 3*time.Second); err != nil {
+	if err := ask(conn, write100, patience); err != nil {
 		t.Errorf("a write that the trial permits: %v", err)
 	}
 	eventually(t, "the policy before to come back", func() bool {
 		status, err := p.Status()
 		return err == nil && status.Policy.Version == 1
 	})
-	if err := ask(conn, write100, 3*time.Second); !wasReset(err) {
+	if err := ask(conn, write100, patience); !wasReset(err) {
 		t.Errorf("a write after the trial: %v, want a reset", err)
 	}
 }

@@ -49,6 +49,7 @@ func TestInvariant06OutagesDoWhatTheConduitSays(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			p := lay(t, plant.Options{Policy: outageSite()})
 			o := openOutage(t, p)
+			began := time.Now()
 			if err := row.begin(p); err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +61,7 @@ func TestInvariant06OutagesDoWhatTheConduitSays(t *testing.T) {
 			if row.adopts && !strings.Contains(p.Daemon.Output(), "adopting the fast path") {
 				t.Errorf("the start does not say that it adopts:\n%s", p.Daemon.Output())
 			}
-			o.after(t, p)
+			o.after(t, p, began)
 		})
 	}
 }
@@ -77,7 +78,7 @@ func openOutage(t *testing.T, p *plant.Plant) *interrupted {
 	for _, port := range []int{openPort, closedPort, plainPort} {
 		o.devices[port] = startStation(t, p.Filler, port)
 		o.conns[port] = socketTo(t, p.HMI, p.Filler, port)
-		if err := ask(o.conns[port], mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 			t.Fatalf("port %d before the outage: %v", port, err)
 		}
 	}
@@ -96,10 +97,10 @@ func (o *interrupted) close() {
 func (o *interrupted) during(t *testing.T, p *plant.Plant) {
 	t.Helper()
 	for _, port := range []int{openPort, plainPort} {
-		if err := ask(o.conns[port], mbap(2, 1, writeRegister(100, 1)), 3*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(2, 1, writeRegister(100, 1)), patience); err != nil {
 			t.Errorf("a connection from before, port %d: %v", port, err)
 		}
-		if err := ask(socketTo(t, p.HMI, p.Filler, port), mbap(3, 1, readRegisters(0, 1)), 3*time.Second); err != nil {
+		if err := ask(socketTo(t, p.HMI, p.Filler, port), mbap(3, 1, readRegisters(0, 1)), patience); err != nil {
 			t.Errorf("a new connection, port %d: %v", port, err)
 		}
 	}
@@ -116,14 +117,17 @@ func (o *interrupted) during(t *testing.T, p *plant.Plant) {
 	}
 }
 
-// after: the connections from before live on and are inspected, and what passed uninspected is told.
-func (o *interrupted) after(t *testing.T, p *plant.Plant) {
+// after: the connections from before live on and are inspected, and what passed uninspected is told:
+// for no longer than it lasted.
+func (o *interrupted) after(t *testing.T, p *plant.Plant, began time.Time) {
 	t.Helper()
-	if err := readReply(o.conns[closedPort], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+	// Its sender waits longer each time before it repeats it.
+	if err := readReply(o.conns[closedPort], mbap(2, 1, readRegisters(0, 2)), patience+2*time.Since(began)); err != nil {
 		t.Errorf("the request that waited, repeated by its sender: %v", err)
 	}
+	lasted := time.Since(began)
 	for _, port := range []int{openPort, closedPort, plainPort} {
-		if err := ask(o.conns[port], mbap(4, 1, readRegisters(0, 4)), 5*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(4, 1, readRegisters(0, 4)), patience); err != nil {
 			t.Errorf("a connection from before, port %d: %v", port, err)
 		}
 	}
@@ -131,14 +135,14 @@ func (o *interrupted) after(t *testing.T, p *plant.Plant) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := status.Outage; s.State != api.StateInspecting || s.UninspectedFrames == 0 || s.UninspectedSeconds < 0.5 || s.UninspectedSeconds > 10 {
-		t.Errorf("the outage is told as %+v", s)
+	if s := status.Outage; s.State != api.StateInspecting || s.UninspectedFrames == 0 || s.UninspectedSeconds < 0.5 || s.UninspectedSeconds > lasted.Seconds()+0.05 {
+		t.Errorf("the outage is told as %+v, it lasted %v", s, lasted)
 	}
 	for _, row := range []struct {
 		reason verdict.Reason
 		port   int
 	}{{verdict.ReasonOutageOpen, openPort}, {verdict.ReasonOutageClosed, closedPort}} {
-		if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 			return e.Reason == row.reason && e.Layer == event.LayerXDP &&
 				e.DestinationAddress == fmt.Sprintf("%s:%d", testnet.CellAddress, row.port)
 		}); err != nil {
@@ -148,7 +152,7 @@ func (o *interrupted) after(t *testing.T, p *plant.Plant) {
 	for _, port := range []int{openPort, closedPort} {
 		call := o.devices[port].callFrom(t, o.conns[port])
 		lawful, denied := call.bytes(), mbap(5, 1, writeRegister(101, 1))
-		if err := ask(o.conns[port], denied, 3*time.Second); !wasReset(err) {
+		if err := ask(o.conns[port], denied, patience); !wasReset(err) {
 			t.Errorf("a denied request on a connection from before, port %d: %v, want a reset", port, err)
 		}
 		neverComplete(t, call, lawful, denied)

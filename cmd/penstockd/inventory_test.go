@@ -20,13 +20,14 @@ func TestDiscoverKnowsDevicesConversationsAndClaims(t *testing.T) {
 		"\n  - {functions: [43], units: [1]}"}}.String()})
 	startStation(t, p.Filler, resetPort)
 	conn := socketTo(t, p.HMI, p.Filler, resetPort)
-	if err := ask(conn, mbap(1, 1, pdu(43, []byte{14, 1, 0})), 5*time.Second); err != nil {
+	if err := ask(conn, mbap(1, 1, pdu(43, []byte{14, 1, 0})), patience); err != nil {
 		t.Fatal(err)
 	}
 	var seen identity.Snapshot
 	eventually(t, "the device's word to be known", func() bool {
 		seen = inventoryOf(t, p)
-		return slices.ContainsFunc(seen.Assets, func(a identity.Asset) bool { return len(a.Claims) > 0 })
+		return slices.ContainsFunc(seen.Assets, func(a identity.Asset) bool { return len(a.Claims) > 0 }) &&
+			slices.ContainsFunc(seen.Conversations, func(c identity.Conversation) bool { return c.Frames >= 4 })
 	})
 	plc, hmi := assetOf(seen, "filler-plc"), assetOf(seen, "hmi-1")
 	if plc == nil || hmi == nil {

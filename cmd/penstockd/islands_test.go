@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -32,11 +33,13 @@ func TestIslandClosesAZoneAndOpensItAgain(t *testing.T) {
 	onlyEssential := func(when string) {
 		t.Helper()
 		for port, want := range map[int]bool{openPort: true, closedPort: false, plainPort: false} {
-			if works(port) != want {
-				t.Errorf("%s: port %d works is %v", when, port, !want)
+			if want { // it may take a machine that is busy more than one attempt
+				eventually(t, fmt.Sprintf("%s: port %d to work", when, port), func() bool { return works(port) })
+			} else if works(port) {
+				t.Errorf("%s: port %d works", when, port)
 			}
 		}
-		if err := ask(o.conns[openPort], mbap(3, 1, readRegisters(0, 1)), 3*time.Second); err != nil {
+		if err := ask(o.conns[openPort], mbap(3, 1, readRegisters(0, 1)), patience); err != nil {
 			t.Errorf("%s: the essential connection from before: %v", when, err)
 		}
 	}
@@ -57,7 +60,7 @@ func TestIslandClosesAZoneAndOpensItAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	onlyEssential("closed")
-	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool { return e.Layer == event.LayerPerson }); err != nil {
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool { return e.Layer == event.LayerPerson }); err != nil {
 		t.Errorf("an event says that somebody closed a zone: %v", err)
 	}
 	if err := p.Stop(); err != nil {
@@ -76,7 +79,7 @@ func TestIslandClosesAZoneAndOpensItAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	everything("opened by command")
-	if _, err := client.CloseZone(ctx, "room", 2*time.Second); err != nil {
+	if _, err := client.CloseZone(ctx, "room", 4*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	onlyEssential("closed for a time")

@@ -36,7 +36,7 @@ func TestRestartWithOtherLanes(t *testing.T) {
 		}
 		for i, c := range conns {
 			for transaction := range uint16(20) {
-				if err := ask(c, mbap(transaction, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+				if err := ask(c, mbap(transaction, 1, readRegisters(0, 1)), patience); err != nil {
 					t.Fatalf("%d lanes, connection %d: %v", lanes, i, err)
 				}
 			}
@@ -65,7 +65,7 @@ func TestRestartWithOtherLanes(t *testing.T) {
 	denied := mbap(99, 1, writeRegister(100, 1))
 	call := device.callFrom(t, conns[0])
 	lawful := call.bytes()
-	if err := ask(conns[0], denied, 3*time.Second); !wasReset(err) {
+	if err := ask(conns[0], denied, patience); !wasReset(err) {
 		t.Errorf("a denied request after it all: %v, want a reset", err)
 	}
 	neverComplete(t, call, lawful, denied)

@@ -30,7 +30,7 @@ func TestInvariant06LoadedMachineIsNoOutage(t *testing.T) {
 	}
 	poll := func(d time.Duration) api.OutageStatus {
 		for until, i := time.Now().Add(d), uint16(0); time.Now().Before(until); i++ {
-			if err := ask(conn, mbap(i, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+			if err := ask(conn, mbap(i, 1, readRegisters(0, 1)), patience); err != nil {
 				t.Fatal(err)
 			}
 		}

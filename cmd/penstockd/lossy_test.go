@@ -293,6 +293,7 @@ func checkLossy(t *testing.T, p *plant.Plant, gated, bridged *lossyLine, pairs [
 			}
 		}
 	}
+	eventually(t, "libmodbus to say what it executed", func() bool { return len(executed(gated.libmodbus)) >= wrote[libmodbusPort] })
 	if got := len(executed(gated.libmodbus)); got != wrote[libmodbusPort] {
 		t.Errorf("libmodbus executed %d writes, %d were permitted", got, wrote[libmodbusPort])
 	}
@@ -332,12 +333,12 @@ func layBridge(t *testing.T, lab *testnet.Lab) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := proc.Wait(10 * time.Second); err != nil {
+		if err := proc.Wait(3 * patience); err != nil {
 			t.Fatalf("%v\n%s", err, proc.Output())
 		}
 	}
 	for _, port := range []string{testnet.PortA, testnet.PortB} {
-		if err := testnet.WaitCarrier(lab.Box, port, 5*time.Second); err != nil {
+		if err := testnet.WaitCarrier(lab.Box, port, patience); err != nil {
 			t.Fatal(err)
 		}
 	}

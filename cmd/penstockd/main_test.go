@@ -149,12 +149,26 @@ func start(t *testing.T, p *plant.Plant) {
 	awaitLine(t, p)
 }
 
-// awaitLine waits until the ends' own ports are in service: the kernel tells them up to a second
-// late that the line is.
+// patience is how long a test waits for what has to come, where the time that it takes is not what is
+// tested: a machine may be busy with other things.
+const patience = 10 * time.Second
+
+// awaitLine waits until the ends' own ports are in service, and those of the appliance between them:
+// the kernel tells each up to a second late that the line is, and a bridge forwards to none before.
 func awaitLine(t *testing.T, p *plant.Plant) {
 	t.Helper()
 	for _, h := range []*testnet.Host{p.Filler, p.HMI} {
-		if err := testnet.WaitCarrier(h, testnet.HostInterface, 5*time.Second); err != nil {
+		if err := testnet.WaitCarrier(h, testnet.HostInterface, patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gate, err := p.Gate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close()
+	for _, port := range []string{testnet.PortA, testnet.PortB} {
+		if err := testnet.WaitCarrier(gate, port, patience); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -194,10 +208,10 @@ func explain(t *testing.T, p *plant.Plant) {
 	}
 }
 
-// eventually polls for a condition that has to hold within a few seconds.
+// eventually polls for a condition that has to come to hold.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	err := testnet.WaitFor(what, 5*time.Second, func() (bool, error) { return condition(), nil })
+	err := testnet.WaitFor(what, patience, func() (bool, error) { return condition(), nil })
 	if err != nil {
 		t.Error(err)
 	}
@@ -211,7 +225,7 @@ func runIn(t *testing.T, p *plant.Plant, at testnet.Place, name string, args ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proc.Wait(10 * time.Second); err != nil {
+	if err := proc.Wait(3 * patience); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, proc.Output())
 	}
 	return proc.Output()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ func TestReadPermittedWriteRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := plant.Dial(p.HMI, p.Filler, 502, 3*time.Second)
+	client, err := plant.Dial(p.HMI, p.Filler, 502, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,7 @@ func TestReadPermittedWriteRefused(t *testing.T) {
 	if got := device.Writes(); got != 1 {
 		t.Errorf("%d writes reached the device, want 1", got)
 	}
-	_, err = p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+	_, err = p.AwaitEvent(patience, func(e *event.Event) bool {
 		return e.Reason == verdict.ReasonAddressNotPermitted && e.Conduit == "hmi-to-filler" &&
 			e.Source == "hmi-1" && e.Destination == "filler-plc" && e.Operation == "write_single_register"
 	})
@@ -163,7 +164,7 @@ func exchange(t *testing.T, p *plant.Plant, device *station, port int, request [
 	t.Helper()
 	conn := socketTo(t, p.HMI, p.Filler, port)
 	before := mbap(1, 1, readRegisters(0, 1))
-	if err := ask(conn, before, 5*time.Second); err != nil {
+	if err := ask(conn, before, patience); err != nil {
 		t.Fatalf("the lawful request before: %v", err)
 	}
 	call := device.callFrom(t, conn)
@@ -172,18 +173,18 @@ func exchange(t *testing.T, p *plant.Plant, device *station, port int, request [
 		if sent != nil {
 			t.Fatal(sent)
 		}
-		if err := readReply(conn, request, 5*time.Second); err != nil {
+		if err := readReply(conn, request, patience); err != nil {
 			t.Errorf("a permitted request: %v", err)
 		}
 		return
 	}
 	// A write that meets the reset takes the news from the reads that follow.
-	if err := awaitReset(conn, 5*time.Second); err != nil && !wasReset(sent) {
+	if err := awaitReset(conn, patience); err != nil && !wasReset(sent) {
 		t.Errorf("the client of a denied request: %v", err)
 	}
 	eventually(t, "the device's end to be reset", func() bool { return wasReset(call.end()) })
 	neverComplete(t, call, before, request)
-	_, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+	_, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 		return e.Reason == reason && e.SourceAddress == conn.LocalAddr().String() && e.Verdict == verdict.Deny
 	})
 	if err != nil {
@@ -288,7 +289,7 @@ func TestInvariant01SeveralRequestsInOneSegment(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			conn := socketTo(t, p.HMI, p.Filler, resetPort)
 			first := mbap(1, 1, readRegisters(0, 1))
-			if err := ask(conn, first, 5*time.Second); err != nil {
+			if err := ask(conn, first, patience); err != nil {
 				t.Fatal(err)
 			}
 			call := device.callFrom(t, conn)
@@ -297,13 +298,13 @@ func TestInvariant01SeveralRequestsInOneSegment(t *testing.T) {
 			}
 			if row.reason == 0 {
 				for _, r := range row.requests {
-					if err := readReply(conn, r, 5*time.Second); err != nil {
+					if err := readReply(conn, r, patience); err != nil {
 						t.Error(err)
 					}
 				}
 				return
 			}
-			if err := awaitReset(conn, 5*time.Second); err != nil {
+			if err := awaitReset(conn, patience); err != nil {
 				t.Error(err)
 			}
 			eventually(t, "the device's end to be reset", func() bool { return wasReset(call.end()) })
@@ -314,7 +315,7 @@ func TestInvariant01SeveralRequestsInOneSegment(t *testing.T) {
 			if !ok || len(got) >= len(whole) || !bytes.HasPrefix(whole, got) {
 				t.Errorf("the device received % x, want at most % x and a beginning of the denied request", got, lawful)
 			}
-			_, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+			_, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 				return e.Reason == row.reason && e.SourceAddress == conn.LocalAddr().String()
 			})
 			if err != nil {
@@ -329,21 +330,25 @@ func TestOnDenyReset(t *testing.T) {
 	p := lay(t, plant.Options{Policy: modbusSite()})
 	device := startStation(t, p.Filler, resetPort)
 	lawful := keepTalking(t, p, resetPort)
-	conn := socketTo(t, p.HMI, p.Filler, resetPort)
-	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
-		t.Fatal(err)
+	took := time.Duration(math.MaxInt64)
+	for range 3 { // of which a busy machine may delay some
+		conn := socketTo(t, p.HMI, p.Filler, resetPort)
+		if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
+			t.Fatal(err)
+		}
+		call := device.callFrom(t, conn)
+		began := time.Now()
+		if _, err := conn.Write(mbap(2, 1, writeRegister(100, 1))); err != nil {
+			t.Fatal(err)
+		}
+		if err := awaitReset(conn, patience); err != nil {
+			t.Errorf("the client: %v", err)
+		}
+		eventually(t, "the device's end to be reset", func() bool { return wasReset(call.end()) })
+		took = min(took, time.Since(began))
 	}
-	call := device.callFrom(t, conn)
-	began := time.Now()
-	if _, err := conn.Write(mbap(2, 1, writeRegister(100, 1))); err != nil {
-		t.Fatal(err)
-	}
-	if err := awaitReset(conn, 5*time.Second); err != nil {
-		t.Errorf("the client: %v", err)
-	}
-	eventually(t, "the device's end to be reset", func() bool { return wasReset(call.end()) })
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the ends were reset after %v, want at once", took)
+	if took > time.Second {
+		t.Errorf("the ends were reset after %v at best, want at once", took)
 	}
 	lawful.check(t)
 }
@@ -356,7 +361,7 @@ func TestOnDenyDrop(t *testing.T) {
 	lawful := keepTalking(t, p, dropPort)
 	conn := socketTo(t, p.HMI, p.Filler, dropPort)
 	first := mbap(1, 1, readRegisters(0, 1))
-	if err := ask(conn, first, 5*time.Second); err != nil {
+	if err := ask(conn, first, patience); err != nil {
 		t.Fatal(err)
 	}
 	call := device.callFrom(t, conn)
@@ -402,7 +407,7 @@ func keepTalking(t *testing.T, p *plant.Plant, port int) *talker {
 
 func (k *talker) talk(ctx context.Context, conn net.Conn) {
 	for ; ctx.Err() == nil; k.asked++ {
-		if k.err = ask(conn, mbap(uint16(k.asked), 1, readRegisters(0, 10)), 3*time.Second); k.err != nil {
+		if k.err = ask(conn, mbap(uint16(k.asked), 1, readRegisters(0, 10)), 5*time.Second); k.err != nil {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -441,6 +446,10 @@ func TestTenThousandLawfulTransactions(t *testing.T) {
 	if got, want := device.Writes(), clients*each/2; got != want {
 		t.Errorf("%d writes reached the device, want %d", got, want)
 	}
+	// The clients have their replies before what they acknowledge them with has its verdict.
+	eventually(t, "every queue to be empty", func() bool { return queued(t, p) == 0 })
+	const messages = 2 * clients * each
+	eventually(t, "every message to be counted", func() bool { return conduitOf(t, p, "resets").Allowed >= messages })
 	status, err := p.Status()
 	if err != nil {
 		t.Fatal(err)
@@ -449,8 +458,8 @@ func TestTenThousandLawfulTransactions(t *testing.T) {
 		if c.Denied != 0 {
 			t.Errorf("conduit %s denied %d", c.Name, c.Denied)
 		}
-		if want := uint64(2 * clients * each); c.Name == "resets" && c.Allowed != want {
-			t.Errorf("conduit %s allowed %d messages, want %d", c.Name, c.Allowed, want)
+		if c.Name == "resets" && c.Allowed != messages {
+			t.Errorf("conduit %s allowed %d messages, want %d", c.Name, c.Allowed, messages)
 		}
 	}
 	for _, q := range status.Queues {
@@ -458,8 +467,6 @@ func TestTenThousandLawfulTransactions(t *testing.T) {
 			t.Errorf("queue %d dropped %d", q.Number, q.Dropped)
 		}
 	}
-	// The clients have their replies before what they acknowledge them with has its verdict.
-	eventually(t, "every queue to be empty", func() bool { return queued(t, p) == 0 })
 	if status.Outage.UninspectedFrames != 0 {
 		t.Errorf("%d frames passed uninspected", status.Outage.UninspectedFrames)
 	}
@@ -480,7 +487,7 @@ func queued(t *testing.T, p *plant.Plant) (packets uint64) {
 
 // transact writes and reads back by a third party's client, each of them in registers of its own.
 func transact(p *plant.Plant, client, transactions int) error {
-	c, err := plant.Dial(p.HMI, p.Filler, resetPort, 5*time.Second)
+	c, err := plant.Dial(p.HMI, p.Filler, resetPort, patience)
 	if err != nil {
 		return err
 	}

@@ -37,18 +37,22 @@ func TestObservedTrafficIsNeitherHeldNorDropped(t *testing.T) {
 			conn := socketTo(t, p.HMI, p.Filler, 502)
 			lawful, denied := mbap(1, 1, readRegisters(0, 1)), mbap(2, 1, writeRegister(100, 1))
 			for _, request := range [][]byte{lawful, denied, lawful} {
-				if err := ask(conn, request, 3*time.Second); err != nil {
+				if err := ask(conn, request, patience); err != nil {
 					t.Fatalf("% x: %v", request, err)
 				}
 			}
 			if err := inSegments(conn, denied, 1); err != nil {
 				t.Fatal(err)
 			}
-			if err := readReply(conn, denied, 3*time.Second); err != nil {
+			if err := readReply(conn, denied, patience); err != nil {
 				t.Errorf("byte by byte: %v", err)
 			}
 			wouldDeny(t, p, verdict.ReasonAddressNotPermitted, "watched", event.LayerInspect)
-			stranger, err := trySocket(p.HMI, p.Filler, 9999, 500*time.Millisecond)
+			wait := 500 * time.Millisecond
+			if row.strangers {
+				wait = patience
+			}
+			stranger, err := trySocket(p.HMI, p.Filler, 9999, wait)
 			if (err == nil) != row.strangers {
 				t.Errorf("a connection that no conduit covers: %v, want it to pass: %v", err, row.strangers)
 			}
@@ -61,7 +65,7 @@ func TestObservedTrafficIsNeitherHeldNorDropped(t *testing.T) {
 			}
 			time.Sleep(200 * time.Millisecond)
 			for range 10 {
-				if err := ask(conn, denied, time.Second); err != nil {
+				if err := ask(conn, denied, patience); err != nil {
 					t.Fatalf("while the daemon hangs: %v", err)
 				}
 			}
@@ -78,7 +82,7 @@ func TestObservedTrafficIsNeitherHeldNorDropped(t *testing.T) {
 
 func wouldDeny(t *testing.T, p *plant.Plant, reason verdict.Reason, conduit string, layer event.Layer) {
 	t.Helper()
-	_, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool {
+	_, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 		return e.Mode == event.ModeObserve && e.Verdict == verdict.Deny && e.Reason == reason &&
 			e.Conduit == conduit && e.Layer == layer && e.Source == "hmi-1" && e.Destination == "filler-plc"
 	})
@@ -115,31 +119,31 @@ func TestObserveToEnforceAndBack(t *testing.T) {
 	first, second := socketTo(t, p.HMI, p.Filler, 502), socketTo(t, p.HMI, p.Filler, 502)
 	read, denied := mbap(1, 1, readRegisters(0, 1)), mbap(2, 1, writeRegister(100, 1))
 	for _, conn := range []net.Conn{first, second} {
-		if err := ask(conn, denied, 3*time.Second); err != nil {
+		if err := ask(conn, denied, patience); err != nil {
 			t.Fatalf("while observed: %v", err)
 		}
 	}
 	apply(t, p, observing("enforce", "enforce"))
 	for range 5 {
-		if err := ask(first, read, 3*time.Second); err != nil {
+		if err := ask(first, read, patience); err != nil {
 			t.Fatalf("a lawful request once enforced, on a connection from before: %v", err)
 		}
 	}
 	for _, conn := range []net.Conn{first, second} {
 		call := device.callFrom(t, conn)
 		lawful := call.bytes()
-		if err := ask(conn, denied, 3*time.Second); !wasReset(err) {
+		if err := ask(conn, denied, patience); !wasReset(err) {
 			t.Errorf("a denied request once enforced, on a connection from before: %v, want a reset", err)
 		}
 		neverComplete(t, call, lawful, denied)
 	}
 	third := socketTo(t, p.HMI, p.Filler, 502)
-	if err := ask(third, read, 3*time.Second); err != nil {
+	if err := ask(third, read, patience); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, p, observing("enforce", "observe"))
 	for _, request := range [][]byte{read, denied, read} {
-		if err := ask(third, request, 3*time.Second); err != nil {
+		if err := ask(third, request, patience); err != nil {
 			t.Errorf("% x once observed again: %v", request, err)
 		}
 	}

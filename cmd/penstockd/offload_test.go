@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/penstock-ot/penstock/internal/bridge/ethtool"
 	"github.com/penstock-ot/penstock/internal/plant"
@@ -58,7 +57,7 @@ func TestUnfinishedChecksumsAreInspected(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range requests {
-		if err := readReply(conn, r, 5*time.Second); err != nil {
+		if err := readReply(conn, r, patience); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +67,7 @@ func TestUnfinishedChecksumsAreInspected(t *testing.T) {
 	call := device.callFrom(t, conn)
 	before := len(call.bytes())
 	all := slices.Concat(append(requests, mbap(999, 1, writeRegister(100, 1)))...)
-	if err := ask(conn, all, 3*time.Second); !wasReset(err) {
+	if err := ask(conn, all, patience); !wasReset(err) {
 		t.Errorf("requests and a denied one: %v, want a reset", err)
 	}
 	if got := call.bytes()[before:]; len(got) >= len(all) || !bytes.HasPrefix(all, got) {

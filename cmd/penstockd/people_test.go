@@ -189,12 +189,19 @@ func TestEventsJSON(t *testing.T) {
 		t.Error("a spoofed address reached the device")
 	}
 	conn := socketTo(t, p.HMI, p.Filler, resetPort)
-	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 		t.Error(err)
 	}
 	_ = ask(conn, mbap(2, 1, writeRegisters(100, 1, 1)), 300*time.Millisecond)
-	if _, err := p.AwaitEvent(3*time.Second, func(e *event.Event) bool { return e.Reason == verdict.ReasonAddressNotPermitted }); err != nil {
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool { return e.Reason == verdict.ReasonAddressNotPermitted }); err != nil {
 		t.Error(err)
+	}
+	for _, reason := range []verdict.Reason{
+		verdict.ReasonUnknownSource, verdict.ReasonNoConduit, verdict.ReasonAddressSpoofed, verdict.ReasonPermitted,
+	} {
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool { return e.Reason == reason && e.Layer == event.LayerXDP }); err != nil {
+			t.Errorf("%v: %v", reason, err)
+		}
 	}
 	code, stdout, stderr := penstock(t, p, "events", "--json")
 	if code != 0 || stderr != "" {

@@ -90,13 +90,13 @@ func (a *ambush) lawful(t *testing.T) {
 }
 
 // mark is a place in what has come to the device's port.
-func (a *ambush) mark() int { return len(a.taps[policy.SideA].Frames()) }
+func (a *ambush) mark() int { return a.taps[policy.SideA].Count() }
 
 // neverCarries fails if a frame that holds the bytes has come to the device's port since the mark.
 func (a *ambush) neverCarries(t *testing.T, since int, what string, needle []byte) {
 	t.Helper()
 	time.Sleep(50 * time.Millisecond)
-	for _, f := range a.taps[policy.SideA].Frames()[since:] {
+	for _, f := range a.taps[policy.SideA].FramesFrom(since) {
 		if bytes.Contains(f.Data, needle) {
 			t.Errorf("%s reached the device's port: %x", what, f.Data)
 		}
@@ -139,7 +139,7 @@ func (a *ambush) puppet(port int, isn uint32) *puppet {
 	a.ports++
 	return &puppet{
 		a: a, client: netip.AddrPortFrom(hmi4, a.ports), server: netip.AddrPortFrom(filler4, uint16(port)),
-		seq: isn, seen: len(a.taps[policy.SideB].Frames()),
+		seq: isn, seen: a.taps[policy.SideB].Count(),
 	}
 }
 
@@ -233,8 +233,9 @@ func (x *puppet) await(timeout time.Duration, condition func() bool) bool {
 
 // take takes what has come in, in order, and acknowledges it.
 func (x *puppet) take() {
-	frames := x.a.taps[policy.SideB].Frames()
-	for _, f := range frames[x.seen:] {
+	frames := x.a.taps[policy.SideB].FramesFrom(x.seen)
+	x.seen += len(frames)
+	for _, f := range frames {
 		var d frame.Frame
 		var decoder frame.Decoder
 		if len(f.Data) < 34 || f.Data[12] != 8 || f.Data[13] != 0 || decoder.IP(f.Data[14:], &d) != nil || !d.IsTCP {
@@ -244,7 +245,6 @@ func (x *puppet) take() {
 			x.segment(&d)
 		}
 	}
-	x.seen = len(frames)
 }
 
 func (x *puppet) segment(d *frame.Frame) {
@@ -271,7 +271,7 @@ func (x *puppet) segment(d *frame.Frame) {
 
 // receive waits for so many bytes more.
 func (x *puppet) receive(n int) ([]byte, error) {
-	if !x.await(3*time.Second, func() bool { return len(x.in)-x.read >= n || x.reset }) || x.reset {
+	if !x.await(patience, func() bool { return len(x.in)-x.read >= n || x.reset }) || x.reset {
 		return x.in[x.read:], fmt.Errorf("%d of %d bytes came from port %d, reset: %v", len(x.in)-x.read, n, x.server.Port(), x.reset)
 	}
 	b := x.in[x.read : x.read+n]
@@ -297,7 +297,7 @@ func (x *puppet) mustAnswer(t *testing.T, request []byte) {
 // mustReset fails unless the connection is ended by an RST that the client's TCP would take.
 func (x *puppet) mustReset(t *testing.T) {
 	t.Helper()
-	if !x.await(3*time.Second, func() bool { return x.reset }) {
+	if !x.await(patience, func() bool { return x.reset }) {
 		t.Errorf("port %d: no reset", x.server.Port())
 	}
 }

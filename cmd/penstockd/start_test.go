@@ -24,7 +24,7 @@ func fails(t *testing.T, p *plant.Plant, want string, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = proc.Wait(20 * time.Second)
+	err = proc.Wait(3 * patience)
 	if err == nil || !strings.Contains(err.Error(), "exit status 1") {
 		t.Errorf("penstockd %s ended by %v, want exit status 1\n%s", args[0], err, proc.Output())
 	}
@@ -68,21 +68,29 @@ func picture(t *testing.T, p *plant.Plant) string {
 	return b.String()
 }
 
-// wantPicture fails the test where the box is not what it was.
+// wantPicture fails the test where the box does not become what it was: the kernel tells the state of a
+// link late.
 func wantPicture(t *testing.T, p *plant.Plant, before string) {
 	t.Helper()
 	var differs []string
-	now := picture(t, p)
+	if testnet.WaitFor("", patience, func() (bool, error) {
+		differs = differences(before, picture(t, p))
+		return len(differs) == 0, nil
+	}) != nil {
+		t.Errorf("the box is not what it was:\n%s", strings.Join(differs, ""))
+	}
+}
+
+// differences lists the lines that one text has and the other has not.
+func differences(before, now string) (list []string) {
 	for _, d := range []struct{ sign, a, b string }{{"-", before, now}, {"+", now, before}} {
 		for line := range strings.Lines(d.a) {
 			if !strings.Contains(d.b, line) {
-				differs = append(differs, d.sign+line)
+				list = append(list, d.sign+line)
 			}
 		}
 	}
-	if len(differs) > 0 {
-		t.Errorf("the box is not what it was:\n%s", strings.Join(differs, ""))
-	}
+	return list
 }
 
 // TestStartThatFailsLeavesNothingBehind goes through what can be wrong, from the first step of a
@@ -101,7 +109,7 @@ func TestStartThatFailsLeavesNothingBehind(t *testing.T) {
 	runIn(t, p, p.Box, "ip", "address", "add", "198.18.0.99/24", "dev", "vx")
 	runIn(t, p, p.Box, "ip", "link", "set", testnet.PortB, "up")
 	runIn(t, p, p.Box, "ip", "link", "set", testnet.PortA, "promisc", "on", "mtu", "1600")
-	if err := testnet.WaitCarrier(p.Box, testnet.PortB, 10*time.Second); err != nil {
+	if err := testnet.WaitCarrier(p.Box, testnet.PortB, patience); err != nil {
 		t.Fatal(err)
 	}
 	before := picture(t, p)
@@ -149,7 +157,7 @@ func TestStartThatFailsLeavesNothingBehind(t *testing.T) {
 	t.Run("and after all of them it starts", func(t *testing.T) {
 		start(t, p)
 		startStation(t, p.Filler, resetPort)
-		if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+		if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 			t.Error(err)
 		}
 	})
@@ -217,7 +225,7 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 			lawful.check(t)
 			conn := socketTo(t, p.HMI, p.Filler, resetPort)
 			denied := mbap(1, 1, writeRegister(100, 1))
-			if err := ask(conn, denied, 3*time.Second); !wasReset(err) {
+			if err := ask(conn, denied, patience); !wasReset(err) {
 				t.Errorf("a denied request: %v, want a reset", err)
 			}
 			neverComplete(t, device.callFrom(t, conn), nil, denied)
@@ -247,7 +255,7 @@ func TestDownLeavesNothing(t *testing.T) {
 			down() // nothing was ever there
 			for _, end := range []func(*plant.Plant) error{(*plant.Plant).Stop, (*plant.Plant).Kill} {
 				start(t, p)
-				if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+				if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 					t.Error(err)
 				}
 				if err := end(p); err != nil {
@@ -286,7 +294,7 @@ func TestKilledWhileStarting(t *testing.T) {
 		}
 		if i%2 == 0 {
 			start(t, p)
-			if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+			if err := ask(socketTo(t, p.HMI, p.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 				t.Errorf("moment %d: %v", i, err)
 			}
 			if err := p.Stop(); err != nil {
@@ -324,13 +332,13 @@ func TestFailedRestartLeavesTheFastPath(t *testing.T) {
 	}
 	fails(t, p, "create socket directory", "run", "--config", p.Config(), "--socket", "/proc/penstock/penstock.sock")
 	for _, port := range []int{plainPort, openPort} {
-		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), 3*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
 			t.Errorf("port %d: %v", port, err)
 		}
 	}
 	start(t, p)
 	for _, port := range []int{plainPort, openPort, closedPort} {
-		if err := ask(o.conns[port], mbap(3, 1, readRegisters(0, 3)), 5*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(3, 1, readRegisters(0, 3)), patience); err != nil {
 			t.Errorf("port %d after a start that did not fail: %v", port, err)
 		}
 	}
@@ -345,7 +353,7 @@ func TestStartedThroughIPNetnsExec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proc.WaitOutput("msg=ready", 20*time.Second); err != nil {
+	if err := proc.WaitOutput("msg=ready", 3*patience); err != nil {
 		t.Fatal(err)
 	}
 	p.Daemon = proc
@@ -355,10 +363,10 @@ func TestStartedThroughIPNetnsExec(t *testing.T) {
 		t.Errorf("the namespace that everybody sees holds\n%s", out)
 	}
 	conn := socketTo(t, p.HMI, p.Filler, resetPort)
-	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 		t.Error(err)
 	}
-	if err := ask(conn, mbap(2, 1, writeRegister(100, 1)), 3*time.Second); !wasReset(err) {
+	if err := ask(conn, mbap(2, 1, writeRegister(100, 1)), patience); !wasReset(err) {
 		t.Errorf("a denied request: %v, want a reset", err)
 	}
 }
@@ -372,22 +380,22 @@ func TestReloadOnSIGHUP(t *testing.T) {
 	write100 := mbap(1, 1, writeRegister(100, 1))
 
 	reload(t, p, strings.ReplaceAll(modbusSite(), "addresses: [40-49], values", "addresses: [40-49, 100], values"), "policy in force")
-	if err := ask(conn, write100, 3*time.Second); err != nil {
+	if err := ask(conn, write100, patience); err != nil {
 		t.Errorf("a write that the new file permits: %v", err)
 	}
 	reload(t, p, strings.Replace(modbusSite(), "mode:", "colour: red\nmode:", 1), "policy.yaml:3:1: ")
-	if err := ask(conn, write100, 3*time.Second); err != nil {
+	if err := ask(conn, write100, patience); err != nil {
 		t.Errorf("after a file that is wrong: %v", err)
 	}
 	if err := os.Remove(p.PolicyFile()); err != nil {
 		t.Fatal(err)
 	}
 	hangUp(t, p, "no such file")
-	if err := ask(conn, write100, 3*time.Second); err != nil {
+	if err := ask(conn, write100, patience); err != nil {
 		t.Errorf("without a file: %v", err)
 	}
 	reload(t, p, modbusSite(), "version=3")
-	if err := ask(conn, write100, 3*time.Second); !wasReset(err) {
+	if err := ask(conn, write100, patience); !wasReset(err) {
 		t.Errorf("a write that the file forbids again: %v, want a reset", err)
 	}
 }
@@ -444,7 +452,7 @@ func TestCachedPolicy(t *testing.T) {
 				row.harm()
 				start(t, p)
 				conn := socketTo(t, p.HMI, p.Filler, resetPort)
-				if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+				if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 					t.Error(err)
 				}
 				for _, want := range []string{"cached policy, version 1", row.want} {
@@ -479,10 +487,10 @@ func TestBrokenStore(t *testing.T) {
 			write(t, path, string(row.harm([]byte(read(t, path)))))
 			start(t, p)
 			conn := socketTo(t, p.HMI, p.Filler, resetPort)
-			if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+			if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 				t.Error(err)
 			}
-			if err := ask(conn, mbap(2, 1, writeRegister(100, 1)), 3*time.Second); !wasReset(err) {
+			if err := ask(conn, mbap(2, 1, writeRegister(100, 1)), patience); !wasReset(err) {
 				t.Errorf("a denied request: %v, want a reset", err)
 			}
 			wantWarning(t, p, "corrupt")
@@ -514,12 +522,12 @@ func TestStateDirectoryThatTakesNoWrites(t *testing.T) {
 			}
 			start(t, p)
 			conn := socketTo(t, p.HMI, p.Filler, resetPort)
-			if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+			if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 				t.Error(err)
 			}
 			wantWarning(t, p, "store")
 			reload(t, p, strings.ReplaceAll(modbusSite(), "addresses: [40-49], values", "addresses: [40-49, 100], values"), `msg="policy in force"`)
-			if err := ask(conn, mbap(2, 1, writeRegister(100, 1)), 3*time.Second); err != nil {
+			if err := ask(conn, mbap(2, 1, writeRegister(100, 1)), patience); err != nil {
 				t.Errorf("a write that the new file permits: %v", err)
 			}
 			wantWarning(t, p, row.after)
@@ -541,7 +549,7 @@ func TestFullDisk(t *testing.T) {
 	start(t, p)
 	conn := socketTo(t, p.HMI, p.Filler, resetPort)
 	lawful := keepTalking(t, p, resetPort)
-	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+	if err := ask(conn, mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 		t.Error(err)
 	}
 	wantWarning(t, p, "no space left")
@@ -575,7 +583,7 @@ func TestEndsCleanly(t *testing.T) {
 		if err := p.Daemon.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Daemon.Wait(5 * time.Second); err != nil {
+		if err := p.Daemon.Wait(patience); err != nil {
 			t.Errorf("%v: %v\n%s", signal, err, p.Daemon.Output())
 		}
 		if _, err := os.Lstat(p.Socket()); !os.IsNotExist(err) {
@@ -598,7 +606,7 @@ func TestAppliancesOfOneNameInTwoNamespaces(t *testing.T) {
 	if strings.Contains(second.Daemon.Output(), "adopting") {
 		t.Errorf("the second adopts what is the first one's:\n%s", second.Daemon.Output())
 	}
-	if err := ask(socketTo(t, second.HMI, second.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), 5*time.Second); err != nil {
+	if err := ask(socketTo(t, second.HMI, second.Filler, resetPort), mbap(1, 1, readRegisters(0, 1)), patience); err != nil {
 		t.Error(err)
 	}
 	if err := second.Stop(); err != nil {

@@ -98,7 +98,7 @@ func (s *station) callFrom(t *testing.T, client net.Conn) *call {
 func (s *station) callOf(t *testing.T, client string) *call {
 	t.Helper()
 	var found *call
-	err := testnet.WaitFor("the device to accept the connection", 5*time.Second, func() (bool, error) {
+	err := testnet.WaitFor("the device to accept the connection", patience, func() (bool, error) {
 		found = s.find(client)
 		return found != nil, nil
 	})
@@ -244,10 +244,10 @@ func writeRegisters(address uint16, values ...uint16) []byte {
 // socketTo opens a plain TCP connection from one host to another; it is closed with the test.
 func socketTo(t *testing.T, from, to *testnet.Host, port int) *net.TCPConn {
 	t.Helper()
-	conn, err := trySocket(from, to, port, 5*time.Second)
+	conn, err := trySocket(from, to, port, patience)
 	if errors.Is(err, syscall.EHOSTUNREACH) {
 		// The host had been asking for the other's MAC address since before the line was up.
-		conn, err = trySocket(from, to, port, 5*time.Second)
+		conn, err = trySocket(from, to, port, patience)
 	}
 	if err != nil {
 		t.Fatal(err)

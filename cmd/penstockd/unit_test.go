@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -23,7 +22,7 @@ func TestTheUnitsCapabilitiesAreEnough(t *testing.T) {
 	}
 	start(t, p)
 	for _, port := range []int{openPort, closedPort, plainPort} {
-		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
 			t.Errorf("port %d: %v", port, err)
 		}
 	}

@@ -49,11 +49,11 @@ func TestWhatSomebodyTakesAwayIsMended(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, port := range []int{openPort, closedPort, plainPort} {
-				if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+				if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
 					t.Errorf("port %d: %v", port, err)
 				}
 			}
-			err := testnet.WaitFor("it to be mended and said", 10*time.Second, func() (bool, error) {
+			err := testnet.WaitFor("it to be mended and said", 2*patience, func() (bool, error) {
 				f := failureOf(t, p, row.class)
 				return f.Count > before.Count && !f.Active, nil
 			})
@@ -63,7 +63,7 @@ func TestWhatSomebodyTakesAwayIsMended(t *testing.T) {
 			for _, port := range []int{openPort, closedPort} {
 				call := o.devices[port].callFrom(t, o.conns[port])
 				lawful, denied := call.bytes(), mbap(5, 1, writeRegister(101, 1))
-				if err := ask(o.conns[port], denied, 3*time.Second); !wasReset(err) {
+				if err := ask(o.conns[port], denied, patience); !wasReset(err) {
 					t.Errorf("a denied request afterwards, port %d: %v, want a reset", port, err)
 				}
 				neverComplete(t, call, lawful, denied)
@@ -123,7 +123,7 @@ func TestLinkStatePassesThrough(t *testing.T) {
 				if err := setLink(lost, false); err != nil {
 					t.Fatal(err)
 				}
-				err := testnet.WaitFor("the lost link to be told", 5*time.Second, func() (bool, error) {
+				err := testnet.WaitFor("the lost link to be told", patience, func() (bool, error) {
 					return failureOf(t, p, outage.LinkDown).Active, nil
 				})
 				if err != nil {
@@ -148,7 +148,7 @@ func TestLinkStatePassesThrough(t *testing.T) {
 			c := openOutage(t, p)
 			defer c.close()
 			for _, port := range []int{openPort, closedPort, plainPort} {
-				if err := ask(c.conns[port], mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+				if err := ask(c.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
 					t.Errorf("afterwards, port %d: %v", port, err)
 				}
 			}
@@ -178,7 +178,7 @@ func carrier(h *testnet.Host) (has bool, err error) {
 
 func awaitCarrier(t *testing.T, h *testnet.Host, want bool) {
 	t.Helper()
-	err := testnet.WaitFor(fmt.Sprintf("carrier of %v: %v", h, want), 5*time.Second, func() (bool, error) {
+	err := testnet.WaitFor(fmt.Sprintf("carrier of %v: %v", h, want), patience, func() (bool, error) {
 		has, err := carrier(h)
 		return has == want, err
 	})
