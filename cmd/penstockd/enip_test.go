@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,7 +143,7 @@ func TestInvariant01CIPResetOfGologix(t *testing.T) {
 // by Unconnected Send.
 func TestInvariant01CIPRefusalToNode(t *testing.T) {
 	testnet.RequireNet(t)
-	modules := nodeModules(t)
+	modules := filepath.Join(testnet.InstallNode(t, "st-ethernet-ip@2.7.5", "ethernet-ip@1.2.5"), "node_modules")
 	p := lay(t, plant.Options{Policy: site{conduits: []string{logixTags("exception")}}.String()})
 	server := logixServer(t, p)
 	script, err := filepath.Abs("testdata/logix.js")
@@ -163,23 +162,6 @@ func TestInvariant01CIPRefusalToNode(t *testing.T) {
 			wrote(t, server, i+1)
 		})
 	}
-}
-
-// nodeModules installs the clients for Node in a folder of its own, and returns it.
-func nodeModules(t *testing.T) string {
-	t.Helper()
-	testnet.RequireProgram(t, "node")
-	testnet.RequireProgram(t, "npm")
-	dir := t.TempDir()
-	cmd := exec.Command("npm", "install", "--no-audit", "--no-fund", "--prefix", dir, "st-ethernet-ip@2.7.5", "ethernet-ip@1.2.5")
-	cmd.Dir = dir
-	if text, err := cmd.CombinedOutput(); err != nil {
-		if os.Getenv("PENSTOCK_REQUIRE_NET") == "1" {
-			t.Fatalf("npm install: %v\n%s", err, text)
-		}
-		t.Skipf("the registry of npm is not reachable: %v", err)
-	}
-	return filepath.Join(dir, "node_modules")
 }
 
 // TestEvasion25To31_OnTheLine sends crafted requests through the appliance over a plain socket: the server

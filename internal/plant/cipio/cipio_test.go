@@ -20,7 +20,7 @@ func pair(t *testing.T) (*Adapter, *Station) {
 		t.Fatal(err)
 	}
 	for _, h := range []*testnet.Host{device, lab.Plant} {
-		if err := testnet.WaitCarrier(h, testnet.HostInterface, 5*time.Second); err != nil {
+		if err := testnet.WaitCarrier(h, testnet.HostInterface, 15*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -39,7 +39,7 @@ func pair(t *testing.T) (*Adapter, *Station) {
 
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	if err := testnet.WaitFor(what, 5*time.Second, func() (bool, error) { return condition(), nil }); err != nil {
+	if err := testnet.WaitFor(what, 15*time.Second, func() (bool, error) { return condition(), nil }); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -89,7 +89,7 @@ func layGate(t *testing.T) *gate {
 		t.Fatal(err)
 	}
 	for _, h := range []*testnet.Host{g.Cell, g.Plant} {
-		if err := testnet.WaitCarrier(h, testnet.HostInterface, 5*time.Second); err != nil {
+		if err := testnet.WaitCarrier(h, testnet.HostInterface, 15*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -366,7 +366,7 @@ func TestAnotherScanner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.WaitOutput("connected", 20*time.Second); err != nil {
+	if err := p.WaitOutput("connected", 60*time.Second); err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())
 	}
 	before := g.adapter.Received().Frames

@@ -1,8 +1,6 @@
 package cipio
 
 import (
-	"fmt"
-	"os/exec"
 	"testing"
 
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -12,19 +10,11 @@ import (
 // that a finding is a change of ours.
 const scannerPackage = "st-ethernet-ip@2.7.5"
 
-// InstallScanner installs the library into a directory of the test's and returns it. Without npm, node
-// or a registry the test is skipped by name, or fails where nothing may be missing.
+// InstallScanner installs the library into a directory of the test's and returns it, as
+// testnet.InstallNode does.
 func InstallScanner(t testing.TB) string {
 	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		testnet.RequireProgram(t, program)
-	}
-	dir := t.TempDir()
-	cmd := exec.Command("npm", "install", "--prefix", dir, "--no-audit", "--no-fund", "--ignore-scripts", scannerPackage)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		testnet.Require(t, fmt.Errorf("needs the npm package %s: %w\n%s", scannerPackage, err, out))
-	}
-	return dir
+	return testnet.InstallNode(t, scannerPackage)
 }
 
 // ScannerScript opens one connection of 32 bytes each way with another implementation, and prints
