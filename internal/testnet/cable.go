@@ -3,6 +3,7 @@ package testnet
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 
@@ -10,12 +11,20 @@ import (
 	"github.com/penstock-ot/penstock/internal/bridge/ethtool"
 )
 
+// indexes are those of the ports at the nearer ends of cables, beyond what namespaces count to.
+var indexes atomic.Int32
+
+const firstIndex = 1000
+
 // cable joins two namespaces by a pair of virtual Ethernet ports, both down. Neither end is ever
 // in the namespace of the caller, where its name could meet another's.
 func cable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string) error {
 	return at.Do(func() error {
 		pair := netlink.NewVeth(linkCalled(name))
 		pair.PeerName = farName
+		// The kernel takes a port whose peer has the number that it has itself for one that stands alone, and
+		// tells of its carrier, also of one that is lost, up to a second late.
+		pair.Index = firstIndex + int(indexes.Add(1))
 		pair.PeerNamespace = netlink.NsFd(far.Fd())
 		if err := netlink.LinkAdd(pair); err != nil {
 			return fmt.Errorf("lay a cable from %s to %s: %w", name, farName, err)
