@@ -382,7 +382,7 @@ func TestEvasion08_ConnectionsFromBefore(t *testing.T) {
 		t.Run("on_join "+join, func(t *testing.T) {
 			a := prepareAmbush(t, plant.Options{Policy: replaceAll(t, site, "protocol: modbus", "protocol: modbus\n    on_join: "+join)})
 			layBridge(t, a.p.Lab)
-			awaitLine(t, a.p)
+			awaitEnds(t, a.p)
 			denied := forbidden(2)
 			var idle, halfway []*puppet
 			for _, port := range ambushPorts() {
