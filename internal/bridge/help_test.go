@@ -84,7 +84,7 @@ func wantState(t *testing.T, line *bridge.Line, want bridge.State) {
 func awaitCarriers(t *testing.T, lab *testnet.Lab) {
 	t.Helper()
 	for _, h := range []*testnet.Host{lab.Cell, lab.Plant} {
-		if err := testnet.WaitCarrier(h, testnet.HostInterface, 3*time.Second); err != nil {
+		if err := testnet.WaitCarrier(h, testnet.HostInterface, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +154,7 @@ func crosses(t *testing.T, from, to *testnet.Tap, f []byte) {
 	if err := from.Send(f); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := to.Await(2*time.Second, func(got []byte) bool { return bytes.Equal(got, f) }); err != nil {
+	if _, err := to.Await(10*time.Second, func(got []byte) bool { return bytes.Equal(got, f) }); err != nil {
 		t.Errorf("frame %x…: %v", f[:16], err)
 	}
 }
@@ -200,7 +200,7 @@ func (f *flow) end(t *testing.T, to *testnet.Tap) {
 		t.Fatal(err)
 	}
 	last := numbered(f.sent - 1)
-	if _, err := to.Await(2*time.Second, func(got []byte) bool { return bytes.Equal(got, last) }); err != nil {
+	if _, err := to.Await(10*time.Second, func(got []byte) bool { return bytes.Equal(got, last) }); err != nil {
 		t.Error(err)
 	}
 	arrived := 0

@@ -34,7 +34,7 @@ func TestInjectorSendsMarkedFramesToOneSide(t *testing.T) {
 			if err := injector.Send(side, f); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if _, err := taps[0].Await(time.Second, func(got []byte) bool { return bytes.Equal(got, f) }); err != nil {
+			if _, err := taps[0].Await(10*time.Second, func(got []byte) bool { return bytes.Equal(got, f) }); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			for _, other := range taps[1].Frames() {

@@ -128,7 +128,7 @@ func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
 				if p.Mark != row.mark || !bytes.HasSuffix(f, p.Payload) || p.GSO || p.Truncated {
 					t.Errorf("the queue shows mark %#x and %x", p.Mark, p.Payload)
 				}
-			case <-time.After(time.Second):
+			case <-time.After(10 * time.Second):
 				t.Error("it crossed without the queue")
 			}
 		})

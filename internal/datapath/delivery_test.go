@@ -48,7 +48,7 @@ func TestUndelivered(t *testing.T) {
 		setLink(t, lab, port, netlink.LinkSetUp)
 	}
 	for host, name := range map[*testnet.Host]string{lab.Cell: "cell", lab.Plant: "plant"} {
-		if err := testnet.WaitCarrier(host, testnet.HostInterface, 5*time.Second); err != nil {
+		if err := testnet.WaitCarrier(host, testnet.HostInterface, 10*time.Second); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestUndelivered(t *testing.T) {
 	await := func(want Undelivered) {
 		t.Helper()
 		var got Undelivered
-		if testnet.WaitFor("the counter", 3*time.Second, func() (bool, error) {
+		if testnet.WaitFor("the counter", 10*time.Second, func() (bool, error) {
 			got, _, err = d.Undelivered(policy.SideA)
 			return got.Refused == want.Refused && got.Dropped >= want.Dropped, err
 		}) != nil {
@@ -84,7 +84,7 @@ func TestUndelivered(t *testing.T) {
 	allowed := func() uint64 { return d.countOf(t, "profinet").Allowed }
 
 	send(raw(macHMI, macPLC, 0x8892, 46), 2)
-	if _, err := far.Await(3*time.Second, func([]byte) bool { return true }); err != nil {
+	if _, err := far.Await(10*time.Second, func([]byte) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
 	await(Undelivered{})

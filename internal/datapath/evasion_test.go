@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -235,27 +237,31 @@ func TestEventsAreCountedOrTold(t *testing.T) {
 	if _, err := d.objects.PortB.Run(&ebpf.RunOptions{Data: p.bytes(), Repeat: frames}); err != nil {
 		t.Fatal(err)
 	}
-	told := make(chan int)
+	var told atomic.Int64
+	ended := make(chan struct{})
 	go func() {
-		n := 0
+		defer close(ended)
 		for {
 			e, err := events.Read()
 			if errors.Is(err, os.ErrClosed) {
-				told <- n
 				return
 			}
 			if err != nil || e.Verdict != verdict.Denied(verdict.ReasonNoConduit) || e.SourcePort != 40000 ||
 				e.DestinationIP != ipPLC || e.SourceMAC != macHMI || e.Source != idHMI || e.Destination != idPLC || e.Side != policy.SideB || e.Protocol != 6 {
 				t.Errorf("event %+v, %v", e, err)
 			}
-			n++
+			told.Add(1)
 		}
 	}()
-	time.Sleep(200 * time.Millisecond)
+	_ = testnet.WaitFor("", 10*time.Second, func() (bool, error) {
+		return uint64(told.Load())+d.reasons(t)[verdict.ReasonNoConduit].EventsLost >= frames, nil
+	})
+	time.Sleep(50 * time.Millisecond) // for one too many
 	if err := events.Close(); err != nil {
 		t.Fatal(err)
 	}
-	n := <-told
+	<-ended
+	n := told.Load()
 	counted := d.reasons(t)[verdict.ReasonNoConduit]
 	if counted.Frames != frames || uint64(n)+counted.EventsLost != frames {
 		t.Errorf("%d frames: %d counted, %d told, %d counted as not told", frames, counted.Frames, n, counted.EventsLost)

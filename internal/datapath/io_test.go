@@ -125,7 +125,7 @@ func changed(udp []byte, at int, b ...byte) []byte {
 func openIOWith(t testing.TB, p *policy.Plan, connections ...IOConnection) *Datapath {
 	t.Helper()
 	require(t)
-	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: 2 * time.Second})
+	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second})
 	for _, c := range connections {
 		d.mustOpenIO(t, c)
 	}
@@ -458,7 +458,7 @@ func TestIOFailedApply(t *testing.T) {
 // TestIOSurvivesTheDaemon: another daemon finds what is open, in the middle of its sequence.
 func TestIOSurvivesTheDaemon(t *testing.T) {
 	require(t)
-	config := Config{PinDir: pinDir(t), HeartbeatTimeout: 2 * time.Second}
+	config := Config{PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second}
 	plan := ioPlan(t, "closed", "enforce")
 	first, err := Open(config)
 	if err != nil {
@@ -541,7 +541,7 @@ func TestIOAdoption(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			require(t)
 			d := openWith(t, ioPlan(t, r.outage, "enforce, on_join: "+r.join), Config{
-				PinDir: pinDir(t), HeartbeatTimeout: 500 * time.Millisecond, AdoptionWindow: time.Hour,
+				PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second, AdoptionWindow: time.Hour,
 			})
 			d.adoptsIO(r.window)
 			if r.outOfUse {

@@ -46,10 +46,10 @@ func TestConduitRateRecovers(t *testing.T) {
 	p.Conduits[conduitOPC].Limit = policy.Limit{Frames: 50, FrameBurst: 2}
 	d := open(t, p)
 	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 10)
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(15 * time.Second)
 	for d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1) == 0 {
 		if time.Now().After(deadline) {
-			t.Fatal("nothing passed within five seconds")
+			t.Fatal("nothing passed within fifteen seconds")
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -35,7 +35,7 @@ func newPath(t testing.TB) *path {
 	t.Helper()
 	p := &path{Lab: testnet.New(t)}
 	must(t, p.In(p.Box, joinPorts))
-	must(t, testnet.WaitFor("the box's ports to have a carrier", 5*time.Second, func() (up bool, err error) {
+	must(t, testnet.WaitFor("the box's ports to have a carrier", 15*time.Second, func() (up bool, err error) {
 		return up, p.In(p.Box, func() error {
 			up, err = portsUp()
 			return err
@@ -194,7 +194,7 @@ func send(t testing.TB, c net.Conn, text string) {
 func eventually(t testing.TB, q *Queue, what string, want func(Stats) bool) Stats {
 	t.Helper()
 	var s Stats
-	err := testnet.WaitFor(what, 5*time.Second, func() (bool, error) {
+	err := testnet.WaitFor(what, 15*time.Second, func() (bool, error) {
 		var err error
 		s, err = q.Stats()
 		return want(s), err

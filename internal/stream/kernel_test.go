@@ -57,7 +57,7 @@ func startKernelReceiver(t *testing.T) *kernelReceiver {
 	if k.tap, err = lab.Tap(lab.Box, testnet.PortA); err != nil {
 		t.Fatal(err)
 	}
-	if err := testnet.WaitCarrier(lab.Cell, testnet.HostInterface, 5*time.Second); err != nil {
+	if err := testnet.WaitCarrier(lab.Cell, testnet.HostInterface, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := lab.Cell.Do(func() error {
@@ -346,7 +346,7 @@ func (x *duel) hear(lose int) {
 }
 
 func (x *duel) await(condition func() bool) bool {
-	return testnet.WaitFor("", 3*time.Second, func() (bool, error) {
+	return testnet.WaitFor("", 10*time.Second, func() (bool, error) {
 		x.hear(0)
 		return condition(), nil
 	}) == nil
