@@ -147,11 +147,11 @@ func (l *line) mbpollSteps() []step {
 // mbpoll runs it once on hmi-1. Its status is 0 only if the device confirmed.
 func (l *line) mbpoll(args ...string) func() (string, error) {
 	return func() (string, error) {
-		proc, err := l.Lab.Start(l.HMI, "mbpoll", append([]string{"-m", "tcp", "-a", "1", "-0", "-1", "-o", "1"}, args...)...)
+		proc, err := l.Lab.Start(l.HMI, "mbpoll", append([]string{"-m", "tcp", "-a", "1", "-0", "-1", "-o", "3"}, args...)...)
 		if err != nil {
 			return "", err
 		}
-		if err := proc.Wait(10 * time.Second); err != nil {
+		if err := proc.Wait(30 * time.Second); err != nil {
 			return "", fmt.Errorf("%w\n%s", err, proc.Output())
 		}
 		return "filler-plc answered", nil

@@ -20,7 +20,7 @@ const (
 )
 
 // frameWait is how long a frame may take to the other side.
-const frameWait = 500 * time.Millisecond
+const frameWait = time.Second
 
 var errNotArrived = errors.New("did not arrive")
 

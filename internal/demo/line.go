@@ -31,8 +31,9 @@ const (
 // historianAddress is one of the network behind plant-router.
 const historianAddress = "198.18.64.5"
 
-// patience is how long a peer waits before it takes something for refused.
-const patience = 1500 * time.Millisecond
+// patience is how long a peer waits before it takes something for refused: for two repetitions of what a
+// busy machine has lost, which come a second and three after it.
+const patience = 3500 * time.Millisecond
 
 // line is the filling line: the plant with more devices, and the appliance at work.
 type line struct {

@@ -100,7 +100,7 @@ func demonstrate(ctx context.Context, env *environment, shown *table, o options)
 // interfaces.
 func nothingLeft(before testnet.Inventory) error {
 	var left []string
-	err := testnet.WaitFor("the machine to be as it was", 5*time.Second, func() (bool, error) {
+	err := testnet.WaitFor("the machine to be as it was", 15*time.Second, func() (bool, error) {
 		now, err := testnet.TakeInventory()
 		left = slices.DeleteFunc(now.Since(before), belongsToAnother)
 		return len(left) == 0, err

@@ -35,7 +35,7 @@ type outcome struct {
 func (s *step) permitted() bool { return s.denied == verdict.ReasonNone }
 
 // eventTimeout is how long an event may take from the kernel to a person.
-const eventTimeout = 3 * time.Second
+const eventTimeout = 10 * time.Second
 
 // take tries a step and holds what was seen and what was told against what the policy says.
 func (l *line) take(s step) outcome {
