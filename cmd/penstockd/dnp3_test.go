@@ -349,7 +349,7 @@ func TestDNP3Refusals(t *testing.T) {
 func refuseControls(t *testing.T, p *plant.Plant, o *dnp3.Outstation, onDeny string, port int) {
 	timeout := patience
 	if onDeny == "drop" { // which is what is waited for
-		timeout = 700 * time.Millisecond
+		timeout = 400 * time.Millisecond
 	}
 	lawful := keepPolling(t, p, "tcp", port)
 	var m *dnp3.Master
