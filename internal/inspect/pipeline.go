@@ -30,7 +30,7 @@ type Pipeline struct {
 
 	decoder     frame.Decoder
 	memory      *stream.Memory
-	dissectors  map[policy.Protocol]dissector
+	dissectors  [policy.ProtocolEtherType + 1]dissector // by policy.Protocol; nil for what is not inspected
 	connections map[uint64]*connection
 	list        []*connection                     // the same, for sweeps
 	cursor      int                               // in it: up to where the sweep still has to look
@@ -69,7 +69,7 @@ func New(c Config) *Pipeline {
 		connections: map[uint64]*connection{},
 		latest:      map[[2]netip.AddrPort]*connection{},
 		past:        newPast(limits.Past),
-		dissectors: map[policy.Protocol]dissector{
+		dissectors: [policy.ProtocolEtherType + 1]dissector{
 			policy.ProtocolModbus: newModbusDissector(limits, &c.Common.requests),
 			policy.ProtocolDNP3:   newDNP3Dissector(limits, c.Common),
 			policy.ProtocolENIP:   newENIPDissector(limits, c.Common, c.IO),
@@ -323,7 +323,9 @@ func (p *Pipeline) begin() Judgement {
 	p.edits.reset()
 	p.resets = p.resets[:0]
 	for _, d := range p.dissectors {
-		d.begin()
+		if d != nil {
+			d.begin()
+		}
 	}
 	return Judgement{}
 }
