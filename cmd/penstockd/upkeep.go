@@ -127,6 +127,9 @@ func (u *upkeep) sayAlive(now time.Time) {
 
 // lookAtPrograms comes before anything that lets frames through again.
 func (u *upkeep) lookAtPrograms(now time.Time) {
+	if u.path.Attached(u.attached[0], u.attached[1]) {
+		return
+	}
 	var repaired []string
 	err := u.line.Do(func() (err error) {
 		repaired, err = u.path.Reattach(u.attached[0], u.attached[1])

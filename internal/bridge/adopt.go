@@ -278,5 +278,5 @@ func (l *Line) removeBox() error {
 	}
 	box := l.box
 	l.box = nil
-	return box.Remove()
+	return errors.Join(l.shutEyes(), box.Remove())
 }

@@ -37,6 +37,7 @@ type Line struct {
 	box    *Namespace // where ports and bridge work; nil while it does not exist
 	bare   bool       // no rules belong here, see Unruled
 	held   string     // the port that HoldDown keeps down, "" if none
+	sight  *sight     // what Look keeps open, nil before the first
 }
 
 // State is how much of a line there is.
@@ -78,10 +79,11 @@ func Open(layout Layout) (*Line, error) {
 
 // Close lets go of the line without changing it. A second Close is harmless.
 func (l *Line) Close() error {
+	err := l.shutEyes()
 	if l.box == nil {
-		return l.home.Close()
+		return errors.Join(err, l.home.Close())
 	}
-	return errors.Join(l.box.Close(), l.home.Close())
+	return errors.Join(err, l.box.Close(), l.home.Close())
 }
 
 // Layout returns what the line was opened with.

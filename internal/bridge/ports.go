@@ -87,7 +87,7 @@ func (l *Line) ensureBox() (Undo, error) {
 	l.box = box
 	undo := func() error {
 		l.box = nil
-		return box.Remove()
+		return errors.Join(l.shutEyes(), box.Remove())
 	}
 	if err := box.Do(silenceNamespace); err != nil {
 		return nil, errors.Join(err, undo())

@@ -21,46 +21,70 @@ type Condition struct {
 
 // Look is a look at what somebody with rights could have taken away: the bridge, a port's place in it,
 // a port that was set down, the netfilter rules. It changes nothing, and is cheap enough to be taken
-// ten times a second; single settings are Adopt's to compare.
+// ten times a second; single settings are Adopt's to compare. It is not for several goroutines at once.
 func (l *Line) Look() (c Condition, err error) {
-	err = l.Do(func() error {
-		br, err := findLink(l.layout.Bridge)
+	if l.sight == nil {
+		err := l.Do(func() (err error) {
+			l.sight, err = openSight()
+			return err
+		})
+		if err != nil {
+			return c, err
+		}
+	}
+	if err := l.look(l.sight, &c); err != nil {
+		// Should its sockets be of no use any more, the next look has others.
+		return c, errors.Join(err, l.shutEyes())
+	}
+	return c, nil
+}
+
+// shutEyes closes what Look keeps open: it holds the namespace.
+func (l *Line) shutEyes() error {
+	if l.sight == nil {
+		return nil
+	}
+	s := l.sight
+	l.sight = nil
+	return s.close()
+}
+
+func (l *Line) look(s *sight, c *Condition) error {
+	br, bridged, err := s.link(l.layout.Bridge)
+	if err != nil {
+		return err
+	}
+	if !bridged {
+		c.Broken = append(c.Broken, "bridge "+l.layout.Bridge)
+	}
+	for i, name := range l.layout.ports() {
+		port, present, err := s.link(name)
 		if err != nil {
 			return err
 		}
-		if br == nil {
-			c.Broken = append(c.Broken, "bridge "+l.layout.Bridge)
+		if !present {
+			continue
 		}
-		for i, name := range l.layout.ports() {
-			port, err := findLink(name)
-			if err != nil {
-				return err
-			}
-			if port == nil {
-				continue
-			}
-			c.Present[i] = true
-			c.Carrier[i] = port.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-			if br != nil && port.Attrs().MasterIndex != br.Attrs().Index {
-				c.Broken = append(c.Broken, fmt.Sprintf("place of %s in the bridge", name))
-			}
-			if port.Attrs().RawFlags&unix.IFF_UP == 0 && l.held != name {
-				c.Broken = append(c.Broken, name+" up")
-			}
+		c.Present[i] = true
+		c.Carrier[i] = port.flags&unix.IFF_LOWER_UP != 0
+		if bridged && port.master != br.index {
+			c.Broken = append(c.Broken, fmt.Sprintf("place of %s in the bridge", name))
 		}
-		if br != nil && br.Attrs().RawFlags&unix.IFF_UP == 0 {
-			c.Broken = append(c.Broken, l.layout.Bridge+" up")
+		if port.flags&unix.IFF_UP == 0 && l.held != name {
+			c.Broken = append(c.Broken, name+" up")
 		}
-		if l.bare {
-			return nil
-		}
-		present, err := rulesPresent(l.layout.lanes())
-		if err == nil && !present {
-			c.Broken = append(c.Broken, "netfilter rules")
-		}
-		return err
-	})
-	return c, err
+	}
+	if bridged && br.flags&unix.IFF_UP == 0 {
+		c.Broken = append(c.Broken, l.layout.Bridge+" up")
+	}
+	if l.bare {
+		return nil
+	}
+	stand, err := s.rulesStand(l)
+	if err == nil && !stand {
+		c.Broken = append(c.Broken, "netfilter rules")
+	}
+	return err
 }
 
 // Repair mends a line that should be up, the bridge included, and returns what it mended, in words.

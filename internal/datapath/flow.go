@@ -101,20 +101,26 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		return expired, live, err
 	}
 	live += len(idle) - expired // a frame came for those, or they have ended by themselves
-	return expired, live, d.correctCounts(counts)
+	return expired, live, d.correctCounts(counts, generation)
 }
 
 // sweepBatch is how many counts one system call reads.
 const sweepBatch = 2048
 
 // correctCounts writes the counts that a walk over the table found wherever the fast path has
-// others. It looks at all of them: what a daemon before left, or what was counted for a flow that
-// did not come about, would else stay and in the end lock an identity out. Flows that began during
-// the walk are in the next one.
-func (d *Datapath) correctCounts(counts map[uint32]uint32) error {
+// others. It looks at those of all identities of the generation, and of all numbers where its policy
+// is not known: what a daemon before left, or what was counted for a flow that did not come about,
+// would else stay and in the end lock an identity out. Flows that began during the walk are in the
+// next one. Reading a count that no identity has takes as long as reading one that matters.
+func (d *Datapath) correctCounts(counts map[uint32]uint32, generation uint32) error {
+	left := int(d.objects.FlowCounts.MaxEntries())
+	if plan, _, ok := d.Plan(generation); ok {
+		left = min(left, len(plan.Identities))
+	}
 	var cursor ebpf.MapBatchCursor
-	keys, values := make([]uint32, sweepBatch), make([]uint32, sweepBatch)
-	for {
+	keys, values := make([]uint32, min(sweepBatch, left)), make([]uint32, min(sweepBatch, left))
+	for left > 0 {
+		keys, values = keys[:min(len(keys), left)], values[:min(len(values), left)]
 		n, err := d.objects.FlowCounts.BatchLookup(&cursor, keys, values, nil)
 		for i := range n {
 			if want := counts[keys[i]]; values[i] != want {
@@ -129,7 +135,9 @@ func (d *Datapath) correctCounts(counts map[uint32]uint32) error {
 		if err != nil {
 			return fmt.Errorf("read the flow counts: %w", err)
 		}
+		left -= n
 	}
+	return nil
 }
 
 // The bits of a flow's state (FLOW_* in bpf/types.h).

@@ -47,6 +47,17 @@ func (d *Datapath) Reattach(a, b Port) (repaired []string, err error) {
 	return repaired, nil
 }
 
+// Attached reports whether all our programs are where Reattach would put them, with a few system calls
+// that need no namespace.
+func (d *Datapath) Attached(a, b Port) bool {
+	for _, at := range append(d.entries(a, b), d.gates(a, b)...) {
+		if !d.stands(at) {
+			return false
+		}
+	}
+	return true
+}
+
 // stands reports whether a program of ours is where it belongs.
 func (d *Datapath) stands(at place) bool {
 	d.attachMu.Lock()
@@ -123,5 +134,5 @@ func (d *Datapath) Forget(window time.Duration) error {
 	}
 	d.control.setAdoptUntil(monotonic() + uint64(window))
 	d.control.setIOAdoptUntil(monotonic() + uint64(window))
-	return d.correctCounts(map[uint32]uint32{})
+	return d.correctCounts(map[uint32]uint32{}, 0)
 }
