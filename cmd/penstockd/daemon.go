@@ -131,7 +131,7 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 		failed: make(chan error, 8), done: make(chan struct{}),
 	}
 	d.ledger = outage.NewLedger(d.tellFailure)
-	d.haste = &haste{log: log}
+	d.haste = newHaste(log)
 	limitMemory()
 	leaveProcessors(d.lanes)
 	if err := raisePriority(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,15 +19,20 @@ func TestInvariant06LoadedMachineIsNoOutage(t *testing.T) {
 	p := lay(t, plant.Options{Policy: outageSite()})
 	startStation(t, p.Filler, openPort)
 	conn := socketTo(t, p.HMI, p.Filler, openPort)
+	var all []*exec.Cmd
+	idle := sync.OnceFunc(func() {
+		for _, busy := range all {
+			_ = busy.Process.Kill()
+			_ = busy.Wait()
+		}
+	})
+	t.Cleanup(idle)
 	for range 4 * runtime.NumCPU() {
 		busy := exec.Command("sh", "-c", "while :; do :; done")
 		if err := busy.Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() {
-			_ = busy.Process.Kill()
-			_ = busy.Wait()
-		})
+		all = append(all, busy)
 	}
 	poll := func(d time.Duration) api.OutageStatus {
 		for until, i := time.Now().Add(d), uint16(0); time.Now().Before(until); i++ {
@@ -52,5 +58,22 @@ func TestInvariant06LoadedMachineIsNoOutage(t *testing.T) {
 	}
 	if last.UninspectedSeconds != 0 || last.UninspectedFrames != 0 {
 		t.Errorf("the outage is told as %+v, before %+v", last, first)
+	}
+	if !strings.Contains(p.Daemon.Output(), noticed) {
+		return
+	}
+	idle()
+	// A thread like the daemon's tells whether this machine, which others may use, is calm now.
+	stop := make(chan struct{})
+	defer time.AfterFunc(time.Minute, func() { close(stop) }).Stop()
+	if !awaitCalm(2*leastCalm, stop) {
+		t.Log("not looked at: whether a daemon is taken back from real time, for this machine is busy with other things")
+		return
+	}
+	const back = "the daemon is not real-time any more"
+	for until := time.Now().Add(5 * time.Second); !strings.Contains(p.Daemon.Output(), back); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("after a calm of %v the daemon is real-time still", 2*leastCalm)
+		}
 	}
 }

@@ -28,6 +28,7 @@ func (d *daemon) openQueues(ctx context.Context) error {
 	d.records = newRecorder(d.path, d.bus, d.inventory)
 	d.pinholes = newPinholes(d.path, d.records, d.log)
 	d.background(func() error { d.records.run(d.done); return nil })
+	d.background(func() error { d.haste.run(d.done); return nil })
 	for _, n := range queuesOf(d.lanes) {
 		if err := d.openQueue(ctx, n); err != nil {
 			return err

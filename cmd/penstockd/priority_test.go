@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock-ot/penstock/internal/plant"
 )
@@ -30,5 +33,93 @@ func TestDaemonGoesFirst(t *testing.T) {
 		if nice != strconv.Itoa(niceness) && !realTime {
 			t.Errorf("%s: nice %s, scheduling class %s, priority %s", file, nice, class, priority)
 		}
+	}
+}
+
+// TestHasteEndsWithTheCalm holds that a daemon that was made real-time is taken back when the box has
+// been calm for as long as it should, is made real-time again when a loop is late again, and is asked
+// for a longer calm then.
+func TestHasteEndsWithTheCalm(t *testing.T) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	changes, asked, calm := make(chan string, 8), make(chan time.Duration, 8), make(chan bool)
+	h := newHaste(slog.New(slog.DiscardHandler))
+	h.raise = func() error { changes <- "raised"; return nil }
+	h.lower = func() error { changes <- "lowered"; return nil }
+	h.calm = func(long time.Duration, done <-chan struct{}) bool {
+		asked <- long
+		select {
+		case v := <-calm:
+			return v
+		case <-done:
+			return false
+		}
+	}
+	go func() { defer close(ended); h.run(done) }()
+	for _, want := range []time.Duration{leastCalm, 2 * leastCalm, 4 * leastCalm} {
+		h.make(tooLate)
+		h.make(tooLate) // another loop, late as well
+		if got := <-changes; got != "raised" {
+			t.Fatalf("%s, want raised", got)
+		}
+		if got := <-asked; got != want {
+			t.Errorf("asked for a calm of %v, want %v", got, want)
+		}
+		if len(changes) != 0 {
+			t.Fatalf("%s before the calm", <-changes)
+		}
+		calm <- true
+		if got := <-changes; got != "lowered" {
+			t.Fatalf("%s, want lowered", got)
+		}
+		for h.made.Load() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	h.make(tooLate)
+	<-asked
+	close(done)
+	<-ended
+	if <-changes != "raised" || len(changes) != 0 {
+		t.Error("the daemon was taken back when it ended")
+	}
+}
+
+// TestHasteThatIsNotPermitted is tried once.
+func TestHasteThatIsNotPermitted(t *testing.T) {
+	h := newHaste(slog.New(slog.DiscardHandler))
+	tried := 0
+	h.raise = func() error { tried++; return errors.New("not permitted") }
+	h.make(tooLate)
+	h.make(tooLate)
+	if tried != 1 || len(h.late) != 0 {
+		t.Errorf("tried %d times, told %d times", tried, len(h.late))
+	}
+}
+
+func TestNextCalm(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name   string
+		before time.Duration
+		back   time.Time
+		want   time.Duration
+	}{
+		{"the first", leastCalm, time.Time{}, leastCalm},
+		{"it did not last", leastCalm, now.Add(-time.Second), 2 * leastCalm},
+		{"it lasted", 4 * leastCalm, now.Add(-lasting*4*leastCalm - 1), leastCalm},
+		{"for ever", mostCalm, now.Add(-time.Hour), mostCalm},
+	} {
+		if got := nextCalm(tt.before, tt.back, now); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestCalmIsOver holds that waiting for calm ends with the daemon.
+func TestCalmIsOver(t *testing.T) {
+	done := make(chan struct{})
+	close(done)
+	if awaitCalm(time.Hour, done) {
+		t.Error("a calm of an hour has passed")
 	}
 }
