@@ -15,8 +15,13 @@ import (
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
-// sweepInterval is how often a verdict loop forgets what is idle.
-const sweepInterval = time.Second
+const (
+	// sweepInterval is how often a verdict loop forgets what is idle.
+	sweepInterval = time.Second
+	// beatInterval is how often a loop that works shows its heartbeat: with each packet it would cost as
+	// much as looking up the packet's connection, and the time-out is a hundred times as long.
+	beatInterval = time.Millisecond
+)
 
 // inspection is one verdict loop: a queue, the pipeline that judges its packets, and what the
 // pipeline wants sent. Everything but the counters belongs to the loop's goroutine.
@@ -58,11 +63,14 @@ func (i *inspection) run(ctx context.Context) error {
 	return i.queue.Run(ctx, i.judge)
 }
 
-// beat is called by the loop after each batch and when it is idle.
-func (i *inspection) beat() {
-	now := time.Now()
+// beat is called by the loop after each batch and when it is idle, with the time when that began.
+func (i *inspection) beat(now time.Time) {
+	pause := now.Sub(i.beaten)
+	if pause < beatInterval {
+		return
+	}
 	i.beatAt(now)
-	if pause := now.Sub(i.beaten); !i.beaten.IsZero() && pause > tooLate {
+	if pause > tooLate && !i.beaten.IsZero() {
 		i.haste.make(pause)
 	}
 	i.beaten = now

@@ -69,7 +69,7 @@ func peer(args []string) error {
 // readQueue accepts everything in noopQueue by this module's own reader.
 func readQueue() error {
 	told := false
-	q, err := queue.Open(queue.Config{Number: noopQueue, Beat: func() {
+	q, err := queue.Open(queue.Config{Number: noopQueue, Beat: func(time.Time) {
 		if !told {
 			told = true
 			fmt.Println(peerReady)

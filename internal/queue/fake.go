@@ -12,7 +12,7 @@ import (
 // in a real queue would get. Handler panics are survived and counted as in a Queue.
 type Fake struct {
 	counts counters
-	beat   func()
+	beat   func(now time.Time)
 	offers chan offer
 	stop   chan struct{}
 	once   sync.Once
@@ -26,9 +26,9 @@ type offer struct {
 var _ Source = (*Fake)(nil)
 
 // NewFake returns a fake queue. Beat is called as by a Queue; it may be nil.
-func NewFake(beat func()) *Fake {
+func NewFake(beat func(now time.Time)) *Fake {
 	if beat == nil {
-		beat = func() {}
+		beat = func(time.Time) {}
 	}
 	return &Fake{beat: beat, offers: make(chan offer), stop: make(chan struct{})}
 }
@@ -59,7 +59,7 @@ func (f *Fake) Run(ctx context.Context, handle Handler) error {
 	idle := time.NewTicker(idleWait * time.Microsecond)
 	defer idle.Stop()
 	for {
-		f.beat()
+		f.beat(time.Now())
 		select {
 		case <-ctx.Done():
 			return nil

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestFake(t *testing.T) {
 	var beats atomic.Int64
-	f := NewFake(func() { beats.Add(1) })
+	f := NewFake(func(time.Time) { beats.Add(1) })
 	ended := make(chan error, 1)
 	go func() {
 		ended <- f.Run(context.Background(), func(p *Packet) Answer {

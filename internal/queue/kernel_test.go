@@ -134,7 +134,7 @@ func errorMessage(errno syscall.Errno, m netlinkMessage) []byte {
 func newTestLoop(k *fakeKernel, handle Handler) *loop {
 	stop := make(chan struct{})
 	k.done = func() { close(stop); k.done = func() {} }
-	c := Config{Number: 100, Beat: func() {}, Log: slog.New(slog.DiscardHandler)}
+	c := Config{Number: 100, Beat: func(time.Time) {}, Log: slog.New(slog.DiscardHandler)}
 	c.Answered = func(packets int, _ bool, _ time.Time) { k.told += packets }
 	return newLoop(c, k, new(counters), handle, stop)
 }

@@ -138,9 +138,9 @@ func start(q *Queue, handle Handler) (ended chan error) {
 	started := make(chan struct{})
 	first := sync.OnceFunc(func() { close(started) })
 	beat := q.config.Beat
-	q.config.Beat = func() {
+	q.config.Beat = func(now time.Time) {
 		first()
-		beat()
+		beat(now)
 	}
 	go func() { ended <- q.Run(context.Background(), handle) }()
 	<-started

@@ -30,8 +30,7 @@ type transport interface {
 	receive() (int, error)
 	// drained reports whether the last receive found fewer datagrams than it asked for.
 	drained() bool
-	// datagram returns one of those, valid until the next receive; nil if it is not from the
-	// kernel.
+	// datagram returns one of those, valid until the next receive.
 	datagram(i int) []byte
 	// send hands messages to the kernel, which acts on them before send returns.
 	send(messages []byte) error
@@ -46,7 +45,7 @@ type loop struct {
 	judge   judge
 	answers answers
 	counts  *counters
-	beat    func()
+	beat    func(now time.Time)
 	told    func(packets int, drained bool, at time.Time)
 	stop    <-chan struct{}
 
@@ -61,11 +60,15 @@ type loop struct {
 
 // run works until ctx ends, stop is closed, or the socket fails.
 func (l *loop) run(ctx context.Context) error {
-	l.beat()
-	for {
+	l.beat(time.Now())
+	for done := ctx.Done(); ; {
+		// One after the other: a choice between several channels takes locks, a look at one none.
 		select {
-		case <-ctx.Done():
+		case <-done:
 			return nil
+		default:
+		}
+		select {
 		case <-l.stop:
 			return nil
 		default:
@@ -255,7 +258,7 @@ func (l *loop) flushAndBeat(drained bool) {
 	if l.flush() {
 		l.told(l.given, drained, l.now)
 		l.given = 0
-		l.beat()
+		l.beat(l.now)
 	}
 }
 

@@ -361,7 +361,7 @@ func TestContextEndsRun(t *testing.T) {
 	k.turns = make([][][]byte, 1e6)
 	ctx, cancel := context.WithCancel(context.Background())
 	l := newTestLoop(k, accept)
-	l.beat = func() {
+	l.beat = func(time.Time) {
 		if k.turn == 3 {
 			cancel()
 		}
@@ -428,7 +428,7 @@ func TestBeat(t *testing.T) {
 				got = append(got, fmt.Sprintf("handle %d", p.ID))
 				return test.handle(p)
 			})
-			l.beat = func() {
+			l.beat = func(time.Time) {
 				if k.sends == 0 {
 					got = append(got, "beat")
 				} else {

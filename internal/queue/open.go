@@ -43,8 +43,9 @@ type Config struct {
 	FailOpen bool
 	// Beat is called by the verdict loop itself, after each turn of receiving and answering and
 	// at least every 20 ms when there is nothing to do, so long as the kernel takes the
-	// verdicts. A handler that does not return stops it. It must not block. May be nil.
-	Beat func()
+	// verdicts. It is told when the turn began, which the loop has read the clock for already. A
+	// handler that does not return stops it. It must not block. May be nil.
+	Beat func(now time.Time)
 	// Answered is called by the loop before each Beat: how many packets it has answered since the
 	// last call, those that were lost on their way to it included, whether it then found no more
 	// waiting, and when the turn began. It must not block. May be nil.
@@ -77,7 +78,7 @@ func Open(config Config) (*Queue, error) {
 		config.MaxLength = defaultMaxLength
 	}
 	if config.Beat == nil {
-		config.Beat = func() {}
+		config.Beat = func(time.Time) {}
 	}
 	if config.Answered == nil {
 		config.Answered = func(int, bool, time.Time) {}

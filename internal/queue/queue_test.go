@@ -196,7 +196,7 @@ func TestInvariant6HeartbeatIsTheLoops(t *testing.T) {
 	p := newPath(t)
 	queueRule(t, p.Box, nftables.TableFamilyIPv4, nftables.ChainHookForward)
 	var last, longest atomic.Int64
-	q := open(t, p.Box, Config{Beat: func() {
+	q := open(t, p.Box, Config{Beat: func(time.Time) {
 		now := time.Now().UnixNano()
 		if before := last.Swap(now); before != 0 {
 			longest.Store(max(longest.Load(), now-before))
@@ -424,4 +424,24 @@ func throughLoopback(b []byte) ([]byte, error) {
 		client.Close()
 	}()
 	return io.ReadAll(server)
+}
+
+// TestForgedMessageIsRefused: whoever may administer the network could write to the queue's socket, and
+// have a packet of its own making judged in place of one that waits. The kernel takes no such message.
+func TestForgedMessageIsRefused(t *testing.T) {
+	p := newPath(t)
+	q := open(t, p.Box, Config{})
+	address, err := unix.Getsockname(q.socket.fd)
+	must(t, err)
+	must(t, p.In(p.Box, func() error {
+		forger, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(forger)
+		if err := unix.Sendto(forger, plain(1), 0, address); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a forged message: %v, want %v", err, unix.ECONNREFUSED)
+		}
+		return nil
+	}))
 }

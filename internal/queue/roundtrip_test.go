@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 func noopReader() error {
 	ready := false
-	q, err := Open(Config{Number: testQueue, Beat: func() {
+	q, err := Open(Config{Number: testQueue, Beat: func(time.Time) {
 		if !ready {
 			ready = true
 			fmt.Println("ready")

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"os"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,8 @@ import (
 const (
 	// batch is how many packets one system call may fetch.
 	batch = 32
+	// mostSingles is how many packets are taken one at a time before more are looked for.
+	mostSingles = 16
 	// datagramSize holds the largest payload and every attribute beside it.
 	datagramSize = 68 << 10
 	// idleWait is how long a receive waits for the first packet. Kernels with 100 timer ticks a
@@ -33,15 +36,18 @@ const (
 // of the runtime's processors (GOMAXPROCS) as long as it waits, at most idleWait and what the
 // kernel's clock adds. To stop it, as a garbage collection does, the runtime sends its thread
 // a signal, which ends the wait, and another after 100 µs should the first have come too early.
+//
+// It is connected to the kernel. Another process that may administer the network could send to it, and
+// a forged message would earn a real verdict: the kernel refuses such a message when it is sent, and no
+// address has to be read with each packet or named with each answer.
 type socket struct {
 	fd       int
-	kernel   unix.RawSockaddrNetlink // the address of the other end
 	headers  []messageHeader
 	vectors  []unix.Iovec
-	senders  []unix.RawSockaddrNetlink
 	buffer   []byte
 	asked    int // how many datagrams the last receive asked for
 	received int // and how many it got
+	singles  int // datagrams taken one at a time since more were looked for
 }
 
 // messageHeader is struct mmsghdr.
@@ -57,10 +63,8 @@ func newSocket(fd int, maxLength uint32) (*socket, error) {
 	}
 	s := &socket{
 		fd:      fd,
-		kernel:  unix.RawSockaddrNetlink{Family: unix.AF_NETLINK},
 		headers: make([]messageHeader, batch),
 		vectors: make([]unix.Iovec, batch),
-		senders: make([]unix.RawSockaddrNetlink, batch),
 		buffer:  make([]byte, batch*datagramSize),
 		asked:   1,
 	}
@@ -70,14 +74,15 @@ func newSocket(fd int, maxLength uint32) (*socket, error) {
 		h := &s.headers[i].header
 		h.Iov = &s.vectors[i]
 		h.SetIovlen(1)
-		h.Name = (*byte)(unsafe.Pointer(&s.senders[i]))
-		h.Namelen = unix.SizeofSockaddrNetlink
 	}
 	return s, nil
 }
 
-// configure makes the socket blocking with a time-out, and its buffers large.
+// configure connects the socket, makes it blocking with a time-out, and its buffers large.
 func configure(fd int, maxLength uint32) error {
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("connect the queue's socket to the kernel: %w", err)
+	}
 	if err := unix.SetNonblock(fd, false); err != nil {
 		return fmt.Errorf("make the queue's socket blocking: %w", err)
 	}
@@ -105,21 +110,22 @@ func configure(fd int, maxLength uint32) error {
 	return nil
 }
 
-// receive implements transport. MSG_WAITFORONE: wait for the first packet, take those that are
-// there as well, never wait for a second. Looking for a second one that is not there takes time
-// that the first one's sender waits, so it asks for many only while it gets them.
+// receive implements transport. Looking for a second packet that is not there takes time that the
+// first one's sender waits, and the call that takes one packet is cheaper than the one that takes
+// many: so it takes one at a time, looks for more now and then, and goes on with as many while it
+// gets them. MSG_WAITFORONE: wait for the first packet, take those that are there as well, never wait
+// for a second.
 func (s *socket) receive() (int, error) {
-	if s.received == s.asked {
-		s.asked = min(2*s.asked, batch)
+	s.choose()
+	var n uintptr
+	var errno syscall.Errno
+	if s.asked == 1 {
+		n, _, errno = unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&s.buffer[0])), datagramSize, 0, 0, 0)
+		s.headers[0].length, n = uint32(n), 1
 	} else {
-		s.asked = max(s.received, 1)
+		n, _, errno = unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
+			uintptr(unsafe.Pointer(&s.headers[0])), uintptr(s.asked), unix.MSG_WAITFORONE, 0, 0)
 	}
-	for i := range s.received {
-		s.headers[i].header.Namelen = unix.SizeofSockaddrNetlink
-	}
-	s.received = 0
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
-		uintptr(unsafe.Pointer(&s.headers[0])), uintptr(s.asked), unix.MSG_WAITFORONE, 0, 0)
 	switch errno {
 	case 0:
 		s.received = int(n)
@@ -127,18 +133,32 @@ func (s *socket) receive() (int, error) {
 	case unix.EAGAIN, unix.EINTR: // EINTR: the Go runtime preempts threads by signals
 		return 0, nil
 	}
-	return 0, os.NewSyscallError("recvmmsg", errno)
+	return 0, os.NewSyscallError("receive", errno)
+}
+
+// choose says how many datagrams the next receive asks for, by what the last one got.
+func (s *socket) choose() {
+	switch {
+	case s.received < s.asked:
+		s.asked = max(s.received, 1)
+	case s.asked > 1:
+		s.asked = min(2*s.asked, batch)
+	default:
+		if s.singles++; s.singles == mostSingles {
+			s.asked = 2
+		}
+	}
+	if s.asked > 1 {
+		s.singles = 0
+	}
+	s.received = 0
 }
 
 // drained implements transport.
 func (s *socket) drained() bool { return s.received < s.asked }
 
-// datagram implements transport. Another process that may administer the network could send
-// to this socket, and a forged message would earn a real verdict.
+// datagram implements transport.
 func (s *socket) datagram(i int) []byte {
-	if s.senders[i].Pid != s.kernel.Pid {
-		return nil
-	}
 	start := i * datagramSize
 	return s.buffer[start : start+int(min(s.headers[i].length, datagramSize))]
 }
@@ -146,8 +166,7 @@ func (s *socket) datagram(i int) []byte {
 // send implements transport.
 func (s *socket) send(messages []byte) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(messages))), uintptr(len(messages)), 0,
-		uintptr(unsafe.Pointer(&s.kernel)), unix.SizeofSockaddrNetlink)
+		uintptr(unsafe.Pointer(unsafe.SliceData(messages))), uintptr(len(messages)), 0, 0, 0)
 	if errno != 0 {
 		return os.NewSyscallError("sendto", errno)
 	}
