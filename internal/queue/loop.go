@@ -18,7 +18,7 @@ const (
 	// goroutine that has kept one for 10 ms, however little of that it ran, and its monitor
 	// thread then interrupts it by signals. Yielding before that costs less, but it wakes a
 	// thread that looks for other work, so it is not done more often than need be.
-	yieldAfter = 4 * time.Millisecond
+	yieldAfter = 8 * time.Millisecond
 
 	sendAttempts = 3
 )

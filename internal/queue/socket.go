@@ -16,7 +16,7 @@ const (
 	mostSingles = 16
 	// datagramSize holds the largest payload and every attribute beside it.
 	datagramSize = 68 << 10
-	// idleWait is how long a receive waits for the first packet. Kernels with 100 timer ticks a
+	// idleWait is how long a receive waits for the first packet, at most. Kernels with 100 timer ticks a
 	// second stretch it to 20 ms, the longest that the heartbeat may pause. A shorter one has the
 	// loops of idle queues wake more often beside those that work.
 	idleWait = 10_000 // µs
@@ -130,10 +130,33 @@ func (s *socket) receive() (int, error) {
 	case 0:
 		s.received = int(n)
 		return s.received, nil
-	case unix.EAGAIN, unix.EINTR: // EINTR: the Go runtime preempts threads by signals
+	case unix.EAGAIN:
+		s.keepTime()
+		return 0, nil
+	case unix.EINTR: // the Go runtime preempts threads by signals
 		return 0, nil
 	}
 	return 0, os.NewSyscallError("receive", errno)
+}
+
+// keepTime has the next wait end, should nothing come, when those of other idle queues end: at a multiple
+// of idleWait. Each by itself, a few of them would wake at every tick of the kernel's clock, and be in the
+// way of a loop that works on the same core as often; together they wake at a few.
+func (s *socket) keepTime() {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
+		return
+	}
+	_ = s.waitFor(untilTogether(now.Nano())) // failing that, the wait before is as good
+}
+
+// untilTogether is how long a wait that begins at a CLOCK_MONOTONIC, in ns, may last: in µs, at least 1.
+func untilTogether(now int64) int64 { return idleWait - now/1e3%idleWait }
+
+// waitFor sets how long receive waits for the first packet, in µs; 0 is for ever.
+func (s *socket) waitFor(wait int64) error {
+	limit := unix.NsecToTimeval(wait * 1e3)
+	return unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 }
 
 // choose says how many datagrams the next receive asks for, by what the last one got.
