@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 
@@ -37,7 +38,9 @@ type Line struct {
 	box    *Namespace // where ports and bridge work; nil while it does not exist
 	bare   bool       // no rules belong here, see Unruled
 	held   string     // the port that HoldDown keeps down, "" if none
-	sight  *sight     // what Look keeps open, nil before the first
+
+	eyes  sync.Mutex // of sight: a start that fails takes the namespace away beside a look
+	sight *sight     // what Look keeps open, nil before the first
 }
 
 // State is how much of a line there is.

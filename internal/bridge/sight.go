@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -38,6 +39,8 @@ type seen struct {
 	flags         uint32
 }
 
+var errShortAnswer = errors.New("the kernel's answer is too short")
+
 // withoutStatistics is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
 const withoutStatistics = 1 << 3
 
@@ -50,8 +53,11 @@ func (s *sight) link(name string) (l seen, present bool, err error) {
 	if err == unix.ENODEV {
 		return seen{}, false, nil
 	}
-	if err != nil || len(reply) < unix.SizeofIfInfomsg {
-		return seen{}, false, fmt.Errorf("find interface %s: %d bytes: %w", name, len(reply), err)
+	if err == nil && len(reply) < unix.SizeofIfInfomsg {
+		err = errShortAnswer
+	}
+	if err != nil {
+		return seen{}, false, fmt.Errorf("find interface %s: %w", name, err)
 	}
 	attrs, err := nl.ParseRouteAttrAsMap(reply[unix.SizeofIfInfomsg:])
 	if err != nil {
@@ -84,16 +90,19 @@ func (s *sight) rulesStand(l *Line) (bool, error) {
 func (s *sight) ruleset() (uint32, error) {
 	const netfilterHeader = 4 // struct nfgenmsg: any family, version 0
 	reply, err := s.rules.ask(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, make([]byte, netfilterHeader))
-	if err != nil || len(reply) < netfilterHeader {
-		return 0, fmt.Errorf("ask for the generation of the netfilter rules: %d bytes: %w", len(reply), err)
+	if err == nil && len(reply) < netfilterHeader {
+		err = errShortAnswer
 	}
-	attrs, err := nl.ParseRouteAttrAsMap(reply[netfilterHeader:])
-	if err != nil {
-		return 0, fmt.Errorf("ask for the generation of the netfilter rules: %w", err)
+	var attrs map[uint16]syscall.NetlinkRouteAttr
+	if err == nil {
+		attrs, err = nl.ParseRouteAttrAsMap(reply[netfilterHeader:])
 	}
 	id := attrs[unix.NFTA_GEN_ID].Value
-	if len(id) != 4 {
-		return 0, fmt.Errorf("ask for the generation of the netfilter rules: it has %d bytes", len(id))
+	if err == nil && len(id) != 4 {
+		err = errShortAnswer
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for the generation of the netfilter rules: %w", err)
 	}
 	return binary.BigEndian.Uint32(id), nil
 }
@@ -157,7 +166,7 @@ func (a *asker) ask(kind uint16, body []byte) ([]byte, error) {
 			return answer, nil
 		}
 		if len(answer) < 4 {
-			return nil, unix.EBADMSG
+			return nil, errShortAnswer
 		}
 		if code := -int32(binary.NativeEndian.Uint32(answer)); code != 0 {
 			return nil, unix.Errno(code)

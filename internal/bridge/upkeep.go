@@ -21,8 +21,10 @@ type Condition struct {
 
 // Look is a look at what somebody with rights could have taken away: the bridge, a port's place in it,
 // a port that was set down, the netfilter rules. It changes nothing, and is cheap enough to be taken
-// ten times a second; single settings are Adopt's to compare. It is not for several goroutines at once.
+// ten times a second; single settings are Adopt's to compare.
 func (l *Line) Look() (c Condition, err error) {
+	l.eyes.Lock()
+	defer l.eyes.Unlock()
 	if l.sight == nil {
 		err := l.Do(func() (err error) {
 			l.sight, err = openSight()
@@ -34,13 +36,19 @@ func (l *Line) Look() (c Condition, err error) {
 	}
 	if err := l.look(l.sight, &c); err != nil {
 		// Should its sockets be of no use any more, the next look has others.
-		return c, errors.Join(err, l.shutEyes())
+		return c, errors.Join(err, l.closeSight())
 	}
 	return c, nil
 }
 
 // shutEyes closes what Look keeps open: it holds the namespace.
 func (l *Line) shutEyes() error {
+	l.eyes.Lock()
+	defer l.eyes.Unlock()
+	return l.closeSight()
+}
+
+func (l *Line) closeSight() error {
 	if l.sight == nil {
 		return nil
 	}
