@@ -286,14 +286,50 @@ func TestCyclicIOPolicyChange(t *testing.T) {
 	}
 }
 
-// TestCyclicIOSessionLost: a connection ends when the TCP connection that opened it is reset.
+// TestCyclicIOSessionLost: a connection ends with the TCP connection that opened it, reset or closed, and where
+// a rule lets it outlive its session with the reset alone; also where a daemon before had opened it.
 func TestCyclicIOSessionLost(t *testing.T) {
-	p := layIO(t, plant.Options{Policy: site{conduits: []string{cyclicConduit("100, 150, 151")}}.String()})
-	s := p.connect(t)
-	c := mustOpen(t, s, cipio.Options{})
-	p.flows(t, c)
-	s.Reset()
-	p.stops(t)
+	const assemblies = "100, 150, 151"
+	lasting := strings.Replace(cyclicConduit(assemblies), assemblies+"]", assemblies+"], outlive_session: true", 1)
+	for _, r := range []struct {
+		name, conduit string
+		end           func(*cipio.Scanner)
+		restarted     bool
+		over          bool
+	}{
+		{"reset", cyclicConduit(assemblies), (*cipio.Scanner).Reset, false, true},
+		{"reset, may outlive its session", lasting, (*cipio.Scanner).Reset, false, true},
+		{"closed", cyclicConduit(assemblies), (*cipio.Scanner).Close, false, true},
+		{"closed, restarted", cyclicConduit(assemblies), (*cipio.Scanner).Close, true, true},
+		{"closed, may outlive its session", lasting, (*cipio.Scanner).Close, false, false},
+		{"closed, may outlive its session, restarted", lasting, (*cipio.Scanner).Close, true, false},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			p := layIO(t, plant.Options{Policy: site{conduits: []string{r.conduit}}.String()})
+			s := p.connect(t)
+			c := mustOpen(t, s, cipio.Options{})
+			p.flows(t, c)
+			if r.restarted {
+				if err := p.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				start(t, p.Plant)
+			}
+			r.end(s)
+			if !r.over {
+				time.Sleep(4 * ioSweepInterval)
+				p.flows(t, c)
+				intact(t, c.Received(), p.adapter.Received())
+				return
+			}
+			p.stops(t)
+			if _, err := p.AwaitEvent(5*time.Second, func(e *event.Event) bool {
+				return e.Reason == verdict.ReasonIONotOpen && strings.Contains(e.Detail, "session is over")
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // TestCyclicIOAfterAnOutage: what was opened while nobody inspected passes where the conduit opens, and

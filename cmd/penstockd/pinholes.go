@@ -37,8 +37,6 @@ func newPinholes(path *datapath.Datapath, records *recorder, log *slog.Logger) *
 // Open implements inspect.IOConnections. Where the fast path cannot take the connection, its ends
 // find no way through and give it up; that is told and counted.
 func (p *pinholes) Open(c inspect.IOConnection) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	w, ok := p.path.FlowByKey(uint32(c.ID.Key))
 	if !ok {
 		p.complain(errors.New("its flow is not known any more"))
@@ -53,17 +51,40 @@ func (p *pinholes) Open(c inspect.IOConnection) {
 		p.records.ioRefused(&c, &w, err)
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.open[c.ID] = opened.ID
 }
 
-// Close implements inspect.IOConnections.
-func (p *pinholes) Close(id inspect.IOConnectionID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if opened, ok := p.open[id]; ok {
-		delete(p.open, id)
-		p.path.CloseIOByID(opened)
+// Refused implements inspect.IOConnections.
+func (p *pinholes) Refused(c inspect.IOConnection) {
+	p.complain(datapath.ErrIOQuota)
+	if w, ok := p.path.FlowByKey(uint32(c.ID.Key)); ok {
+		p.records.ioRefused(&c, &w, datapath.ErrIOQuota)
 	}
+}
+
+// Close implements inspect.IOConnections.
+func (p *pinholes) Close(id inspect.IOConnectionID, why inspect.IOEnd) {
+	p.mu.Lock()
+	opened, ok := p.open[id]
+	delete(p.open, id)
+	p.mu.Unlock()
+	if ok {
+		p.path.CloseIOByID(opened, ioEndOf(why))
+	}
+}
+
+func ioEndOf(why inspect.IOEnd) string {
+	switch why {
+	case inspect.IOReplaced:
+		return datapath.IOReplaced
+	case inspect.IOSessionLost:
+		return datapath.IOSessionOver
+	case inspect.IOSilent:
+		return datapath.IOTimedOut
+	}
+	return datapath.IOClosed
 }
 
 // Forget implements inspect.IOConnections: after a restart connections are open that were opened under
@@ -78,12 +99,14 @@ func (p *pinholes) Forget(key uint64, t inspect.IOTriad) {
 // Lives implements inspect.IOConnections.
 func (p *pinholes) Lives(id inspect.IOConnectionID) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	opened, ok := p.open[id]
+	p.mu.Unlock()
 	return ok && p.path.IOIsOpen(opened)
 }
 
 func (p *pinholes) complain(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.complained) >= complaintInterval {
 		p.complained = now
 		p.log.Warn("an I/O connection was permitted and cannot pass", "error", err)
@@ -136,10 +159,14 @@ func ioDirectionOf(d *inspect.IODirection, multiplier uint16, to netip.Addr) (da
 	return out, nil
 }
 
-// judgeIO asks a plan whether it permits what opened an I/O connection, as when it was opened.
-func judgeIO(plan *policy.Plan, conduit uint32, c *datapath.IOConnection) bool {
+// judgeIO asks a plan whether it permits what opened an I/O connection, as when it was opened, and whether
+// the connection may outlive its session.
+func judgeIO(plan *policy.Plan, conduit uint32, c *datapath.IOConnection) (permitted, outlives bool) {
 	route, opening, ok := readOpening(c.Opening)
-	return ok && plan.PermitsOpening(conduit, opening, route)
+	if !ok || !plan.PermitsOpening(conduit, opening, route) {
+		return false, false
+	}
+	return true, plan.OutlivesSession(conduit, opening, route)
 }
 
 // appendOpening writes down what opened a connection: how many hops led to its target, each as port, link,
@@ -200,9 +227,10 @@ func (d *daemon) sweepIO() error {
 	}
 }
 
-// ioEnded records a connection that a policy ended. What its own ends close, or give up, is theirs.
+// ioEnded records a connection that a policy ended, or that went with its session: its ends may think that it
+// goes on. What they close themselves, or give up, is theirs.
 func (r *recorder) ioEnded(now time.Time, e *datapath.IOEnded) {
-	if e.Why != datapath.IOForbidden {
+	if e.Why != datapath.IOForbidden && e.Why != datapath.IOSessionOver {
 		return
 	}
 	c := &e.Connection

@@ -157,9 +157,14 @@ const (
 	protocolUDP = 17
 )
 
+// flowClosed reports whether a TCP flow is over, as flow_closed in bpf/lib/flow.h.
+func flowClosed(state uint8) bool {
+	return state&flowReset != 0 || state&(flowFinA|flowFinB) == flowFinA|flowFinB
+}
+
 // idleLimit is how long a flow may be silent, as idle_limit in bpf/lib/flow.h.
 func idleLimit(protocol, state uint8) time.Duration {
-	closed := state&flowReset != 0 || state&(flowFinA|flowFinB) == flowFinA|flowFinB
+	closed := flowClosed(state)
 	answered := state&flowAnswered != 0
 	switch {
 	case protocol == protocolTCP && closed:

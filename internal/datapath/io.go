@@ -73,8 +73,8 @@ type IOConnection struct {
 	Tags               []Tag
 	Triad              IOTriad
 	Output, Input      IODirection // what the originator sends, and what the target sends
-	// Session is the TCP conversation that opened it; when that is reset it ends. Nil for one that was
-	// adopted.
+	// Session is the TCP conversation that opened it; when that is over it ends, but for one that may outlive
+	// a session that its ends have closed. Nil for one that was adopted.
 	Session *Flow
 	// Opening is what the policy is asked about when it changes; the fast path does not read it.
 	Opening []byte
@@ -82,8 +82,9 @@ type IOConnection struct {
 	Adopted bool // begun unread in an outage, on a conduit that opens
 }
 
-// IOJudge reports whether a plan permits the connection under a conduit of it, by its Opening.
-type IOJudge func(plan *policy.Plan, conduit uint32, c *IOConnection) bool
+// IOJudge reports whether a plan permits the connection under a conduit of it, by its Opening, and whether
+// it may outlive its session.
+type IOJudge func(plan *policy.Plan, conduit uint32, c *IOConnection) (permitted, outlives bool)
 
 // IOEnd reasons, as IOEnded carries them.
 const (
@@ -141,7 +142,10 @@ type ioEntry struct {
 	c       IOConnection
 	session bpf.BridgeFlowKey
 	keys    [2]bpf.BridgeIoKey // of output and input, where they send
-	conduit uint32
+	// Of the generation in force: the conduit, and whether the connection may outlive its session.
+	conduit  uint32
+	outlives bool
+	left     bool // its session was seen closed; the flow table forgets that
 }
 
 // ioPlace is one direction in the kernel's tables. A multicast direction serves all connections that
@@ -161,7 +165,8 @@ func (e *ioEntry) direction(i int) *IODirection {
 func (e *ioEntry) name() ioName { return ioName{e.c.Target, e.c.Triad} }
 
 // SetIOJudge says who is asked, beside the policy's conduits, whether a connection is permitted: by
-// OpenIO, and by Apply about each that is open. Without one the conduits alone decide.
+// OpenIO, and by Apply about each that is open. Without one the conduits alone decide, and none outlives its
+// session.
 func (d *Datapath) SetIOJudge(judge IOJudge) {
 	d.io.mu.Lock()
 	defer d.io.mu.Unlock()
@@ -197,7 +202,8 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 		d.endIO(old, IOReplaced)
 	}
 	g := d.plans.Load()
-	approvals, ok := [2]bpf.BridgeIoApproval{}, false
+	var approvals ioApprovals
+	ok := false
 	if g != nil {
 		approvals, ok = t.approve(e, g.plan, g.current)
 	}
@@ -217,7 +223,8 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 	}
 	e.c.ID = t.last
 	t.add(e)
-	if err := d.enterIO(e, approvals, g.current, now); err != nil {
+	e.take(&approvals)
+	if err := d.enterIO(e, &approvals.of, g.current, now); err != nil {
 		d.removeIO(e)
 		return 0, err
 	}
@@ -283,8 +290,16 @@ func (t *ioTable) rivals(e *ioEntry) []*ioEntry {
 	return list
 }
 
-// approve asks a plan about a connection, and returns what is written down for its two directions.
-func (t *ioTable) approve(e *ioEntry, plan *policy.Plan, generation uint32) (out [2]bpf.BridgeIoApproval, ok bool) {
+// ioApprovals is what a plan says of a connection: what is written down for its two directions.
+type ioApprovals struct {
+	of       [2]bpf.BridgeIoApproval
+	outlives bool
+}
+
+func (e *ioEntry) take(a *ioApprovals) { e.conduit, e.outlives = a.of[0].Conduit, a.outlives }
+
+// approve asks a plan about a connection.
+func (t *ioTable) approve(e *ioEntry, plan *policy.Plan, generation uint32) (out ioApprovals, ok bool) {
 	decision, ok := plan.DecideIO(ioHeader(&e.c))
 	if !ok {
 		return out, false
@@ -293,15 +308,17 @@ func (t *ioTable) approve(e *ioEntry, plan *policy.Plan, generation uint32) (out
 	switch {
 	case e.c.Adopted && !joinsIO(conduit):
 		return out, false
-	case !e.c.Adopted && t.judge != nil && !t.judge(plan, decision.Conduit, &e.c):
-		return out, false
+	case !e.c.Adopted && t.judge != nil:
+		if ok, out.outlives = t.judge(plan, decision.Conduit, &e.c); !ok {
+			return out, false
+		}
 	}
-	out[0] = bpf.BridgeIoApproval{
+	out.of[0] = bpf.BridgeIoApproval{
 		Generation: generation, Conduit: decision.Conduit, Source: decision.Source, Destination: decision.Destination,
 		Observed: flag(conduit.Mode != policy.Enforce), Limited: flag(!conduit.Limit.IsZero()),
 	}
-	out[1] = out[0]
-	out[1].Source, out[1].Destination = decision.Destination, decision.Source
+	out.of[1] = out.of[0]
+	out.of[1].Source, out.of[1].Destination = decision.Destination, decision.Source
 	return out, true
 }
 
@@ -346,7 +363,7 @@ func (t *ioTable) add(e *ioEntry) {
 }
 
 // enterIO writes a connection down for the kernel, what its frames are looked up by last.
-func (d *Datapath) enterIO(e *ioEntry, approvals [2]bpf.BridgeIoApproval, generation uint32, now clock) error {
+func (d *Datapath) enterIO(e *ioEntry, approvals *[2]bpf.BridgeIoApproval, generation uint32, now clock) error {
 	t, o := &d.io, &d.objects
 	for i, key := range e.keys {
 		p := t.places[key]
@@ -359,7 +376,6 @@ func (d *Datapath) enterIO(e *ioEntry, approvals [2]bpf.BridgeIoApproval, genera
 			return fmt.Errorf("open an I/O connection: %w", err)
 		}
 	}
-	e.conduit = approvals[0].Conduit
 	for i, key := range e.keys {
 		if !e.direction(i).sends() {
 			continue
@@ -423,15 +439,15 @@ func (d *Datapath) CloseIO(target IOEnd, triad IOTriad) bool {
 	return true
 }
 
-// CloseIOByID removes a connection by the number that OpenIO gave it.
-func (d *Datapath) CloseIOByID(id uint32) bool {
+// CloseIOByID removes a connection by the number that OpenIO gave it, for one of the reasons above.
+func (d *Datapath) CloseIOByID(id uint32, why string) bool {
 	d.io.mu.Lock()
 	defer d.io.mu.Unlock()
 	e := d.io.open[id]
 	if e == nil {
 		return false
 	}
-	d.endIO(e, IOClosed)
+	d.endIO(e, why)
 	return true
 }
 
@@ -487,16 +503,17 @@ func (d *Datapath) flip(g *generations) error {
 		approvals[approvalAt(p.number, next)] = bpf.BridgeIoApproval{}
 	}
 	var over []*ioEntry
+	kept := make(map[*ioEntry]ioApprovals, len(t.open))
 	for _, e := range t.open {
 		both, ok := t.approve(e, plan, next)
 		if !ok {
 			over = append(over, e)
 			continue
 		}
-		e.conduit = both[0].Conduit
+		kept[e] = both
 		for i, key := range e.keys {
 			if e.direction(i).sends() {
-				approvals[approvalAt(t.places[key].number, next)] = both[i]
+				approvals[approvalAt(t.places[key].number, next)] = both.of[i]
 			}
 		}
 	}
@@ -505,6 +522,9 @@ func (d *Datapath) flip(g *generations) error {
 	}
 	d.plans.Store(g)
 	d.control.setGeneration(next)
+	for e, both := range kept {
+		e.take(&both)
+	}
 	for _, e := range over {
 		d.endIO(e, IOForbidden)
 	}
@@ -571,15 +591,21 @@ func (d *Datapath) ioOver(e *ioEntry, now clock) string {
 	return ""
 }
 
-// sessionOver reports whether a connection's TCP conversation was lost: reset by an end, or by us. One
-// that both ends have closed was not lost: devices close connections over which nothing is said, and go
-// on with the I/O. One that the flow table knows nothing of has been silent for hours.
+// sessionOver reports whether a connection is over with its TCP conversation: reset by an end or by us, or
+// closed by both ends where it may not outlive that. A conversation that the flow table knows nothing of,
+// and that nobody saw closed, has been silent for hours, and may live.
 func (d *Datapath) sessionOver(e *ioEntry) bool {
 	var slot bpf.BridgeSlot
 	var w entry
 	// After an outage the flow has the same slot under another generation.
-	return d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
-		w.record.Key == e.session && w.line.State&flowReset != 0
+	if d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
+		w.record.Key == e.session {
+		if w.line.State&flowReset != 0 {
+			return true
+		}
+		e.left = e.left || flowClosed(w.line.State)
+	}
+	return e.left && !e.outlives
 }
 
 // adoptIO opens connections for what the fast path let through unread: each direction by itself, for

@@ -3,6 +3,7 @@ package datapath
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -233,7 +234,7 @@ func TestEvasion33WithoutItsForwardOpen(t *testing.T) {
 	id := d.mustOpenIO(t, ioConnection())
 	d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
 	d.meets(t, row{sent: a(input(1)), want: xdpRedirect})
-	if !d.CloseIO(IOEnd{macPLC, ipPLC}, ioConnection().Triad) || d.CloseIOByID(id) {
+	if !d.CloseIO(IOEnd{macPLC, ipPLC}, ioConnection().Triad) || d.CloseIOByID(id, IOClosed) {
 		t.Error("the connection is not closed once")
 	}
 	denied("after")
@@ -352,44 +353,69 @@ func TestIOSharedGroup(t *testing.T) {
 	}
 }
 
-// TestIOSessionLoss: a connection is over when the TCP conversation that opened it is reset. One that
-// its ends close leaves it open, as devices do.
+// TestIOSessionLoss: a connection is over when the TCP conversation that opened it is reset or both ends have
+// closed it. One that may outlive its session is over with a reset alone, and a policy that no longer says so
+// holds for what is open.
 func TestIOSessionLoss(t *testing.T) {
+	fromHMI, fromPLC := b(hmiTCP(40000, 44818, flagFIN|flagACK)), a(plcTCP(44818, 40000, flagFIN|flagACK))
 	for _, r := range []struct {
-		name string
-		end  []sent
-		over bool
+		name        string
+		end         []sent
+		over, lasts bool // whether it is, and whether one is not that may outlive its session
 	}{
-		{"reset by the originator", []sent{b(hmiTCP(40000, 44818, flagRST))}, true},
-		{"reset by the target", []sent{a(plcTCP(44818, 40000, flagRST))}, true},
-		{"closed", []sent{b(hmiTCP(40000, 44818, flagFIN|flagACK)), a(plcTCP(44818, 40000, flagFIN|flagACK))}, false},
+		{"reset by the originator", []sent{b(hmiTCP(40000, 44818, flagRST))}, true, false},
+		{"reset by the target", []sent{a(plcTCP(44818, 40000, flagRST))}, true, false},
+		{"closed by the originator", []sent{fromHMI, fromPLC}, true, true},
+		{"closed by the target", []sent{fromPLC, fromHMI}, true, true},
+		{"closed by one end", []sent{fromPLC}, false, true},
 	} {
-		t.Run(r.name, func(t *testing.T) {
-			d := openIOWith(t, ioPlan(t, "closed", "enforce"))
-			d.run(t, policy.SideB, hmiTCP(40000, 44818, flagSYN).bytes())
-			session, ok := d.FlowByKey(d.keyOf(t, 40000))
-			if !ok {
-				t.Fatal("no flow")
-			}
-			c := ioConnection()
-			c.Session = &session
-			d.mustOpenIO(t, c)
-			if ended, err := d.SweepIO(); err != nil || len(ended) != 0 {
-				t.Fatalf("ended %v, %v", ended, err)
-			}
-			for _, s := range r.end {
-				d.run(t, s.side, s.frame.bytes())
-			}
-			ended, err := d.SweepIO()
-			if err != nil || r.over != (len(ended) == 1 && ended[0].Why == IOSessionOver) {
-				t.Errorf("ended %v, %v", ended, err)
-			}
-			if r.over {
-				d.meets(t, row{sent: b(output(1)), want: xdpDrop, reason: verdict.ReasonIONotOpen})
-			} else {
-				d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
-			}
-		})
+		for _, outlives := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, outlives %v", r.name, outlives), func(t *testing.T) {
+				plan := ioPlan(t, "closed", "enforce")
+				d := openIOWith(t, plan)
+				d.SetIOJudge(func(*policy.Plan, uint32, *IOConnection) (bool, bool) { return true, outlives })
+				over := r.over && !(outlives && r.lasts)
+				d.losesSession(t, r.end, over)
+				if over || !r.over {
+					return
+				}
+				d.SetIOJudge(func(*policy.Plan, uint32, *IOConnection) (bool, bool) { return true, false })
+				if _, err := d.Apply(plan, 2); err != nil {
+					t.Fatal(err)
+				}
+				if ended, err := d.SweepIO(); err != nil || len(ended) != 1 || ended[0].Why != IOSessionOver {
+					t.Errorf("under a policy that does not let it outlive its session: ended %v, %v", ended, err)
+				}
+			})
+		}
+	}
+}
+
+// losesSession opens a connection over a session, ends that, and checks whether the connection is over.
+func (d *Datapath) losesSession(t *testing.T, end []sent, over bool) {
+	t.Helper()
+	d.run(t, policy.SideB, hmiTCP(40000, 44818, flagSYN).bytes())
+	session, ok := d.FlowByKey(d.keyOf(t, 40000))
+	if !ok {
+		t.Fatal("no flow")
+	}
+	c := ioConnection()
+	c.Session = &session
+	d.mustOpenIO(t, c)
+	if ended, err := d.SweepIO(); err != nil || len(ended) != 0 {
+		t.Fatalf("ended %v, %v", ended, err)
+	}
+	for _, s := range end {
+		d.run(t, s.side, s.frame.bytes())
+	}
+	ended, err := d.SweepIO()
+	if err != nil || over != (len(ended) == 1 && ended[0].Why == IOSessionOver) {
+		t.Errorf("ended %v, %v", ended, err)
+	}
+	if over {
+		d.meets(t, row{sent: b(output(1)), want: xdpDrop, reason: verdict.ReasonIONotOpen})
+	} else {
+		d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
 	}
 }
 
@@ -399,7 +425,7 @@ func TestIOPolicyChange(t *testing.T) {
 	plan := ioPlan(t, "closed", "enforce")
 	without := ioPlanOf(t, strings.ReplaceAll(strings.NewReplacer("OUTAGE", "closed", "MODE", "enforce").Replace(ioPolicy),
 		"to: [plc], protocol: enip", "to: [rtu], protocol: enip, ports: [44818]"))
-	permits := func(*policy.Plan, uint32, *IOConnection) bool { return true }
+	permits := func(*policy.Plan, uint32, *IOConnection) (bool, bool) { return true, false }
 	for _, r := range []struct {
 		name  string
 		plan  *policy.Plan
@@ -409,8 +435,8 @@ func TestIOPolicyChange(t *testing.T) {
 		{"the same", plan, nil, true},
 		{"the rules permit it", plan, permits, true},
 		{"no conduit", without, permits, false},
-		{"the rules do not permit it", plan, func(_ *policy.Plan, conduit uint32, c *IOConnection) bool {
-			return conduit != cyclicID || string(c.Opening) != "as it was opened"
+		{"the rules do not permit it", plan, func(_ *policy.Plan, conduit uint32, c *IOConnection) (bool, bool) {
+			return conduit != cyclicID || string(c.Opening) != "as it was opened", false
 		}, false},
 	} {
 		t.Run(r.name, func(t *testing.T) {

@@ -136,7 +136,7 @@ func (p *Pipeline) protocol(f Flow) policy.Protocol { return f.Plan.Conduits[f.C
 // drop ends and forgets a connection that the policy forbids by now.
 func (p *Pipeline) drop(c *connection, j Judgement) Judgement {
 	j.Flow = c.flow
-	p.closeIO(c)
+	p.loseSession(c, false)
 	if !c.observed && !p.over(c) {
 		j = p.refuse(j, c, verdict.Denied(verdict.ReasonNoConduit))
 	}

@@ -19,6 +19,9 @@ type Counters struct {
 	// Connections is how many connections are followed now, Ended how many a denial ended.
 	Connections atomic.Int64
 	Ended       atomic.Uint64
+	// IORefused counts I/O connections that were permitted and opened, and for which there was no room:
+	// their originators had as many open as one identity may, or all together as many as there may be.
+	IORefused atomic.Uint64
 
 	mu       sync.RWMutex
 	conduits map[string]*ConduitCounters

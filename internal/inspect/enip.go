@@ -22,6 +22,7 @@ type enipDissector struct {
 	requests enipPool
 	io       *ioTable // in common
 	told     IOConnections
+	counters *Counters
 
 	// What follows belongs to the message under judgement and is used again for the next.
 	message enip.Message
@@ -31,12 +32,12 @@ type enipDissector struct {
 	edited  []byte // the message that was edited last
 }
 
-func newENIPDissector(l Limits, c *Common, io IOConnections) *enipDissector {
+func newENIPDissector(l Limits, c *Common, io IOConnections, counters *Counters) *enipDissector {
 	return &enipDissector{
 		limits:   l,
 		decoded:  make([]enipMessage, l.Messages+1),
 		requests: enipPool{limit: l.AllRequests, used: &c.requests},
-		io:       &c.io, told: io,
+		io:       &c.io, told: io, counters: counters,
 	}
 }
 
@@ -139,7 +140,7 @@ func (s *enipSession) requestRead(r *reading, b []byte, n int, e *enipJudgement,
 	}
 	if e.verdict.Allows() {
 		e.settle()
-		s.noteRequest(m)
+		s.noteRequest(r, m)
 		return step{size: n, verdict: e.verdict}
 	}
 	e.settle()
@@ -147,9 +148,9 @@ func (s *enipSession) requestRead(r *reading, b []byte, n int, e *enipJudgement,
 }
 
 // noteRequest keeps what a request without a reply changes.
-func (s *enipSession) noteRequest(m *enip.Message) {
+func (s *enipSession) noteRequest(r *reading, m *enip.Message) {
 	if m.Command == enip.UnregisterSession {
-		s.effects = append(s.effects, enipEffect{kind: effectUnregister})
+		s.effects = append(s.effects, enipEffect{kind: effectUnregister, flow: r.flow})
 	}
 }
 

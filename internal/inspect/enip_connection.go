@@ -76,7 +76,8 @@ type enipEffect struct {
 	handle     uint32
 	connection *enipConnection
 	triad      triad
-	flow       uint64 // that a connection was closed over
+	key        uint64 // of the flow that a connection was closed over
+	flow       Flow   // whose session is over
 	io         IOConnection
 }
 
@@ -96,16 +97,38 @@ func (s *enipSession) apply(e *enipEffect) {
 		s.handle, s.adopts = e.handle, false
 	case effectUnregister:
 		s.handle, s.connections = 0, nil
+		s.loseIO(e.flow, true)
 	case effectOpen:
 		s.file(e.connection)
 	case effectOpenIO:
-		s.dissector.io.add(s.dissector.told, s.ends, e.triad, e.io)
+		s.dissector.io.add(s, s.ioName(e.triad), e.io)
 	case effectClose:
 		s.connections = slices.DeleteFunc(s.connections, func(c *enipConnection) bool {
 			return !c.adopted && c.triad == e.triad
 		})
-		s.dissector.io.close(s.dissector.told, ioName{s.ends[stream.FromResponder].Addr(), e.triad}, e.flow)
+		s.dissector.io.close(s.dissector.told, s.ioName(e.triad), e.key)
 	}
+}
+
+func (s *enipSession) ioName(t triad) ioName { return ioName{s.ends[stream.FromResponder].Addr(), t} }
+
+// loseSession closes the I/O connections that a TCP connection has opened, because its session is over
+// (V2 2-4.5).
+func (p *Pipeline) loseSession(c *connection, inOrder bool) {
+	if s, ok := c.session.(*enipSession); ok && !c.datagrams() {
+		s.loseIO(c.flow, inOrder)
+	}
+}
+
+// loseIO closes what the session has opened. Where its ends have ended it in order, what a rule lets outlive
+// its session goes on: devices exist that close TCP connections over which nothing is said, and leave
+// the I/O alone (docs/decisions/cip-io.md).
+func (s *enipSession) loseIO(flow Flow, inOrder bool) {
+	var goesOn func(*IOConnection) bool
+	if inOrder && inspects(flow) {
+		goesOn = func(c *IOConnection) bool { return flow.Plan.OutlivesSession(flow.Conduit, c.Opening, c.Route) }
+	}
+	s.dissector.io.lose(s, goesOn)
 }
 
 // noteReply keeps what a reply changes, once it leaves. A Forward Open or Close counts where it was sent
@@ -144,7 +167,7 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply)
 	var opened cip.Opened
 	switch {
 	case q.ForwardClose(&f):
-		s.effects = append(s.effects, enipEffect{kind: effectClose, flow: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
+		s.effects = append(s.effects, enipEffect{kind: effectClose, key: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
 	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
 	case triad{o.Serial, o.Vendor, o.OriginatorSerial} != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}:
 		// The reply is to another Forward Open: nothing of it can be believed.

@@ -11,21 +11,34 @@ import (
 // permitted messages opened and closed, so that the fast path lets through exactly those. Calls come
 // from the goroutine that judges, of any pipeline that shares the connections, before the packet that
 // they are about has its verdict: the fast path knows of a connection before the device's reply leaves.
+// Calls about connections of one triad on one target come one after the other, others side by side.
 type IOConnections interface {
 	// Open says that a Forward Open that was permitted was answered with success; of an observed
 	// connection, that it was answered. An earlier connection of the same triad on the same target is
 	// not there any more.
 	Open(IOConnection)
-	// Close says that the connection is over: closed by its originator, or that a denial has ended the
-	// TCP connection that opened it, or that the policy forbids that one by now. An ID that is not open
-	// is of no consequence.
-	Close(id IOConnectionID)
+	// Close says that the connection is over, and why. An ID that is not open is of no consequence.
+	Close(id IOConnectionID, why IOEnd)
+	// Refused says that a connection was opened at its ends for which there is no room: its originator, or
+	// all together, have as many open as may be. Its data do not pass.
+	Refused(IOConnection)
 	// Forget says that the target that a flow leads to has closed a connection whose opening was not
 	// seen here, by the triad that names it there: it may have been opened before the daemon started.
 	Forget(key uint64, t IOTriad)
 	// Lives reports whether a connection is still open: its data show that, and they do not come here.
 	Lives(id IOConnectionID) bool
 }
+
+// IOEnd is why a connection is over.
+type IOEnd uint8
+
+// The reasons.
+const (
+	IOClosed      IOEnd = iota + 1 // its target agreed to a Forward Close
+	IOReplaced                     // its target agreed to another Forward Open of its triad
+	IOSessionLost                  // the session that opened it is over
+	IOSilent                       // its watchdog, and room was needed
+)
 
 // IOTriad names a connection to its target (CIP volume 1, 3-5.5.2).
 type IOTriad struct {
@@ -118,7 +131,8 @@ const (
 // noIO is told of connections and does nothing.
 type noIO struct{}
 
-func (noIO) Open(IOConnection)         {}
-func (noIO) Close(IOConnectionID)      {}
-func (noIO) Forget(uint64, IOTriad)    {}
-func (noIO) Lives(IOConnectionID) bool { return false }
+func (noIO) Open(IOConnection)           {}
+func (noIO) Close(IOConnectionID, IOEnd) {}
+func (noIO) Refused(IOConnection)        {}
+func (noIO) Forget(uint64, IOTriad)      {}
+func (noIO) Lives(IOConnectionID) bool   { return false }

@@ -72,7 +72,7 @@ func New(c Config) *Pipeline {
 		dissectors: [policy.ProtocolEtherType + 1]dissector{
 			policy.ProtocolModbus: newModbusDissector(limits, &c.Common.requests),
 			policy.ProtocolDNP3:   newDNP3Dissector(limits, c.Common),
-			policy.ProtocolENIP:   newENIPDissector(limits, c.Common, c.IO),
+			policy.ProtocolENIP:   newENIPDissector(limits, c.Common, c.IO, c.Counters),
 		},
 		messages: messages{list: make([]Message, 0, limits.Messages)},
 		resets:   make([]Reset, 0, 2),
@@ -123,7 +123,7 @@ func (p *Pipeline) Judge(pkt *Packet) Judgement {
 			return j
 		}
 	}
-	defer p.dropUnseen(c)
+	defer p.followed(c)
 	c.seen = pkt.Time
 
 	p.segment = stream.Segment{
@@ -147,6 +147,17 @@ func (p *Pipeline) Judge(pkt *Packet) Judgement {
 		return p.end(j, c, out.Reason)
 	}
 	return p.discard(j, c, d, out)
+}
+
+// followed looks at where a packet has brought its connection.
+func (p *Pipeline) followed(c *connection) {
+	p.dropUnseen(c)
+	switch c.stream.State() {
+	case stream.Closed:
+		p.loseSession(c, true)
+	case stream.Reset:
+		p.loseSession(c, false)
+	}
 }
 
 // judgeBytes reads the messages that the offered segment continues or completes, and forwards or
@@ -260,7 +271,7 @@ func (p *Pipeline) refuse(j Judgement, c *connection, v verdict.Verdict) Judgeme
 	}
 	c.stream.End()
 	c.session.close()
-	p.closeIO(c)
+	p.loseSession(c, false)
 	j.Verdict, j.Ended = v, true
 	p.counters.Ended.Add(1)
 	if c.onDeny() != policy.DenyDrop {

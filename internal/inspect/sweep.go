@@ -91,6 +91,9 @@ func (p *Pipeline) forget(c *connection) {
 			return
 		}
 	}
+	if !c.datagrams() && c.stream.State() == stream.Closing {
+		p.loseSession(c, true) // the other end lets it linger
+	}
 	p.remove(c)
 }
 

@@ -40,6 +40,7 @@ type ENIPCheck struct {
 	limited bool             // some rule has a rate
 	need    [maxRules]uint16 // tokens taken for this message, by rule
 	empty   bool             // a rule was passed over for want of a token
+	lasting bool             // of I/O only what may outlive its session
 }
 
 type enipReach uint8
@@ -55,7 +56,7 @@ const (
 
 // CheckENIP begins to judge a message on an EtherNet/IP conduit of the plan. Without rates no rule has one.
 func (p *Plan) CheckENIP(c *ENIPCheck, conduit uint32, rates *Rates, now time.Time) {
-	c.rules, c.left, c.now, c.known, c.empty = nil, nil, now, false, false
+	c.rules, c.left, c.now, c.known, c.empty, c.lasting = nil, nil, now, false, false, false
 	if int(conduit) >= len(p.Conduits) || p.Conduits[conduit].Protocol != ProtocolENIP {
 		return
 	}
@@ -137,9 +138,20 @@ func (c *ENIPCheck) EvalMessage(w *cip.Walk) verdict.Verdict {
 // for connections that are open when a plan changes. opening is the service from its code on, route the hops
 // that led to where it was sent.
 func (p *Plan) PermitsOpening(conduit uint32, opening []byte, route []cip.Hop) bool {
+	return p.permitsOpening(conduit, opening, route, false)
+}
+
+// OutlivesSession tells whether the plan permits the Forward Open by a rule whose I/O goes on when the session
+// that opened it has ended in order.
+func (p *Plan) OutlivesSession(conduit uint32, opening []byte, route []cip.Hop) bool {
+	return p.permitsOpening(conduit, opening, route, true)
+}
+
+func (p *Plan) permitsOpening(conduit uint32, opening []byte, route []cip.Hop, lasting bool) bool {
 	var c ENIPCheck
 	var w cip.Walk
 	p.CheckENIP(&c, conduit, nil, time.Time{})
+	c.lasting = lasting
 	w.Start(opening, len(opening), route)
 	return c.EvalMessage(&w).Allows()
 }
@@ -518,7 +530,7 @@ func (c *ENIPCheck) permitsOpen(io *IOConnection, r *cip.Request) bool {
 	if o.Explicit() && !o.Path.Safety {
 		return true
 	}
-	if !o.IO() || io == nil || o.Path.Safety && !io.Safety {
+	if !o.IO() || io == nil || o.Path.Safety && !io.Safety || c.lasting && !io.OutliveSession {
 		return false
 	}
 	if !io.permitsTarget(&o) {

@@ -395,3 +395,41 @@ func TestENIPRatesSideBySide(t *testing.T) {
 		t.Errorf("%d packets of three writes passed, want 33 of 100 writes", n)
 	}
 }
+
+// TestOutlivesSession: by a rule that says so and that permits the connection, and by no other.
+func TestOutlivesSession(t *testing.T) {
+	opening := ct.Open{Class: 1, Size: 100, Path: ct.Join(ct.Class(4), ct.Point(150), ct.Point(100))}.Forward()
+	hop := cip.Hop{Port: 1, Link: 2}
+	for _, r := range []struct {
+		name                string
+		rules               []string
+		route               []cip.Hop
+		permitted, outlives bool
+	}{
+		{"says nothing", []string{`services: [forward_open], io: {assemblies: [100, 150]}`}, nil, true, false},
+		{"says so", []string{`services: [forward_open], io: {assemblies: [100, 150], outlive_session: true}`}, nil, true, true},
+		{"says no", []string{`services: [forward_open], io: {assemblies: [100, 150], outlive_session: false}`}, nil, true, false},
+		{"one of two says so", []string{
+			`services: [forward_open], io: {assemblies: [100, 150]}`, `services: [forward_open], io: {assemblies: [100, 150], outlive_session: true}`,
+		}, nil, true, true},
+		{"another that does not permit it says so", []string{
+			`services: [forward_open], io: {assemblies: [100, 150]}`, `services: [forward_open], io: {assemblies: [100], outlive_session: true}`,
+		}, nil, true, false},
+		{"a rule for a route says so, and the device itself needs none", []string{
+			`services: [forward_open], io: {assemblies: [100, 150]}`, `services: [forward_open], route: ["1/2"], io: {assemblies: [100, 150], outlive_session: true}`,
+		}, nil, true, true},
+		{"a rule for another route says so", []string{
+			`services: [forward_open], route: ["1/2"], io: {assemblies: [100, 150]}`, `services: [forward_open], route: ["1/3"], io: {assemblies: [100, 150], outlive_session: true}`,
+		}, []cip.Hop{hop}, true, false},
+		{"its route says so", []string{`services: [forward_open], route: ["1/2"], io: {assemblies: [100, 150], outlive_session: true}`}, []cip.Hop{hop}, true, true},
+		{"not permitted", []string{`services: [forward_open], io: {assemblies: [100], outlive_session: true}`}, nil, false, false},
+	} {
+		plan := enipPlanOf(t, r.rules...)
+		if got := plan.PermitsOpening(1, opening, r.route); got != r.permitted {
+			t.Errorf("%s: permitted %v", r.name, got)
+		}
+		if got := plan.OutlivesSession(1, opening, r.route); got != r.outlives {
+			t.Errorf("%s: outlives its session %v", r.name, got)
+		}
+	}
+}

@@ -68,6 +68,8 @@ type IOConnection struct {
 	Classes    Spans         // transport classes 0 and 1; nil is both
 	Owners     IOOwners      // 0 is any
 	Safety     bool          // CIP Safety connections, too
+	// OutliveSession lets a connection go on when the session that opened it has ended in order.
+	OutliveSession bool
 }
 
 // IOOwners is a set of owner types.
@@ -364,7 +366,7 @@ func parseHop(text string) (Hop, error) {
 const maxRPI = time.Hour
 
 func (d *decoder) io(n *yaml.Node) *IOConnection {
-	f, ok := d.mapping(n, "io", []string{"assemblies", "tags", "max_size", "min_rpi", "max_rpi", "transport_classes", "owners", "safety"}, nil)
+	f, ok := d.mapping(n, "io", []string{"assemblies", "tags", "max_size", "min_rpi", "max_rpi", "transport_classes", "owners", "safety", "outlive_session"}, nil)
 	if !ok {
 		return nil
 	}
@@ -383,6 +385,7 @@ func (d *decoder) io(n *yaml.Node) *IOConnection {
 	io.Classes = d.spans(f.get("transport_classes"), "transport_classes", 0, 1)
 	io.Owners = d.owners(f.get("owners"))
 	io.Safety = f.flag("safety")
+	io.OutliveSession = f.flag("outlive_session")
 	return io
 }
 

@@ -1,0 +1,351 @@
+package inspect
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
+	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// lastingRules permit I/O that outlives its session.
+var lastingRules = []string{
+	enipRules[0], enipRules[2],
+	`{services: [forward_open, large_forward_open, forward_close, unconnected_send], route: ["1/0"], io: {assemblies: [100, 150, 151], outlive_session: true}}`,
+}
+
+func ioOpening(serial uint16) ct.Open {
+	return ct.Open{
+		Serial: serial, ToSource: 0x9000 + uint32(serial), Class: 1, Size: 100, RPI: 20000,
+		Path: ct.Join(ct.Class(4), ct.Point(150), ct.Point(100)),
+	}
+}
+
+// scannerOf returns a target whose I/O connections are filed in common and told to the log.
+func scannerOf(t testing.TB, plan *policy.Plan, common *Common, log IOConnections) *target {
+	t.Helper()
+	d := newTarget(t, plan)
+	dissector := d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)
+	dissector.io, dissector.told = &common.io, log
+	return d
+}
+
+// fin sends an end's FIN, and the acknowledgement of the other.
+func (w *wire) fin(d stream.Direction) {
+	w.send(d, segment{flags: frame.FlagFIN | frame.FlagACK})
+	w.send(d.Other(), segment{flags: frame.FlagACK})
+}
+
+// TestIOConnectionsEnd: with a Forward Close on any session, with another Forward Open of the same triad, and
+// with the session that opened them, however that ends. Where a rule lets them outlive it they end with its
+// loss, and not where its ends have closed it.
+func TestIOConnectionsEnd(t *testing.T) {
+	o := ioOpening(9)
+	unregister := func(d *target) { d.client(ct.Encapsulate(0x66, enipHandle, 0, nil)) }
+	for _, r := range []struct {
+		name  string
+		after func(*target)
+		why   IOEnd // of a connection that ends with its session
+		lasts IOEnd // of one that may outlive it; 0: it goes on
+	}{
+		{"nothing", func(*target) {}, 0, 0},
+		{"a read", func(d *target) { d.rr(readIdentity()) }, 0, 0},
+		{"forward close", func(d *target) { d.rr(ct.Close(9, o.Path)) }, IOClosed, IOClosed},
+		{"forward close of another", func(d *target) { d.rr(ct.Close(10, o.Path)) }, 0, 0},
+		{"forward open", func(d *target) { d.rr(o.Forward()) }, IOReplaced, IOReplaced},
+		{"unregister session", unregister, IOSessionLost, 0},
+		{"the client closes", func(d *target) { d.fin(stream.FromInitiator); d.fin(stream.FromResponder) }, IOSessionLost, 0},
+		{"the device closes", func(d *target) { d.fin(stream.FromResponder); d.fin(stream.FromInitiator) }, IOSessionLost, 0},
+		{"one end closes", func(d *target) { d.fin(stream.FromResponder) }, 0, 0},
+		{"one end closes, and the other lets it linger", func(d *target) {
+			d.fin(stream.FromResponder)
+			d.pipeline.Sweep(d.now.Add(time.Minute), nil)
+		}, IOSessionLost, 0},
+		{"silence", func(d *target) { d.pipeline.Sweep(d.now.Add(24*time.Hour), nil) }, 0, 0},
+		{"the client resets", func(d *target) { d.send(stream.FromInitiator, segment{flags: frame.FlagRST}) }, IOSessionLost, IOSessionLost},
+		{"the device resets", func(d *target) { d.send(stream.FromResponder, segment{flags: frame.FlagRST | frame.FlagACK}) }, IOSessionLost, IOSessionLost},
+		{"a reset that no end takes", func(d *target) {
+			d.send(stream.FromInitiator, segment{flags: frame.FlagRST, seqAt: -500000, keep: true})
+		}, 0, 0},
+		{"a denial", func(d *target) { d.rr(otherTag(1)) }, IOSessionLost, IOSessionLost},
+		{"closed, and then a policy that forbids it", func(d *target) {
+			d.fin(stream.FromInitiator)
+			d.fin(stream.FromResponder)
+			delete(d.flows.table, testKey)
+			d.flows.generation++
+			d.pipeline.Sweep(d.now, nil)
+		}, IOSessionLost, 0}, // the fast path ends what goes on and is forbidden
+		{"a policy that forbids it", func(d *target) {
+			delete(d.flows.table, testKey)
+			d.flows.generation++
+			d.pipeline.Sweep(d.now, nil)
+		}, IOSessionLost, IOSessionLost},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			for _, lasts := range []bool{false, true} {
+				plan, want := enipPlan(t, policy.DenyReset), r.why
+				if lasts {
+					plan, want = enipPlan(t, policy.DenyReset, lastingRules...), r.lasts
+				}
+				log := &ioLog{}
+				d := scannerOf(t, plan, NewCommon(Limits{}), log)
+				d.rr(o.Forward())
+				if len(log.opened) != 1 {
+					t.Fatalf("%d opened", len(log.opened))
+				}
+				r.after(d)
+				switch {
+				case want == 0 && len(log.closed) != 0:
+					t.Errorf("may outlive %v: closed for reason %v", lasts, log.why)
+				case want != 0 && (len(log.closed) != 1 || log.closed[0] != log.opened[0].ID || log.why[0] != want):
+					t.Errorf("may outlive %v: closed %v for reason %v, want %v", lasts, log.closed, log.why, want)
+				}
+			}
+		})
+	}
+}
+
+// TestIOClosedOnAnotherSession: a target closes a connection whoever asks it to, so that the session
+// does not matter, and neither does the key that names it: what has outlived its session is not touched by
+// the end of the next one that goes by the same key.
+func TestIOClosedOnAnotherSession(t *testing.T) {
+	plan := enipPlan(t, policy.DenyReset, lastingRules...)
+	common, log := NewCommon(Limits{}), &ioLog{}
+	first := scannerOf(t, plan, common, log)
+	first.rr(ioOpening(9).Forward())
+	first.fin(stream.FromInitiator)
+	first.fin(stream.FromResponder)
+	second := scannerOf(t, plan, common, log)
+	second.rr(otherTag(1))
+	second.mustDeny("write", verdict.ReasonTagNotPermitted)
+	if len(log.opened) != 1 || len(log.closed) != 0 {
+		t.Fatalf("%d opened, closed %v with another session", len(log.opened), log.closed)
+	}
+	third := scannerOf(t, plan, common, log)
+	third.rr(ct.Close(9, ioOpening(9).Path))
+	if len(log.closed) != 1 || log.closed[0] != log.opened[0].ID {
+		t.Errorf("closed %v, want %v", log.closed, log.opened[0].ID)
+	}
+	if n := len(common.io.open) + len(common.io.paths) + len(common.io.begun) + len(common.io.shares) + len(common.io.telling); n != 0 {
+		t.Errorf("%d entries are left of nothing", n)
+	}
+}
+
+// ioConnectionOf is a connection between two ends that an identity has opened.
+func ioConnectionOf(plan *policy.Plan, identity uint32, i int) (ioName, IOConnection) {
+	from, to := netip.AddrFrom4([4]byte{198, 18, 1, byte(identity)}), netip.AddrFrom4([4]byte{198, 18, 2, byte(i >> 8)})
+	id := uint32(i)
+	return ioName{to, triad{uint16(i), 1, identity}}, IOConnection{
+		Flow: Flow{Plan: plan, Conduit: 1, Source: identity}, Originator: from, Target: to, Opened: clock, Multiplier: 4,
+		OriginatorToTarget: IODirection{Type: IOPointToPoint, ConnectionID: id, Size: 10, Interval: time.Second, Destination: netip.AddrPortFrom(to, implicitPort)},
+		TargetToOriginator: IODirection{Type: IOPointToPoint, ConnectionID: id, Size: 10, Interval: time.Second, Destination: netip.AddrPortFrom(from, implicitPort)},
+	}
+}
+
+// TestIOShareOfOneIdentity: an identity may have a fourth of the connections open, what it opens beyond is
+// told as refused and counted, and others find room; all together have no more than there may be.
+func TestIOShareOfOneIdentity(t *testing.T) {
+	plan := enipPlan(t, policy.DenyReset)
+	for i := range 6 {
+		plan.Identities = append(plan.Identities, policy.Identity{Name: fmt.Sprintf("scanner-%d", i)})
+	}
+	base := uint32(len(plan.Identities) - 6)
+	log := &ioLog{}
+	d := scannerOf(t, plan, NewCommon(Limits{}), log)
+	s := &enipSession{dissector: d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)}
+	table := s.dissector.io
+	opens := func(identity uint32, n int) (opened, refused int) {
+		before, beforeRefused := len(log.opened), len(log.refused)
+		for i := range n {
+			name, c := ioConnectionOf(plan, identity, i)
+			table.add(s, name, c)
+		}
+		return len(log.opened) - before, len(log.refused) - beforeRefused
+	}
+	share := shareOf(maxIO)
+	if opened, refused := opens(base, share+10); opened != share || refused != 10 {
+		t.Errorf("one scanner: %d opened and %d refused", opened, refused)
+	}
+	if n := d.pipeline.Counters().IORefused.Load(); n != 10 {
+		t.Errorf("%d counted as refused", n)
+	}
+	for i := range uint32(3) {
+		if opened, refused := opens(base+1+i, share); opened != share || refused != 0 {
+			t.Errorf("scanner %d: %d opened and %d refused", i+1, opened, refused)
+		}
+	}
+	if opened, refused := opens(base+4, 1); opened != 0 || refused != 1 {
+		t.Errorf("beyond all: %d opened, %d refused", opened, refused)
+	}
+	name, c := ioConnectionOf(plan, base, 5)
+	table.add(s, name, c)
+	if len(log.closed) != 1 || log.why[0] != IOReplaced || len(log.opened) != maxIO+1 {
+		t.Error("one that is opened anew has found no room")
+	}
+	name, _ = ioConnectionOf(plan, base, 6)
+	table.close(log, name, testKey)
+	if opened, _ := opens(base+4, 1); opened != 1 {
+		t.Error("what was closed has left no room")
+	}
+	table.lose(s, nil)
+	if n := len(table.open) + len(table.paths) + len(table.begun) + len(table.shares) + len(table.telling); n != 0 {
+		t.Errorf("%d entries are left of nothing", n)
+	}
+}
+
+// TestIOIsFoundByWhatItsDatagramsShow: by sender, receiver and identifier, whatever else is open.
+func TestIOIsFoundByWhatItsDatagramsShow(t *testing.T) {
+	plan := enipPlan(t, policy.DenyReset)
+	d := scannerOf(t, plan, NewCommon(Limits{}), &ioLog{})
+	s := &enipSession{dissector: d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)}
+	table := s.dissector.io
+	for i := range 100 {
+		name, c := ioConnectionOf(plan, 1, i)
+		table.add(s, name, c)
+	}
+	group := netip.MustParseAddr("239.192.1.5")
+	for i := range 2 {
+		name, c := ioConnectionOf(plan, 1, 200+i)
+		c.TargetToOriginator.Type, c.TargetToOriginator.ConnectionID = IOMulticast, 200
+		c.TargetToOriginator.Destination = netip.AddrPortFrom(group, implicitPort)
+		table.add(s, name, c)
+	}
+	name, c := ioConnectionOf(plan, 1, 300)
+	c.TargetToOriginator.Type, c.TargetToOriginator.Destination = IOMulticast, netip.AddrPort{}
+	table.add(s, name, c)
+	for _, r := range []struct {
+		name     string
+		from, to netip.Addr
+		id       uint32
+		found    bool
+		d        stream.Direction
+	}{
+		{"output", c.Originator, c.Target, 7, false, 0}, // of other targets
+		{"output", c.Originator, netip.MustParseAddr("198.18.2.0"), 7, true, stream.FromInitiator},
+		{"input", netip.MustParseAddr("198.18.2.0"), c.Originator, 7, true, stream.FromResponder},
+		{"another identifier", c.Originator, netip.MustParseAddr("198.18.2.0"), 100, false, 0},
+		{"another sender", netip.MustParseAddr("198.18.1.2"), netip.MustParseAddr("198.18.2.0"), 7, false, 0},
+		{"to a group that was not named", netip.MustParseAddr("198.18.2.0"), group, 7, false, 0},
+		{"to the group", netip.MustParseAddr("198.18.2.0"), group, 200, true, stream.FromResponder},
+		{"to another group", netip.MustParseAddr("198.18.2.0"), netip.MustParseAddr("239.192.1.6"), 200, false, 0},
+		{"multicast to one", netip.MustParseAddr("198.18.2.0"), c.Originator, 200, false, 0},
+		{"to any group, where none was named", c.Target, group, 300, true, stream.FromResponder},
+		{"to one, where none was named", c.Target, c.Originator, 300, false, 0},
+	} {
+		o, direction := table.find(r.from, r.to, r.id)
+		if (o != nil) != r.found || o != nil && direction != r.d {
+			t.Errorf("%s: found %v, direction %v", r.name, o != nil, direction)
+		}
+	}
+	first, _ := ioConnectionOf(plan, 1, 200)
+	table.close(&ioLog{}, first, testKey)
+	if o, _ := table.find(netip.MustParseAddr("198.18.2.0"), group, 200); o == nil {
+		t.Error("the group is closed while another connection listens to it")
+	}
+}
+
+// strictIO is told as a fast path is that takes its time: for each connection it notes what is wrong with the
+// order of what it is told, and for all whether the table was locked meanwhile.
+type strictIO struct {
+	t     *testing.T
+	table *ioTable
+
+	mu     sync.Mutex
+	busy   map[IOTriad]bool
+	open   map[IOTriad]IOConnectionID
+	closed map[IOConnectionID]bool
+}
+
+func (f *strictIO) tell(name IOTriad, what func()) {
+	f.mu.Lock()
+	if f.busy[name] {
+		f.t.Error("told twice at a time of one connection")
+	}
+	f.busy[name] = true
+	f.mu.Unlock()
+	free := make(chan struct{})
+	go func() {
+		f.table.mu.Lock()
+		defer f.table.mu.Unlock()
+		close(free)
+	}()
+	select {
+	case <-free:
+	case <-time.After(5 * time.Second):
+		f.t.Error("told under the table's lock")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	what()
+	f.busy[name] = false
+}
+
+func (f *strictIO) Open(c IOConnection) {
+	name := IOTriad{c.Serial, c.Vendor, c.OriginatorSerial}
+	f.tell(name, func() {
+		if f.closed[c.ID] {
+			f.t.Error("opened after it was closed")
+		}
+		f.open[name] = c.ID
+	})
+}
+
+func (f *strictIO) Close(id IOConnectionID, _ IOEnd) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed[id] = true
+	for name, open := range f.open {
+		if open == id {
+			delete(f.open, name)
+		}
+	}
+}
+
+func (f *strictIO) Refused(IOConnection)      {}
+func (f *strictIO) Forget(uint64, IOTriad)    {}
+func (f *strictIO) Lives(IOConnectionID) bool { return true }
+
+// TestIOIsToldInOrder: pipelines that open and close the same connections side by side tell of each in the
+// order in which it went, nobody is told under the lock, and in the end the fast path has open what the table
+// has.
+func TestIOIsToldInOrder(t *testing.T) {
+	plan := enipPlan(t, policy.DenyReset)
+	common := NewCommon(Limits{})
+	fast := &strictIO{
+		t: t, table: &common.io, busy: map[IOTriad]bool{}, open: map[IOTriad]IOConnectionID{}, closed: map[IOConnectionID]bool{},
+	}
+	var group sync.WaitGroup
+	for lane := range 4 {
+		d := scannerOf(t, plan, common, fast)
+		s := &enipSession{dissector: d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)}
+		group.Go(func() {
+			for i := range 300 {
+				name, c := ioConnectionOf(plan, 1, (i+lane)%3)
+				c.Serial, c.Vendor, c.OriginatorSerial = name.triad.serial, name.triad.vendor, name.triad.originatorSerial
+				switch (i + lane) % 5 {
+				case 0, 1, 2:
+					common.io.add(s, name, c)
+				case 3:
+					common.io.close(fast, name, testKey)
+				default:
+					common.io.lose(s, nil)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if len(fast.open) != len(common.io.open) || len(common.io.telling) != 0 {
+		t.Errorf("%d are open in the fast path and %d in the table", len(fast.open), len(common.io.open))
+	}
+	for _, o := range common.io.open {
+		if fast.open[IOTriad{o.connection.Serial, o.connection.Vendor, o.connection.OriginatorSerial}] != o.connection.ID {
+			t.Errorf("%v is not what the fast path has open", o.connection.ID)
+		}
+	}
+}
