@@ -131,36 +131,77 @@ func (s *enipSession) loseIO(flow Flow, inOrder bool) {
 	s.dissector.io.lose(s, goesOn)
 }
 
-// noteReply keeps what a reply changes, once it leaves. A Forward Open or Close counts where it was sent
-// alone or in an Unconnected Send.
+// noteReply keeps what a reply changes, once it leaves: each Forward Open and Close in it, alone, in an
+// Unconnected Send or in a Multiple Service Packet. What is sent on a connection opens none, for Forward Opens
+// are sent unconnected (V1 3-5.5.2).
 func (s *enipSession) noteReply(r *reading, m *enip.Message, w *enipWaiting) {
-	d := s.dissector
 	if m.Command == enip.RegisterSession && m.Status == 0 {
 		s.effects = append(s.effects, enipEffect{kind: effectRegister, handle: m.Session})
 		return
 	}
-	if w == nil || !w.manages || m.Connected {
+	if w == nil || !w.manages {
 		return
 	}
-	var reply cip.Reply
-	if cip.ParseReply(m.Payload, m.PayloadLength, &reply) != nil || reply.Status != cip.StatusSuccess {
-		return
-	}
-	d.walk.Start(w.kept[:w.keptLength], w.keptLength, nil)
-	for d.walk.Next() {
-		q := &d.walk.Request
-		if q.Is(cip.UnconnectedSend, cip.ConnectionManager) && q.Depth == 0 {
-			continue
+	d := s.dissector
+	d.replies.Start(replyOf(m).payload)
+	w.start(&d.walk)
+	pairs := answers{walk: &d.walk, replies: &d.replies, silent: -1}
+	for pairs.next() {
+		q, reply := &d.walk.Request, &d.replies.Reply
+		if q.Complete() && q.Code == reply.Code && reply.Status == cip.StatusSuccess {
+			s.noteManaged(r, m, w, reply)
 		}
-		if q.Code == reply.Code {
-			s.noteManaged(r, m, &reply)
-		}
-		return
 	}
 }
 
+// answers goes through the services of a request and their replies together.
+type answers struct {
+	walk    *cip.Walk
+	replies *cip.ReplyWalk
+	silent  int // what is nested deeper than that has no replies; -1: nothing
+}
+
+// next finds the next reply and the service that it is to. What an Unconnected Send carries is answered in its
+// place, unless it went wrong on the way.
+func (a *answers) next() bool {
+	q, reply := &a.walk.Request, &a.replies.Reply
+	if !a.replies.Next() {
+		return false
+	}
+	for a.walk.Next() {
+		if a.silent >= 0 && q.Depth > a.silent {
+			continue
+		}
+		a.silent = -1
+		sent := q.Is(cip.UnconnectedSend, cip.ConnectionManager)
+		switch depth := q.Depth - a.sends(); {
+		case depth > reply.Depth: // a packet with fewer replies than services
+			continue
+		case depth < reply.Depth:
+			return false
+		case sent && reply.Code != cip.UnconnectedSend:
+			continue
+		}
+		if sent || q.Code == cip.MultipleServicePacket && !reply.Packet() {
+			a.silent = q.Depth
+		}
+		return true
+	}
+	return false
+}
+
+// sends returns how many of the services around the one that was found are Unconnected Sends.
+func (a *answers) sends() (n int) {
+	for i := range a.walk.Request.Depth {
+		if a.walk.Within(i) == (cip.Outer{Code: cip.UnconnectedSend, Owner: cip.ConnectionManager}) {
+			n++
+		}
+	}
+	return n
+}
+
 // noteManaged keeps what the successful reply to the Forward Open or Close that the walk is at changes.
-func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply) {
+func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, reply *cip.Reply) {
 	q := &s.dissector.walk.Request
 	var o cip.Open
 	var f cip.Close
@@ -168,7 +209,7 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply)
 	switch {
 	case q.ForwardClose(&f):
 		s.effects = append(s.effects, enipEffect{kind: effectClose, key: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
-	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
+	case m.Connected || !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
 	case triad{o.Serial, o.Vendor, o.OriginatorSerial} != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}:
 		// The reply is to another Forward Open: nothing of it can be believed.
 	case o.Explicit():
@@ -183,13 +224,14 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, reply *cip.Reply)
 		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
 	case o.IO():
 		s.effects = append(s.effects, enipEffect{
-			kind: effectOpenIO, triad: triad{o.Serial, o.Vendor, o.OriginatorSerial}, io: s.ioConnection(r, m, &o, &opened),
+			kind: effectOpenIO, triad: triad{o.Serial, o.Vendor, o.OriginatorSerial}, io: s.ioConnection(r, m, w, &o, &opened),
 		})
 	}
 }
 
-// ioConnection puts together what a Forward Open and its reply say.
-func (s *enipSession) ioConnection(r *reading, m *enip.Message, o *cip.Open, opened *cip.Opened) IOConnection {
+// ioConnection puts together what a Forward Open and its reply say. A message has one multicast group at most,
+// and of several Forward Opens in a packet nothing says whose it is: then it is nobody's.
+func (s *enipSession) ioConnection(r *reading, m *enip.Message, w *enipWaiting, o *cip.Open, opened *cip.Opened) IOConnection {
 	client, device := s.ends[stream.FromInitiator].Addr(), s.ends[stream.FromResponder].Addr()
 	c := IOConnection{
 		ID: IOConnectionID{Key: r.key}, Flow: r.flow, Opened: r.now, Originator: client, Target: device,
@@ -208,8 +250,12 @@ func (s *enipSession) ioConnection(r *reading, m *enip.Message, o *cip.Open, ope
 	default:
 		c.Owner = OwnerNone
 	}
+	group := m.ToSource
+	if w.outerCode == cip.MultipleServicePacket || w.inUnconnected && w.innerCode == cip.MultipleServicePacket {
+		group = enip.Socket{}
+	}
 	c.OriginatorToTarget = ioDirection(&o.ToTarget, opened.ToTarget, opened.TargetAPI, device, enip.Socket{})
-	c.TargetToOriginator = ioDirection(&o.ToOriginator, opened.ToOriginator, opened.OriginatorAPI, client, m.ToSource)
+	c.TargetToOriginator = ioDirection(&o.ToOriginator, opened.ToOriginator, opened.OriginatorAPI, client, group)
 	return c
 }
 

@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -346,6 +347,121 @@ func TestIOIsToldInOrder(t *testing.T) {
 	for _, o := range common.io.open {
 		if fast.open[IOTriad{o.connection.Serial, o.connection.Vendor, o.connection.OriginatorSerial}] != o.connection.ID {
 			t.Errorf("%v is not what the fast path has open", o.connection.ID)
+		}
+	}
+}
+
+// TestConnectionsWithinOtherServices: a Forward Open or Close counts wherever it is nested, each by its own
+// reply; what is sent on a connection may close one and opens none.
+func TestConnectionsWithinOtherServices(t *testing.T) {
+	rules := []string{
+		`{services: [get_attributes_all], classes: [identity]}`,
+		`{services: [forward_open, forward_close, unconnected_send], route: ["1/0", "1/0,1/0"], io: {assemblies: [100, 150]}}`,
+	}
+	open := func(serial uint16) []byte { return ioOpening(serial).Forward() }
+	shut := func(serial uint16) []byte { return ct.Close(serial, ioOpening(serial).Path) }
+	opened := func(serial uint16) []byte {
+		return ct.Opened(ct.Open{Serial: serial}, 0x7000+uint32(serial), 0x9000+uint32(serial))
+	}
+	closed, failed := func(serial uint16) []byte {
+		return append([]byte{0xce, 0, 0, 0}, ct.Join(ct.U16(serial), ct.U16(0x1337), ct.U32(42), []byte{0, 0})...)
+	}, func(code byte) []byte { return []byte{code | 0x80, 0, 1, 0} }
+	packet := func(status byte, replies ...[]byte) []byte {
+		return append([]byte{0x8a, 0, status, 0}, ct.Packet(replies...)...)
+	}
+	hop := ct.Port(1, 0)
+	for _, r := range []struct {
+		name           string
+		request, reply []byte
+		opens, closes  []uint16
+	}{
+		{"open alone", open(1), opened(1), []uint16{1}, nil},
+		{"open that fails", open(1), failed(0x54), nil, nil},
+		{"two opens", ct.Multiple(open(1), open(2)), packet(0, opened(1), opened(2)), []uint16{1, 2}, nil},
+		{"two opens, one fails", ct.Multiple(open(1), open(2)), packet(0x1e, failed(0x54), opened(2)), []uint16{2}, nil},
+		{"two opens with each other's replies", ct.Multiple(open(1), open(2)), packet(0, opened(2), opened(1)), nil, nil},
+		{"two opens, one reply", ct.Multiple(open(1), open(2)), packet(0, opened(1)), []uint16{1}, nil},
+		{"a packet that fails", ct.Multiple(open(1), shut(9)), failed(0x0a), nil, nil},
+		{"close between others", ct.Multiple(readIdentity(), shut(9), readIdentity()), packet(0x1e, failed(1), closed(9), failed(1)), nil, []uint16{9}},
+		{"close that fails between others", ct.Multiple(readIdentity(), shut(9), readIdentity()), packet(0x1e, []byte{0x81, 0, 0, 0}, failed(0x4e), []byte{0x81, 0, 0, 0}), nil, nil},
+		{"closed and opened anew", ct.Multiple(shut(9), open(9)), packet(0, closed(9), opened(9)), []uint16{9}, []uint16{9}},
+		{"close in an unconnected send", ct.Unconnected(shut(9), hop), closed(9), nil, []uint16{9}},
+		{"close in two", ct.Unconnected(ct.Unconnected(shut(9), hop), hop), closed(9), nil, []uint16{9}},
+		{"packet in an unconnected send", ct.Unconnected(ct.Multiple(open(1), shut(9)), hop), packet(0, opened(1), closed(9)), []uint16{1}, []uint16{9}},
+		{"unconnected send in a packet", ct.Multiple(ct.Unconnected(open(1), hop), shut(9)), packet(0, opened(1), closed(9)), []uint16{1}, []uint16{9}},
+		{"unconnected send that fails in a packet", ct.Multiple(ct.Unconnected(shut(9), hop), shut(8)), packet(0x1e, failed(0x52), closed(8)), nil, []uint16{8}},
+		{"packet in a packet", ct.Multiple(ct.Multiple(open(1), open(2)), shut(9)), packet(0, packet(0, opened(1), opened(2)), closed(9)), []uint16{1, 2}, []uint16{9}},
+		{"packet that fails in a packet", ct.Multiple(ct.Multiple(open(1), shut(7)), shut(9)), packet(0x1e, failed(0x0a), closed(9)), nil, []uint16{9}},
+		{"packet with a reply too few in a packet", ct.Multiple(ct.Multiple(open(1), open(2)), shut(9)), packet(0, packet(0, opened(1)), closed(9)), []uint16{1}, []uint16{9}},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			common, log := NewCommon(Limits{}), &ioLog{}
+			d := scannerOf(t, enipPlan(t, policy.DenyReset, rules...), common, log)
+			for _, serial := range []uint16{7, 8, 9} {
+				d.rr(open(serial))
+			}
+			before := log.opened
+			ids := map[IOConnectionID]uint16{}
+			for _, c := range before {
+				ids[c.ID] = c.Serial
+			}
+			d.silent = true
+			d.rr(r.request)
+			d.mustAllow("request")
+			d.device(ct.RR(enipHandle, 7, r.reply))
+			d.mustAllow("reply")
+			var opens, closes []uint16
+			for _, c := range log.opened[len(before):] {
+				opens = append(opens, c.Serial)
+			}
+			for _, id := range log.closed {
+				closes = append(closes, ids[id])
+			}
+			if !slices.Equal(opens, r.opens) || !slices.Equal(closes, r.closes) {
+				t.Errorf("opened %v and closed %v, want %v and %v", opens, closes, r.opens, r.closes)
+			}
+		})
+	}
+
+	log := &ioLog{}
+	d := scannerOf(t, enipPlan(t, policy.DenyReset, rules...), NewCommon(Limits{}), log)
+	d.rr(open(9))
+	id := d.openExplicit(3)
+	d.silent = true
+	for i, request := range [][]byte{open(1), shut(9)} {
+		d.client(ct.Unit(enipHandle, id, uint16(i+1), request))
+		d.mustAllow("on a connection")
+		d.device(ct.Unit(enipHandle, d.opened[id], uint16(i+1), [][]byte{opened(1), closed(9)}[i]))
+		d.mustAllow("its reply")
+	}
+	if len(log.opened) != 1 || len(log.closed) != 1 || log.closed[0] != log.opened[0].ID {
+		t.Errorf("on a connection: opened %d, closed %v", len(log.opened), log.closed)
+	}
+}
+
+// TestAGroupInAPacketIsNobodys: the reply to a packet has room for one group, and nothing says to which of its
+// connections that belongs.
+func TestAGroupInAPacketIsNobodys(t *testing.T) {
+	log := &ioLog{}
+	d := scannerOf(t, enipPlan(t, policy.DenyReset, `{services: [forward_open], io: {assemblies: [100, 150]}}`), NewCommon(Limits{}), log)
+	d.silent = true
+	o := ioOpening(1)
+	o.Types[1] = 1 // multicast
+	forward := o.Forward()
+	group := ct.Item(0x8001, ct.Socket(2222, 239, 192, 1, 5))
+	reply := ct.Opened(o, 5, 6)
+	for _, packet := range []bool{false, true} {
+		request, answer := forward, reply
+		if packet {
+			request, answer = ct.Multiple(forward), append([]byte{0x8a, 0, 0, 0}, ct.Packet(reply)...)
+		}
+		d.rr(request)
+		d.mustAllow("request")
+		d.device(ct.RR(enipHandle, 7, answer, group))
+		d.mustAllow("reply")
+		c := log.opened[len(log.opened)-1].TargetToOriginator
+		if c.Type != IOMulticast || c.Destination.IsValid() == packet {
+			t.Errorf("in a packet %v: type %v to %v", packet, c.Type, c.Destination)
 		}
 	}
 }

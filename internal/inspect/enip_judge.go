@@ -33,6 +33,7 @@ type enipJudgement struct {
 	outer, inner         int
 	outerCode, innerCode cip.ServiceCode
 	inside               bool // the denial is of a service inside the outermost
+	manages              bool // some service opens or closes a connection
 }
 
 // judge sets the verdict.
@@ -139,6 +140,7 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 		return
 	}
 	v := d.check.EvalCIP(w)
+	e.manages = e.manages || managesConnections(q)
 	switch {
 	case e.services == 0:
 		e.outer, e.outerCode = offset+q.Offset, q.Code

@@ -25,8 +25,8 @@ type enipWaiting struct {
 
 	kept       [maxKeptRequest]byte // of the outermost service, from its code on
 	keptLength int
-	keptWhole  bool
-	manages    bool // it, or what is in its Unconnected Send, is for the connection manager
+	length     int  // of it all
+	manages    bool // some service in it opens or closes a connection
 
 	outerCode, innerCode cip.ServiceCode // inner: of what an Unconnected Send carries
 	inUnconnected        bool
@@ -97,18 +97,27 @@ func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
 		w.sequence = uint16(payload[0]) | uint16(payload[1])<<8
 		payload = payload[2:]
 	}
-	w.keptLength = copy(w.kept[:], payload)
-	w.keptWhole = w.keptLength == len(payload)
+	w.keptLength, w.length = copy(w.kept[:], payload), len(payload)
 	w.outerCode, w.innerCode, w.inUnconnected = e.outerCode, e.innerCode, e.inner != 0
-	w.manages = w.keptWhole && (managesConnections(e.outerCode) || e.inner != 0 && managesConnections(e.innerCode))
+	w.manages = e.manages
 	o.list = append(o.list, w)
 	o.added++
 	return w
 }
 
-// managesConnections tells whether the code may be one that opens or closes a connection.
-func managesConnections(code cip.ServiceCode) bool {
-	return code == cip.ForwardOpen || code == cip.LargeForwardOpen || code == cip.ForwardClose
+// start begins a walk through as much of the request as was kept.
+func (w *enipWaiting) start(walk *cip.Walk) {
+	var base []cip.Hop
+	if w.connection != nil {
+		base = w.connection.route()
+	}
+	walk.Start(w.kept[:w.keptLength], w.length, base)
+}
+
+// managesConnections tells whether the service opens or closes a connection.
+func managesConnections(q *cip.Request) bool {
+	return q.Is(cip.ForwardOpen, cip.ConnectionManager) || q.Is(cip.LargeForwardOpen, cip.ConnectionManager) ||
+		q.Is(cip.ForwardClose, cip.ConnectionManager)
 }
 
 // release gives back what is no longer in the list.
