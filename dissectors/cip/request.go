@@ -15,7 +15,8 @@ type Request struct {
 	Data       []byte
 	DataLength int
 
-	head []byte // code and path, with PathKnown
+	head     []byte // code and path, with PathKnown
+	repeated int    // bytes that were found to repeat the request, see repeatsItself
 
 	// Depth is how many services this one is nested in.
 	Depth int

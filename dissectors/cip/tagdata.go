@@ -181,11 +181,12 @@ func (r *Request) repeatsItself(written, all uint64) bool {
 	}
 	head := r.Length - r.DataLength // code and path are known, and stand before the data
 	again := from(r.Data, once-head+sequence)
-	for i, v := range again {
-		switch {
+	for i := min(r.repeated, len(again)); i < len(again); i++ {
+		switch v := again[i]; {
 		case i < head && v != r.head[i], i >= head && v != r.Data[i-head]:
 			return false
 		}
 	}
+	r.repeated = len(again)
 	return true
 }

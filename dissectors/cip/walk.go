@@ -23,6 +23,7 @@ type Walk struct {
 	first   []byte // not visited yet
 	length  int
 	started bool
+	entered bool // what is in the service found last is visited
 	count   int
 	bad     *MalformedError
 
@@ -43,12 +44,16 @@ type frame struct {
 	next       int    // which service of a packet comes next
 	hops       int    // of the walk before it
 	routeKnown bool   // of the walk before it
+	awaits     bool   // the service is an Unconnected Send whose route has not arrived
+
+	// Where the service itself is, how long, and how many were found with it.
+	start, size, count int
 }
 
 // Start begins with the message b, of which length bytes are announced. base is the route to where it is
 // sent: that of its connection.
 func (w *Walk) Start(b []byte, length int, base []Hop) {
-	w.base, w.first, w.length, w.started = b, b, length, false
+	w.base, w.first, w.length, w.started, w.entered = b, b, length, false, false
 	w.count, w.bad, w.depth = 0, nil, 0
 	w.hopCount, w.routeKnown = copy(w.hops[:], base), true
 }
@@ -89,9 +94,41 @@ func (w *Walk) Next() bool {
 		w.bad = ErrServices
 		return false
 	}
-	w.Request.Depth = w.depth
+	w.Request.Depth, w.Request.repeated, w.entered = w.depth, 0, false
 	w.bad = w.Request.parse(b, length, offset)
 	return w.bad == nil
+}
+
+// Extend goes on with b, which is more of the message that the walk was started with, from its beginning. What was
+// found last is found again with what has come of it; again is false where that is an Unconnected Send around
+// it, because its route has come, without which the services in it were found. It returns false for ok where
+// nothing was found yet, or the message is malformed. It costs no more than what was not visited before.
+func (w *Walk) Extend(b []byte) (again, ok bool) {
+	w.base = b
+	if !w.started || w.count == 0 {
+		w.first, w.started = b, false
+		return false, w.Next()
+	}
+	for i := range w.depth {
+		f := &w.frames[i]
+		f.data = b[min(f.offset, len(b)):min(f.offset+f.length, len(b))]
+		if !f.awaits {
+			continue
+		}
+		var u unconnected
+		if w.bad = u.parse(f.data, f.length); w.bad != nil {
+			return false, false
+		}
+		if u.routeKnown {
+			w.depth, w.hopCount, w.routeKnown, w.count, w.entered = i, f.hops, f.routeKnown, f.count, false
+			w.Request.Depth, w.Request.repeated = i, 0
+			w.bad = w.Request.parse(b[f.start:f.start+f.size], f.size, f.start)
+			return false, w.bad == nil
+		}
+	}
+	r := &w.Request
+	w.bad = r.parse(b[min(r.Offset, len(b)):min(r.Offset+r.Length, len(b))], r.Length, r.Offset)
+	return true, w.bad == nil
 }
 
 // step finds where the next service lies.
@@ -100,14 +137,19 @@ func (w *Walk) step() (b []byte, length, offset int, ok bool) {
 		w.started = true
 		return w.first, w.length, 0, len(w.first) > 0 || w.length < 2
 	}
-	if w.isContainer() && !w.descend() {
-		return nil, 0, 0, false
+	if !w.entered && w.isContainer() {
+		if w.entered = true; !w.descend() {
+			return nil, 0, 0, false
+		}
 	}
 	for w.depth > 0 {
 		f := &w.frames[w.depth-1]
 		if b, length, offset, ok = f.element(); ok {
 			f.next++
 			return b, length, offset, true
+		}
+		if len(f.data) < f.length {
+			return nil, 0, 0, false // what comes next lies behind what has arrived
 		}
 		w.depth--
 		w.hopCount, w.routeKnown = f.hops, f.routeKnown
@@ -132,6 +174,7 @@ func (w *Walk) descend() bool {
 	*f = frame{
 		outer: Outer{r.Code, r.Owner}, data: r.Data, length: r.DataLength,
 		offset: r.Offset + r.Length - r.DataLength, hops: w.hopCount, routeKnown: w.routeKnown,
+		start: r.Offset, size: r.Length, count: w.count,
 	}
 	w.depth++
 	if bad := w.addHops(r.Path.Hops()); bad != nil {
@@ -147,7 +190,7 @@ func (w *Walk) descend() bool {
 		return false
 	}
 	if !u.routeKnown {
-		w.routeKnown = false
+		w.routeKnown, f.awaits = false, true
 		return true
 	}
 	w.bad = w.addHops(u.route.Hops())

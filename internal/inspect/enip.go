@@ -23,6 +23,8 @@ type enipDissector struct {
 	io       *ioTable // in common
 	told     IOConnections
 	counters *Counters
+	partials []*enipPartial // spare
+	visited  int            // services judged, for tests of what judging costs
 
 	// What follows belongs to the message under judgement and is used again for the next.
 	message enip.Message
@@ -74,6 +76,7 @@ type enipSession struct {
 	handle      uint32 // of the encapsulation session, 0 if there is none
 	requests    enipOutstanding
 	connections []*enipConnection // explicit ones, in the order of their opening
+	partial     *enipPartial      // of the message at the front, where that is long and not whole
 	effects     []enipEffect      // of the replies since the last commit
 
 	grace     time.Time // until then requests and connections may be under way that were not seen
@@ -104,8 +107,18 @@ func (s *enipSession) readRequest(r *reading, b []byte) step {
 		return step{verdict: verdict.Permitted}
 	}
 	room := s.requests.room(1, r.now, d.limits.Answer)
+	if n > 0 {
+		s.forget()
+	}
 	e := enipJudgement{session: s, r: r, m: m, raw: b[:m.Seen], whole: n > 0}
-	e.judge()
+	if e.judge(true); !e.verdict.Allows() && s.partial != nil {
+		// Once more from the beginning, for what is told of it.
+		d.check.Release()
+		s.forget()
+		d.used = e.first
+		e = enipJudgement{session: s, r: r, m: m, raw: b[:m.Seen]}
+		e.judge(false)
+	}
 	waits := isAnswered(m.Command) && !r.observed && (!room || r.waits)
 	if n > 0 && e.verdict.Allows() && !waits {
 		d.check.Pay()
@@ -241,6 +254,7 @@ func (s *enipSession) commit() {
 
 func (s *enipSession) rollback() {
 	s.requests.rollback()
+	s.forget() // other bytes may come in place of those that were dropped
 	s.effects = s.effects[:0]
 }
 
@@ -256,6 +270,7 @@ func (s *enipSession) sweep(now time.Time) verdict.Reason {
 
 func (s *enipSession) close() {
 	s.requests.clear()
+	s.forget()
 	s.handle, s.connections, s.effects = 0, nil, nil
 	s.grace, s.seenReply, s.adopts = time.Time{}, false, false
 }

@@ -36,8 +36,9 @@ type enipJudgement struct {
 	manages              bool // some service opens or closes a connection
 }
 
-// judge sets the verdict.
-func (e *enipJudgement) judge() {
+// judge sets the verdict. Of an incomplete message it may go on where it was left; what there is to tell of one
+// is known if it does not.
+func (e *enipJudgement) judge(mayGoOn bool) {
 	d := e.session.dissector
 	e.verdict, e.first = verdict.Permitted, d.used
 	d.next()
@@ -55,7 +56,7 @@ func (e *enipJudgement) judge() {
 		}
 	}
 	if e.m.PayloadKnown {
-		e.judgePayload(envelope)
+		e.judgePayload(envelope, mayGoOn)
 	}
 	if e.verdict.Allows() && e.m.Command.CarriesCIP() && !e.m.InOrder() {
 		e.deny(envelope, verdict.ReasonMalformed, "address and data item are not the first and the second")
@@ -98,7 +99,7 @@ func (s *enipSession) misplaced(r *reading, m *enip.Message) string {
 }
 
 // judgePayload judges the services of the message.
-func (e *enipJudgement) judgePayload(envelope *enipMessage) {
+func (e *enipJudgement) judgePayload(envelope *enipMessage, mayGoOn bool) {
 	const sequence = 2
 	d, payload, length, offset := e.session.dissector, e.m.Payload, e.m.PayloadLength, e.m.PayloadOffset
 	var base []cip.Hop
@@ -116,6 +117,12 @@ func (e *enipJudgement) judgePayload(envelope *enipMessage) {
 		}
 		base = e.connection.route()
 		payload, length, offset = payload[min(sequence, len(payload)):], length-sequence, offset+sequence
+	}
+	if mayGoOn {
+		if p := e.session.partialOf(e); p != nil {
+			e.goOn(p, payload, length, base)
+			return
+		}
 	}
 	w := &d.walk
 	w.Start(payload, length, base)
@@ -139,6 +146,7 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 	if q.Seen == 0 {
 		return
 	}
+	d.visited++
 	v := d.check.EvalCIP(w)
 	e.manages = e.manages || managesConnections(q)
 	switch {

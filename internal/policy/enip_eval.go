@@ -41,6 +41,16 @@ type ENIPCheck struct {
 	need    [maxRules]uint16 // tokens taken for this message, by rule
 	empty   bool             // a rule was passed over for want of a token
 	lasting bool             // of I/O only what may outlive its session
+
+	skip, written int // bytes written to a tag that were judged before, and that are judged by now
+	looks         int // at rules and written values, for tests of what judging costs
+}
+
+// ENIPSoFar is what is known of a service of which only a part was judged. The zero value knows nothing.
+type ENIPSoFar struct {
+	begun   bool
+	rules   [maxRules / 64]uint64 // that permitted it so far: of the others none permits the whole
+	written int                   // bytes written to a tag that these permit
 }
 
 type enipReach uint8
@@ -99,6 +109,13 @@ func (c *ENIPCheck) EvalCommand(m *enip.Message) verdict.Verdict {
 // EvalCIP judges the service that a walk has found, as far as it has arrived. The services around it and
 // inside it are judged by calls of their own.
 func (c *ENIPCheck) EvalCIP(w *cip.Walk) verdict.Verdict {
+	var nothing ENIPSoFar
+	return c.EvalMore(w, &nothing)
+}
+
+// EvalMore judges a service as EvalCIP does, of which a part was judged before: what that has settled is not
+// looked at again. The reason of a denial is that of the rules that permitted the part.
+func (c *ENIPCheck) EvalMore(w *cip.Walk, so *ENIPSoFar) verdict.Verdict {
 	r := &w.Request
 	switch {
 	case !c.known:
@@ -108,13 +125,20 @@ func (c *ENIPCheck) EvalCIP(w *cip.Walk) verdict.Verdict {
 	case isCarrierOnly(r):
 		return verdict.Permitted
 	}
-	c.reach, c.empty = enipNothing, false
+	c.reach, c.empty, c.skip, c.written = enipNothing, false, so.written, so.written
 	by := -1
 	for i := range c.rules {
-		if c.permits(&c.rules[i], w) {
+		word, bit := &so.rules[i/64], uint64(1)<<(i%64)
+		if so.begun && *word&bit == 0 {
+			continue
+		}
+		*word &^= bit
+		if c.looks++; c.permits(&c.rules[i], w) {
+			*word |= bit
 			c.choose(i, &by)
 		}
 	}
+	so.begun, so.written = true, c.written
 	return c.chosen(by)
 }
 
@@ -155,6 +179,9 @@ func (p *Plan) permitsOpening(conduit uint32, opening []byte, route []cip.Hop, l
 	w.Start(opening, len(opening), route)
 	return c.EvalMessage(&w).Allows()
 }
+
+// Looks returns how many rules and written values the check has looked at, for tests of what judging costs.
+func (c *ENIPCheck) Looks() int { return c.looks }
 
 // isCarrierOnly tells whether the service does nothing but carry others to where it is sent itself.
 func isCarrierOnly(r *cip.Request) bool {
@@ -423,7 +450,7 @@ func (c *ENIPCheck) permitsData(rule *ENIPRule, r *cip.Request) bool {
 	switch {
 	case r.Owner == OwnerTags:
 		c.came(enipValue)
-		return rule.Values == nil || rule.permitsWritten(r)
+		return rule.Values == nil || c.permitsWritten(rule, r)
 	case r.Is(cip.ExecutePCCC, OwnerPCCC):
 		return c.permitsPCCC(rule.PCCC, r)
 	case opensConnection(r) && r.Complete():
@@ -434,7 +461,7 @@ func (c *ENIPCheck) permitsData(rule *ENIPRule, r *cip.Request) bool {
 
 // permitsWritten judges the values that a tag service writes. What it makes of a tag's bits depends on
 // what the tag holds, unless the AND mask clears them all; then it is the OR mask, whatever its sign.
-func (rule *ENIPRule) permitsWritten(r *cip.Request) bool {
+func (c *ENIPCheck) permitsWritten(rule *ENIPRule, r *cip.Request) bool {
 	a := r.TagAccess()
 	switch r.Code {
 	case cip.WriteTag, cip.WriteTagFragmented:
@@ -448,7 +475,9 @@ func (rule *ENIPRule) permitsWritten(r *cip.Request) bool {
 		if !r.Complete() {
 			a.Written = a.Written[:len(a.Written)-len(a.Written)%size]
 		}
-		return permitsValues(rule.Values, a.Type, a.Written)
+		more := a.Written[min(c.skip, len(a.Written)):]
+		c.looks, c.written = c.looks+len(more)/size, len(a.Written)
+		return permitsValues(rule.Values, a.Type, more)
 	case cip.ReadModifyWriteTag:
 		if !a.Known {
 			return true
