@@ -242,6 +242,7 @@ func (s *enipSession) ioConnection(r *reading, m *enip.Message, w *enipWaiting, 
 	c.Opening = append(c.Opening, walk.Found()...)
 	outer, _ := walk.Route()
 	c.Route = append(c.Route, outer...)
+	c.Denied = r.observed && !r.plan.PermitsOpening(r.conduit, c.Opening, c.Route)
 	switch policy.OwnerOf(o) {
 	case policy.OwnsExclusively:
 		c.Owner = OwnerExclusive

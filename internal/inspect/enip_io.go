@@ -56,6 +56,8 @@ func (s *implicitSession) judge(r *reading, d stream.Direction, b []byte) (verdi
 		return verdict.ReasonResynchronising, "I/O data of a connection whose opening was not seen"
 	case o == nil:
 		return verdict.ReasonPathNotPermitted, "I/O data of a connection that is not open"
+	case o.connection.Denied:
+		return verdict.ReasonIONotOpen, "I/O data of a connection that is not permitted"
 	}
 	n := &o.connection.OriginatorToTarget
 	if direction == stream.FromResponder {
@@ -69,6 +71,22 @@ func (s *implicitSession) judge(r *reading, d stream.Direction, b []byte) (verdi
 	}
 	o.sequence[direction], o.begun[direction], o.seen = sequence, true, r.now
 	return verdict.ReasonPermitted, ""
+}
+
+// IOFlow returns the flow of the session that has opened the I/O connection that a datagram belongs to. Whoever
+// sends to a group has no flow that says so.
+func (p *Pipeline) IOFlow(from, to netip.Addr, datagram []byte) (Flow, bool) {
+	if len(datagram) < implicitHeader {
+		return Flow{}, false
+	}
+	t := &p.common.io
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o, _ := t.find(from, to, value32(datagram, offsetID))
+	if o == nil {
+		return Flow{}, false
+	}
+	return o.connection.Flow, true
 }
 
 // implicitData is the body of a line of I/O data.

@@ -70,8 +70,9 @@ type IOConnection struct {
 	Owner      IOOwner // of the target's outputs
 	Multiplier uint16  // the connection times out after so many packet intervals: 4, 8 … 512
 	Safety     bool    // CIP Safety: the connection path has a safety segment
-	// Observed says that the messages were only looked at, and whatever is sent is forwarded.
-	Observed bool
+	// Observed says that the messages were only looked at, and whatever is sent is forwarded; Denied, that the
+	// policy would not have permitted the Forward Open then.
+	Observed, Denied bool
 
 	// Opening is the Forward Open, from its service code on, for policy.Plan.PermitsOpening: whether a
 	// plan permits a connection that is open already. Route are the hops that led to where it was sent.

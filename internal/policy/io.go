@@ -28,3 +28,14 @@ func (p *Plan) DecideIO(h *Header) (Decision, bool) {
 	}
 	return d, true
 }
+
+// IOTarget returns a conduit under which others may open I/O connections to an identity, 0 if there is none:
+// what that sends to a group may be the data of one.
+func (p *Plan) IOTarget(identity uint32) uint32 {
+	for id := range p.Conduits {
+		if p.Conduits[id].IO && contains(p.Conduits[id].To, identity) {
+			return uint32(id)
+		}
+	}
+	return 0
+}

@@ -146,9 +146,32 @@ func (a *assessor) begin(c *conversation, err error) {
 			Plan: a.plan, Conduit: decision.Conduit, Source: decision.Source,
 			Destination: decision.Destination, Initiator: policy.SideB, Adopted: a.adopt,
 		}
+	case a.mayBeIO(decision):
+		c.protocol, c.flow = usesInspection, a.flowOfGroup(decision)
 	default:
 		a.count(decision.Verdict, a.decidedOn(c, decision))
 	}
+}
+
+// mayBeIO reports whether a frame to a group may be the data of an I/O connection: inline these pass by what
+// has opened them, and the policy has no conduit to the group.
+func (a *assessor) mayBeIO(d policy.Decision) bool {
+	f := &a.player.frame
+	if !f.IsUDP || f.DstPort != policy.IOPort || !f.DstIP.Is4() || !f.DstIP.IsMulticast() {
+		return false
+	}
+	return (d.Reason == verdict.ReasonNoConduit || d.Reason == verdict.ReasonUnknownDestination) && a.plan.IOTarget(d.Source) != 0
+}
+
+// flowOfGroup is the conversation of a device with a group that it sends I/O to: under the conduit of who has
+// opened it, or where the capture does not show that, one that leads to the device.
+func (a *assessor) flowOfGroup(d policy.Decision) inspect.Flow {
+	f := &a.player.frame
+	flow := inspect.Flow{Plan: a.plan, Conduit: a.plan.IOTarget(d.Source), Source: d.Source, Initiator: policy.SideB}
+	if of, ok := a.player.pipeline.IOFlow(f.SrcIP, f.DstIP, f.Payload); ok {
+		flow.Conduit, flow.Destination = of.Conduit, of.Source
+	}
+	return flow
 }
 
 // decidedOn describes a conversation that its header decides.
