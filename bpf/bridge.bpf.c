@@ -304,18 +304,21 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 	d.observed = !policy->enforce;
 	d.arp_guard = policy->arp_guard;
 	d.intra_zone = policy->intra_zone;
-	if (length > FRAME_MAX || (!parse_plain(ctx, &f) && parse_frame(ctx, &f) < 0)) {
+	if (length > FRAME_MAX || (!parse_plain(ctx, &f, side) && parse_frame(ctx, &f) < 0)) {
 		deny(&d, REASON_MALFORMED);
 		return refuse(&f, &d);
 	}
+	f.side = side; /* which the compiler forgets wherever the frame was lent */
 	if (is_link_local(destination_mac(&f)))
 		return link_control(&f, &d, policy);
 	if (policy->storm_limited && !within_storm_limit(&f, policy)) {
 		deny(&d, REASON_RATE_EXCEEDED);
 		return refuse(&f, &d);
 	}
-	if (!is_io(&f) || !decide_io(ctx, &f, &d))
+	if (!is_io(&f) || !decide_io(ctx, &f, &d)) {
+		f.side = side;
 		decide(&f, &d, state, policy);
+	}
 	return apply(ctx, &f, &d, state);
 }
 

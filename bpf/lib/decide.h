@@ -12,6 +12,8 @@ static __always_inline int is_link_local(const __u8 *mac)
 {
 	__u32 vendor = mac[0] << 16 | mac[1] << 8 | mac[2];
 
+	if (!is_multicast_mac(mac))
+		return 0;
 	switch (vendor) {
 	case 0x0180c2:
 		return !mac[3] && !mac[4] && (mac[5] <= 0x0f || mac[5] == 0x21);

@@ -665,11 +665,11 @@ int __noinline parse_frame(struct xdp_md *ctx, struct frame *f)
 
 /* The MAC addresses in the order of the key, in words that are aligned on the stack: side b sends
  * to a, which is the order of the wire. */
-static __always_inline void set_macs(struct frame *f, const struct ethhdr *eth)
+static __always_inline void set_macs(struct frame *f, __u8 side, const struct ethhdr *eth)
 {
 	const __u8 *to = eth->h_dest, *from = eth->h_source;
 
-	if (f->side == SIDE_A) {
+	if (side == SIDE_A) {
 		to = eth->h_source;
 		from = eth->h_dest;
 	}
@@ -679,48 +679,61 @@ static __always_inline void set_macs(struct frame *f, const struct ethhdr *eth)
 	*(__u32 *)(f->key.mac_b + 2) = *(const __u32 *)(from + 2);
 }
 
+/* The addresses and ports of a key that is still zero. */
+static __always_inline void set_plain_ends(struct frame *f, __u8 side, const struct iphdr *ip, const __be16 *ports)
+{
+	__u32 *a = (__u32 *)f->key.ip_a, *b = (__u32 *)f->key.ip_b;
+
+	a[2] = bpf_htonl(0xffff);
+	b[2] = bpf_htonl(0xffff);
+	a[3] = side == SIDE_A ? ip->saddr : ip->daddr;
+	b[3] = side == SIDE_A ? ip->daddr : ip->saddr;
+	f->key.port_a = side == SIDE_A ? ports[0] : ports[1];
+	f->key.port_b = side == SIDE_A ? ports[1] : ports[0];
+}
+
 /* Most frames are TCP or UDP over IPv4 without options, tags or fragments, in one buffer: those
  * are read in place. Returns 0, and has read nothing, for each other frame and for one in which
- * anything is odd: parse_frame has the say there. */
-static __always_inline int parse_plain(struct xdp_md *ctx, struct frame *f)
+ * anything is odd: parse_frame has the say there. The side is the frame's, as a constant: of what
+ * lies in memory the compiler would ask again for each end of the key. */
+static __always_inline int parse_plain(struct xdp_md *ctx, struct frame *f, __u8 side)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct iphdr *ip = (void *)(eth + 1);
 	struct tcphdr *tcp = (void *)(ip + 1);
 	struct udphdr *udp = (void *)(ip + 1);
-	__u32 total;
+	__u32 total, room;
 
 	if ((void *)(tcp + 1) > end)
 		return 0;
-	if (eth->h_proto != bpf_htons(ETH_P_IP_) || *(__u8 *)ip != 0x45 || (ip->frag_off & bpf_htons(0x3fff)))
+	if (*(__be16 *)((void *)ip - sizeof(__be16)) != bpf_htons(ETH_P_IP_) || *(__u8 *)ip != 0x45 ||
+	    (ip->frag_off & bpf_htons(0x3fff)))
 		return 0;
 	total = bpf_ntohs(ip->tot_len);
-	if (total > f->length - sizeof(*eth))
+	room = f->length - sizeof(*eth);
+	if (total > room)
 		return 0;
 	switch (ip->protocol) {
 	case IPPROTO_TCP:
 		if (total < sizeof(*ip) + sizeof(*tcp) || tcp->doff < 5 || tcp->doff * 4 > total - sizeof(*ip))
 			return 0;
-		set_ports(f, tcp->source, tcp->dest);
 		f->tcp_flags = ((__u8 *)tcp)[13];
 		break;
 	case IPPROTO_UDP:
 		if (total < sizeof(*ip) + sizeof(*udp) || bpf_ntohs(udp->len) < sizeof(*udp) ||
 		    bpf_ntohs(udp->len) > total - sizeof(*ip))
 			return 0;
-		set_ports(f, udp->source, udp->dest);
 		break;
 	default:
 		return 0;
 	}
-	set_macs(f, eth);
-	map_ipv4(f->side == SIDE_A ? f->key.ip_a : f->key.ip_b, &ip->saddr);
-	map_ipv4(f->side == SIDE_A ? f->key.ip_b : f->key.ip_a, &ip->daddr);
+	set_macs(f, side, eth);
+	set_plain_ends(f, side, ip, (const __be16 *)(ip + 1));
 	f->key.protocol = ip->protocol;
 	f->ethertype = ETH_P_IP_;
 	f->network = sizeof(*eth);
-	f->trailer = f->length - sizeof(*eth) - total;
+	f->trailer = room - total;
 	f->is_ip = 1;
 	return 1;
 }
