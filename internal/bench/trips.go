@@ -247,6 +247,9 @@ func (b *bench) roundTrips() error {
 	if err != nil {
 		return err
 	}
+	if err := all.inspected.settle(); err != nil {
+		return err
+	}
 	var one unix.CPUSet
 	one.Set(sendingCore())
 	if err := b.takeTurns(all.list(), &one, b.trips, 0); err != nil {
@@ -263,7 +266,33 @@ func (b *bench) roundTrips() error {
 	}
 	b.report.trips("Round trip, on all cores", all.list(), all.inspected)
 	all.besideSuricata(b, "inspected round trip on all cores")
+	hasty, err := realTime(all.inspected.helper.PID())
+	if hasty {
+		b.report.remark("This machine was busy with other things, and the daemon real-time because of that: a round trip takes longer then.")
+	}
+	return err
+}
+
+// calmTimeout is longer than a machine has to be calm for a real-time daemon to be an ordinary one again.
+const calmTimeout = 15 * time.Second
+
+// settle waits for a daemon that laying everything out has made real-time to be an ordinary one again. On a
+// machine that does something else meanwhile it may stay so.
+func (t *traveller) settle() error {
+	for until := time.Now().Add(calmTimeout); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+		if hasty, err := realTime(t.helper.PID()); err != nil || !hasty {
+			return err
+		}
+	}
 	return nil
+}
+
+func realTime(pid int) (bool, error) {
+	a, err := unix.SchedGetAttr(pid, 0)
+	if err != nil {
+		return false, fmt.Errorf("ask for the scheduling of process %d: %w", pid, err)
+	}
+	return a.Policy == unix.SCHED_RR, nil
 }
 
 // travellers are what takes part in roundTrips; nil where it cannot be had.
