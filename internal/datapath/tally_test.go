@@ -166,15 +166,19 @@ func TestFailedApplyKeepsCounters(t *testing.T) {
 	}
 }
 
-// TestCountersUnderLoad changes the policy while frames pass: each is counted once.
+// TestCountersUnderLoad changes the policy while frames pass: each is counted once. A run of frames that a
+// signal interrupts, of which the runtime sends some on a busy machine, is made again from its first
+// frame: those before the signal are counted rightly, and nobody knows how many they were.
 func TestCountersUnderLoad(t *testing.T) {
 	d := open(t, plan())
 	const batches, batch = 50, 500
 	done := make(chan error)
+	interrupted := uint64(0)
 	go func() {
 		data := hmiTCP(40000, 102, flagACK).bytes()
+		options := &ebpf.RunOptions{Data: data, Repeat: batch, Reset: func() { interrupted++ }}
 		for range batches {
-			if _, err := d.objects.PortB.Run(&ebpf.RunOptions{Data: data, Repeat: batch}); err != nil {
+			if _, err := d.objects.PortB.Run(options); err != nil {
 				done <- err
 				return
 			}
@@ -199,8 +203,9 @@ func TestCountersUnderLoad(t *testing.T) {
 		default:
 		}
 	}
-	if got := d.countOf(t, "opc").Allowed; got != batches*batch {
-		t.Errorf("%d frames are counted across %d changes of policy, want %d", got, changes, batches*batch)
+	least, most := uint64(batches*batch), batches*batch+interrupted*(batch-1)
+	if got := d.countOf(t, "opc").Allowed; got < least || got > most {
+		t.Errorf("%d frames are counted across %d changes of policy, want %d to %d", got, changes, least, most)
 	}
 	t.Logf("%d changes of policy", changes)
 }
