@@ -14,7 +14,7 @@ func (p *Policy) Advice() []string {
 			advice = append(advice, c.adviceOnDNP3()...)
 		}
 	}
-	return advice
+	return append(advice, p.adviceOnIO()...)
 }
 
 // adviceOnDNP3 looks for what stations repeat for ever when it is denied.

@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 func badRows() []badRow {
 	return []badRow{
 		{"unknown key", []string{"site: test", "sites: test"}, []string{
@@ -232,6 +234,17 @@ func badRows() []badRow {
 		{"two inspected protocols on one port", []string{"conduits:\n", "conduits:\n  - {name: other, from: [hmi], to: [plc], protocol: dnp3, ports: [502], rules: [{functions: [read]}]}\n"}, []string{
 			"32:5: conduit \"speak\" and conduit \"other\" (line 31) both judge what hmi sends to plc on tcp 502: join their rules in one conduit",
 		}},
+		{"plain conduit for the answers of cyclic I/O", []string{"conduits:\n", cyclicConduit + "  - {name: back, from: [zone:cell], to: [zone:room], protocol: udp, ports: [2000-2300]}\n"}, []string{
+			"32:6: conduit \"back\" permits udp 2222 from plc to hmi unread, which passes on the connections that conduit \"cyclic\" (line 31) permits: take that port or those identities out of it",
+		}},
+		{"plain conduit for every port back from cyclic I/O", []string{"conduits:\n", cyclicConduit + "  - {name: back, from: [plc], to: [hmi], protocol: udp}\n"}, []string{
+			"32:6: conduit \"back\" permits udp 2222 from plc to hmi unread, which passes on the connections that conduit \"cyclic\" (line 31) permits: take that port or those identities out of it",
+		}},
+		{"plain conduit back for other ports, over TCP, and to another", []string{"conduits:\n", cyclicConduit + "  - {name: back, from: [plc], to: [hmi], protocol: udp, ports: [1-2221, 2223-65535]}\n" +
+			"  - {name: web-back, from: [plc], to: [hmi], protocol: tcp}\n  - {name: elsewhere, from: [plc], to: [far], protocol: udp, ports: [2222]}\n"}, []string{}},
+		{"cyclic I/O both ways", []string{"conduits:\n", cyclicConduit + strings.NewReplacer("cyclic", "back", "[hmi]", "[plc]", "[plc]", "[hmi]").Replace(cyclicRow)}, []string{}},
+		{"plain conduit back where there is no cyclic I/O", []string{"conduits:\n", strings.Replace(cyclicConduit, "enip,", "enip, ports: [44818],", 1) +
+			"  - {name: back, from: [plc], to: [hmi], protocol: udp, ports: [2222]}\n"}, []string{}},
 		{"target of 3 and open", []string{"room, sl_target: 2", "room, sl_target: 3"}, []string{
 			"31:5: conduit \"speak\" has a target of SL 3 and opens in an outage, which SL 3 and 4 exclude: write on_outage: closed, or a waiver with owner, expires and compensating",
 			"38:5: conduit \"web\" has a target of SL 3 and opens in an outage, which SL 3 and 4 exclude: write on_outage: closed, or a waiver with owner, expires and compensating",
@@ -491,3 +504,9 @@ func badRows() []badRow {
 		}},
 	}
 }
+
+// cyclicRow is a conduit with cyclic I/O, and cyclicConduit the beginning of the conduits with it.
+const (
+	cyclicRow     = "  - {name: cyclic, from: [hmi], to: [plc], protocol: enip, rules: [{services: [forward_open], io: {assemblies: [100]}}]}\n"
+	cyclicConduit = "conduits:\n" + cyclicRow
+)

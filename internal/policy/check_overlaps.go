@@ -17,6 +17,7 @@ func (c *checker) overlaps() {
 		c.errorf(pos{1, 1}, "%v", err)
 		return
 	}
+	c.unreadIO(u, p, entries)
 	told := make(map[[2]int]bool)
 	eachPair(entries, func(pair []entry) {
 		c.overlapsIn(pair, func(wrong, other entry) {

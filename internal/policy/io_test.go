@@ -88,3 +88,26 @@ func TestDecideIO(t *testing.T) {
 		})
 	}
 }
+
+// TestAdviceOnIO: a conduit to a group by which a device may send to the port of cyclic I/O is right, and may
+// not be what its owner wants.
+func TestAdviceOnIO(t *testing.T) {
+	for _, r := range []struct {
+		conduit string
+		want    int
+	}{
+		{`{name: group, from: [adapter], to: ["group:cip_io"], protocol: udp, ports: [2222]}`, 1},
+		{`{name: group, from: ["zone:cell"], to: ["group:239.192.0.0/24"], protocol: udp}`, 1},
+		{`{name: group, from: [scanner], to: ["group:cip_io"], protocol: udp, ports: [2222]}`, 0},
+		{`{name: group, from: [adapter], to: ["group:cip_io"], protocol: udp, ports: [2221]}`, 0},
+		{`{name: group, from: [adapter], to: ["group:mdns"], protocol: udp, ports: [5353]}`, 0},
+	} {
+		p, err := Parse("io.yaml", []byte(ioText+"  - "+r.conduit+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Advice(); len(got) != r.want {
+			t.Errorf("%s: %q, want %d sentences", r.conduit, got, r.want)
+		}
+	}
+}
