@@ -56,6 +56,8 @@ func (s *implicitSession) judge(r *reading, d stream.Direction, b []byte) (verdi
 		return verdict.ReasonResynchronising, "I/O data of a connection whose opening was not seen"
 	case o == nil:
 		return verdict.ReasonPathNotPermitted, "I/O data of a connection that is not open"
+	case o.lost:
+		return verdict.ReasonIONotOpen, "I/O data of a connection whose session is over"
 	case o.connection.Denied:
 		return verdict.ReasonIONotOpen, "I/O data of a connection that is not permitted"
 	}

@@ -54,6 +54,7 @@ type ioOpen struct {
 	told       IOConnections // of its opening, and to be told of its end
 	owner      string        // whose share it is counted to
 	session    *enipSession  // that opened it, nil once that is over and the connection goes on
+	lost       bool          // an observed one that has ended with its session: what it still carries would be denied
 	seen       time.Time
 	sequence   [2]uint32 // the last of each direction, by who sends
 	begun      [2]bool
@@ -201,16 +202,22 @@ func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 	t.release(name)
 }
 
-// end closes a connection for a reason of our own, if it is still the one that is open under its name.
+// end closes a connection for a reason of our own, if it is still the one that is open under its name. One that
+// is only observed and loses its session goes on all the same: it is remembered, to say so.
 func (t *ioTable) end(o *ioOpen, why IOEnd) {
 	t.mu.Lock()
 	t.hold(o.name)
 	is := t.open[o.name] == o
-	if is {
+	tell := is && !o.lost
+	switch {
+	case is && why == IOSessionLost && o.connection.Observed:
+		o.lost = true
+		t.leave(o)
+	case is:
 		t.take(o.name)
 	}
 	t.mu.Unlock()
-	if is {
+	if tell {
 		o.told.Close(o.connection.ID, why)
 	}
 	t.release(o.name)

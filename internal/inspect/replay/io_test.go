@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
@@ -121,5 +122,62 @@ func TestAssessCountsIOToAGroup(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAssessCountsIOWithoutItsSession: what goes on after the TCP connection that opened it was closed is denied,
+// unless the rule lets it outlive its session.
+func TestAssessCountsIOWithoutItsSession(t *testing.T) {
+	const handle, output, input, frames = 0x11, 0x701, 0x702, 5
+	scanner := peer{hmi.mac, netip.MustParseAddrPort("198.18.0.20:2222")}
+	adapter := peer{plc.mac, netip.MustParseAddrPort("198.18.0.10:2222")}
+	device := peer{plc.mac, netip.MustParseAddrPort("198.18.0.10:44818")}
+	s := newScript(t)
+	s.open(hmi, device)
+	s.tcp(hmi, device, push, ct.Register(0)...)
+	s.tcp(device, hmi, push, ct.Register(handle)...)
+	o := ct.Open{Serial: 1, ToSource: input, Class: 1, Size: 10, RPI: 20000, Path: ct.Join(ct.Class(4), ct.Point(100))}
+	s.tcp(hmi, device, push, ct.RR(handle, 1, o.Forward())...)
+	s.tcp(device, hmi, push, ct.RR(handle, 1, ct.Opened(o, output, input))...)
+	both := func(from uint32) {
+		for i := range uint32(frames) {
+			s.udp(scanner, adapter, cyclic(output, from+i, 10))
+			s.udp(adapter, scanner, cyclic(input, from+i, 10))
+		}
+	}
+	both(1)
+	s.tcp(device, hmi, frame.FlagFIN|frame.FlagACK)
+	s.tcp(hmi, device, frame.FlagFIN|frame.FlagACK)
+	s.tcp(device, hmi, frame.FlagACK)
+	both(1 + frames)
+	path := filepath.Join(t.TempDir(), "io.pcap")
+	if err := os.WriteFile(path, s.pcap(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, outlives := range []bool{false, true} {
+		text, denied := ioSite, uint64(2*frames)
+		if outlives {
+			text, denied = strings.Replace(ioSite, "[100]}", "[100], outlive_session: true}", 1), 0
+		}
+		p, err := policy.Parse("io.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := p.Compile("gate")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Assess(plan, []string{path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Denied != denied || got.Unjudged != 0 || got.Allowed != 4+4*frames-denied {
+			t.Errorf("outlives its session %v: %d allowed, %d denied, %d not judged: %+v", outlives, got.Allowed, got.Denied, got.Unjudged, got.Denials)
+		}
+		for _, d := range got.Denials {
+			if d.Reason != verdict.ReasonIONotOpen {
+				t.Errorf("denied as %v", d.Reason)
+			}
+		}
 	}
 }
