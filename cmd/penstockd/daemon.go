@@ -453,8 +453,25 @@ func (d *daemon) raisePorts(context.Context) error {
 
 // watchLine begins the upkeep of what stands in the kernel.
 func (d *daemon) watchLine(context.Context) error {
-	d.background(d.keepUp)
+	d.whileUp(d.keepUp)
 	return nil
+}
+
+// whileUp has work go on beside the daemon that changes the line: until the daemon ends, or until a start
+// that fails begins to take back what it made, which nobody may mend meanwhile. Stop is closed for either.
+func (d *daemon) whileUp(work func(stop <-chan struct{}) error) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	end := sync.OnceFunc(func() { close(stop) })
+	d.background(func() error {
+		defer close(ended)
+		return work(stop)
+	})
+	d.onClose(func() error { end(); return nil })
+	d.undos = append(d.undos, func() error {
+		end()
+		<-ended
+		return nil
+	})
 }
 
 // openSocket lets people in, last of all.

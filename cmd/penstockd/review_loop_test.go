@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,6 +129,32 @@ func TestInvariant09ResetsThatFailDoNotFillTheLog(t *testing.T) {
 	}
 	if n := strings.Count(said.String(), "\n"); n != 1 {
 		t.Errorf("%d lines in the log for 10000 resets that could not be sent", n)
+	}
+}
+
+// TestStartThatFailsIsNotMended: whoever looks after the line has ended before a start that fails takes
+// it back.
+func TestStartThatFailsIsNotMended(t *testing.T) {
+	d := &daemon{done: make(chan struct{}), failed: make(chan error, 1)}
+	var working atomic.Bool
+	d.undos = append(d.undos, func() error {
+		if working.Load() {
+			t.Error("the line is taken back under the eyes of somebody who mends it")
+		}
+		return nil
+	})
+	begun := make(chan struct{})
+	d.whileUp(func(stop <-chan struct{}) error {
+		working.Store(true)
+		close(begun)
+		<-stop
+		time.Sleep(20 * time.Millisecond) // in the middle of a look
+		working.Store(false)
+		return nil
+	})
+	<-begun
+	if err := d.takeBack(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -44,8 +44,8 @@ type upkeep struct {
 // counted are counters whose growth is a failure.
 type counted struct{ full, netlink, table uint64 }
 
-// keepUp works until the daemon ends.
-func (d *daemon) keepUp() error {
+// keepUp works until stop is closed.
+func (d *daemon) keepUp(stop <-chan struct{}) error {
 	u := &upkeep{daemon: d, began: time.Now(), settingsAt: time.Now(), mute: map[string]time.Time{}}
 	var err error
 	if u.alive, err = sd.SdWatchdogEnabled(false); err != nil {
@@ -59,7 +59,7 @@ func (d *daemon) keepUp() error {
 	defer tick.Stop()
 	for {
 		select {
-		case <-d.done:
+		case <-stop:
 			return nil
 		case <-changes:
 		case <-tick.C:
