@@ -323,7 +323,7 @@ func TestCyclicIOSessionLost(t *testing.T) {
 				return
 			}
 			p.stops(t)
-			if _, err := p.AwaitEvent(5*time.Second, func(e *event.Event) bool {
+			if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
 				return e.Reason == verdict.ReasonIONotOpen && strings.Contains(e.Detail, "session is over")
 			}); err != nil {
 				t.Error(err)
