@@ -409,12 +409,22 @@ func TestCyclicIOOfAnotherScanner(t *testing.T) {
 	if err := os.WriteFile(script, []byte(cipio.ScannerScript), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	proc, err := p.Lab.Start(p.HMI, "node", script, p.Filler.Address().String(), p.HMI.Address().String())
+	var proc *testnet.Process
+	var err error
+	for range 3 { // on a busy machine its own time-outs may run off
+		if proc, err = p.Lab.Start(p.HMI, "node", script, p.Filler.Address().String(), p.HMI.Address().String()); err != nil {
+			t.Fatal(err)
+		}
+		if err = proc.WaitOutput("connected", 2*patience); err == nil {
+			break
+		}
+		t.Log(err)
+		if err := proc.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := proc.WaitOutput("connected", 3*patience); err != nil {
-		t.Fatalf("%v\n%s", err, proc.Output())
 	}
 	before := p.adapter.Received().Frames
 	eventually(t, "its frames", func() bool { return p.adapter.Received().Frames > before+50 })
