@@ -90,29 +90,25 @@ func (d *daemon) settleBypass(ctx context.Context) error {
 	return nil
 }
 
-// goBare takes everything of ours off the line, gates first, and leaves the bridge: every frame passes,
-// and nothing is inspected.
+// goBare takes everything of ours off the line, the rules first, since what nobody marks does not get past
+// them, then gates, and leaves the bridge: every frame passes, and nothing is inspected.
 func (d *daemon) goBare(context.Context) error {
 	d.lineMu.Lock()
 	defer d.lineMu.Unlock()
 	d.bare = true
 	d.line.Unruled(true)
-	if err := d.path.DetachAll(); err != nil {
+	if err := d.line.RemoveRule(); err != nil {
 		return err
 	}
-	return d.line.RemoveRule()
+	return d.path.DetachAll()
 }
 
-// goInline puts it back, entry programs first: until the gates stand, what is not plain passes as
-// before. What the fast path knows of conversations is out of date, so that they are joined anew, as
+// goInline puts it back, entry programs first and the rules last: those let nothing pass but what the
+// programs have marked. What the fast path knows of conversations is out of date, so that they are joined anew, as
 // after a start.
 func (d *daemon) goInline(context.Context) error {
 	d.lineMu.Lock()
 	defer d.lineMu.Unlock()
-	d.line.Unruled(false)
-	if _, err := d.line.AddRule(); err != nil {
-		return err
-	}
 	if err := d.path.Forget(d.settings.AdoptionWindow); err != nil {
 		return err
 	}
@@ -125,7 +121,13 @@ func (d *daemon) goInline(context.Context) error {
 		}
 		return d.path.AttachGate(d.attached[0], d.attached[1])
 	})
-	d.bare = d.bare && err != nil
+	if err != nil {
+		return err
+	}
+	d.line.Unruled(false)
+	_, err = d.line.AddRule()
+	d.bare = err != nil
+	d.line.Unruled(d.bare)
 	return err
 }
 

@@ -122,11 +122,11 @@ func (l *Line) repairRules(repaired *[]string) error {
 	if l.bare {
 		return nil
 	}
-	present, err := rulesPresent(l.layout.lanes())
+	present, err := l.ruleset().present()
 	if err != nil || present {
 		return err
 	}
-	if err := replaceRules(l.layout.lanes()); err != nil {
+	if err := l.ruleset().replace(); err != nil {
 		return err
 	}
 	*repaired = append(*repaired, "netfilter rules")

@@ -56,16 +56,32 @@ func queueRules(lanes int) []queueRule {
 	return rules
 }
 
-// AddRule makes netfilter queue what waits for a verdict. What has no such mark is accepted here,
-// and stopped by the exit gate if it has no other that it leaves by. Rules that are there
-// already are replaced in one transaction, or left alone when they are the same.
+// ruleset is what belongs into each chain: the rules of the queues, and a last one that drops what the
+// bridge would forward without one of their marks. Exit gate and marker stop that too; this holds with
+// both gone. On the bare bridge, where no frame has a mark, there is no such rule.
+type ruleset struct {
+	lanes  int
+	bridge string // whose frames need a mark, "" for nobody's
+}
+
+func (l *Line) ruleset() ruleset {
+	r := ruleset{lanes: l.layout.lanes(), bridge: l.layout.Bridge}
+	if l.bare {
+		r.bridge = ""
+	}
+	return r
+}
+
+// AddRule makes netfilter queue what waits for a verdict, and drop what nobody marked (see Unruled for
+// a line to which that does not apply). Rules that are there already are replaced in one transaction,
+// or left alone when they are the same.
 func (l *Line) AddRule() (Undo, error) {
 	var present bool
 	err := l.Do(func() (err error) {
-		if present, err = rulesPresent(l.layout.lanes()); err != nil || present {
+		if present, err = l.ruleset().present(); err != nil || present {
 			return err
 		}
-		return replaceRules(l.layout.lanes())
+		return l.ruleset().replace()
 	})
 	if err != nil {
 		return nil, err
@@ -79,7 +95,7 @@ func (l *Line) AddRule() (Undo, error) {
 // RulePresent reports whether the rules are in force, exactly as AddRule makes them.
 func (l *Line) RulePresent() (present bool, err error) {
 	err = l.Do(func() error {
-		present, err = rulesPresent(l.layout.lanes())
+		present, err = l.ruleset().present()
 		return err
 	})
 	return present, err
@@ -88,14 +104,14 @@ func (l *Line) RulePresent() (present bool, err error) {
 // RemoveRule removes the rules, which need not be there.
 func (l *Line) RemoveRule() error { return l.Do(removeRules) }
 
-// replaceRules puts the rules in force. nftables' own queue expression is tried first; a kernel
+// replace puts the rules in force. nftables' own queue expression is tried first; a kernel
 // without it (CONFIG_NFT_QUEUE) takes the xtables target by the same name.
-func replaceRules(lanes int) error {
-	native := sendRules(lanes, nativeQueue)
+func (s ruleset) replace() error {
+	native := s.send(nativeQueue)
 	if native == nil {
 		return nil
 	}
-	if err := sendRules(lanes, compatQueue); err != nil {
+	if err := s.send(compatQueue); err != nil {
 		return fmt.Errorf("add netfilter rules: %w", errors.Join(
 			fmt.Errorf("by the queue expression (CONFIG_NFT_QUEUE): %w", native),
 			fmt.Errorf("by the NFQUEUE target (CONFIG_NFT_COMPAT, CONFIG_NETFILTER_XT_TARGET_NFQUEUE): %w", err)))
@@ -103,9 +119,9 @@ func replaceRules(lanes int) error {
 	return nil
 }
 
-// sendRules replaces tables, chains and rules of both families in one batch: the kernel takes all
+// send replaces tables, chains and rules of both families in one batch: the kernel takes all
 // of it or nothing, and no packet meets a part.
-func sendRules(lanes int, queue func(number uint16) expr.Any) error {
+func (s ruleset) send(queue func(number uint16) expr.Any) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return err
@@ -124,8 +140,11 @@ func sendRules(lanes int, queue func(number uint16) expr.Any) error {
 			Priority: nftables.ChainPriorityFilter,
 			Policy:   &policy,
 		})
-		for _, r := range queueRules(lanes) {
+		for _, r := range queueRules(s.lanes) {
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.expressions(queue)})
+		}
+		if s.bridge != "" {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: dropUnmarked(s.bridge)})
 		}
 	}
 	return conn.Flush()
@@ -142,6 +161,25 @@ func (r queueRule) expressions(queue func(number uint16) expr.Any) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: hostOrder(r.value)},
 		queue(r.queue),
 	}
+}
+
+// dropUnmarked drops what leaves by the bridge: br_netfilter shows bridged frames with it, rather than
+// with the port, as the interface that they leave by. What else the namespace forwards is no matter of
+// ours, where that is the host's.
+func dropUnmarked(bridge string) []expr.Any {
+	const register = 1
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: paddedName(bridge)},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
+}
+
+// paddedName is an interface's name as nftables compares it.
+func paddedName(name string) []byte {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return padded
 }
 
 func hostOrder(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
@@ -164,14 +202,14 @@ func compatQueue(number uint16) expr.Any {
 	return &expr.Target{Name: compatTarget, Rev: compatRevision, Info: &data}
 }
 
-// rulesPresent reads the rules of the calling thread's namespace back.
-func rulesPresent(lanes int) (bool, error) {
+// present reads the rules of the calling thread's namespace back.
+func (s ruleset) present() (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return false, err
 	}
 	for _, family := range ruleFamilies() {
-		present, err := rulesPresentIn(conn, family, lanes)
+		present, err := s.presentIn(conn, family)
 		if err != nil || !present {
 			return false, err
 		}
@@ -179,7 +217,7 @@ func rulesPresent(lanes int) (bool, error) {
 	return true, nil
 }
 
-func rulesPresentIn(conn *nftables.Conn, family nftables.TableFamily, lanes int) (bool, error) {
+func (s ruleset) presentIn(conn *nftables.Conn, family nftables.TableFamily) (bool, error) {
 	chains, err := conn.ListChainsOfTableFamily(family)
 	if err != nil {
 		return false, fmt.Errorf("list netfilter chains: %w", err)
@@ -200,16 +238,43 @@ func rulesPresentIn(conn *nftables.Conn, family nftables.TableFamily, lanes int)
 	if err != nil {
 		return false, fmt.Errorf("list netfilter rules: %w", err)
 	}
-	want := queueRules(lanes)
+	return s.matches(rules), nil
+}
+
+func (s ruleset) matches(rules []*nftables.Rule) bool {
+	want := queueRules(s.lanes)
+	if s.bridge != "" {
+		if len(rules) == 0 || !dropsUnmarked(rules[len(rules)-1].Exprs, s.bridge) {
+			return false
+		}
+		rules = rules[:len(rules)-1]
+	}
 	if len(rules) != len(want) {
-		return false, nil
+		return false
 	}
 	for i, r := range rules {
 		if !want[i].matches(r.Exprs) {
-			return false, nil
+			return false
 		}
 	}
-	return true, nil
+	return true
+}
+
+// dropsUnmarked reports whether the expressions are those of dropUnmarked.
+func dropsUnmarked(got []expr.Any, bridge string) bool {
+	if len(got) != 3 {
+		return false
+	}
+	meta, ok := got[0].(*expr.Meta)
+	if !ok || meta.Key != expr.MetaKeyOIFNAME || meta.SourceRegister {
+		return false
+	}
+	cmp, ok := got[1].(*expr.Cmp)
+	if !ok || cmp.Op != expr.CmpOpEq || cmp.Register != meta.Register || !bytes.Equal(cmp.Data, paddedName(bridge)) {
+		return false
+	}
+	verdict, ok := got[2].(*expr.Verdict)
+	return ok && verdict.Kind == expr.VerdictDrop
 }
 
 func isRuleChain(c *nftables.Chain) bool {

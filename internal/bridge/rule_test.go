@@ -98,7 +98,7 @@ func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
 		name  string
 		mark  uint32
 		frame func(id byte) []byte
-		want  <-chan queue.Packet // nil: in no queue
+		want  <-chan queue.Packet // nil: in no queue, and dropped
 	}{
 		{"closes", mark.Inspect, udp4, closes},
 		{"closes, slot and side set", mark.Inspect | mark.SideB | slot, udp4, closes},
@@ -116,13 +116,18 @@ func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			markFrames(t, line, row.mark)
 			f := row.frame(byte(i + 1))
-			crosses(t, cell, plant, f)
 			if row.want == nil {
-				if len(closes)+len(opens) != 0 {
-					t.Error("it went through a queue")
+				plant.Clear()
+				if err := cell.Send(f); err != nil {
+					t.Fatal(err)
+				}
+				crosses(t, cell, plant, frame(mac(0x20), mac(0x10), 0x88b5, byte(i))) // what was sent later has arrived
+				if n := len(plant.Frames()); n != 1 || len(closes)+len(opens) != 0 {
+					t.Errorf("it went through a queue, or it crossed: %d frames came, want the one sent after it", n)
 				}
 				return
 			}
+			crosses(t, cell, plant, f)
 			select {
 			case p := <-row.want:
 				if p.Mark != row.mark || !bytes.HasSuffix(f, p.Payload) || p.GSO || p.Truncated {
@@ -201,6 +206,7 @@ func TestRuleIsPresentOrNot(t *testing.T) {
 		"insert rule ip penstock forward accept",
 		"add chain ip penstock second",
 		"chain ip penstock forward { policy drop; }",
+		"insert rule ip penstock forward oifname \"penstock0\" drop",
 	} {
 		run(t, line.Namespace(), "nft", change)
 		want(change, false)
@@ -263,5 +269,30 @@ func TestRuleLeadsEachLaneToItsQueues(t *testing.T) {
 	layout.Lanes = 3
 	if err := layout.Check(); err == nil {
 		t.Error("three lanes are no power of two")
+	}
+}
+
+// TestRulesOfABareBridgeDropNothing: a self-test beside an engaged bypass has its queues, and the line's
+// frames, which nobody marks, go on.
+func TestRulesOfABareBridgeDropNothing(t *testing.T) {
+	lab := testnet.New(t)
+	line := openLine(t, lab, layoutIn(lab))
+	bringUp(t, line)
+	awaitCarriers(t, lab)
+	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
+	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	line.Unruled(true)
+	if present, err := line.RulePresent(); err != nil || present {
+		t.Errorf("the rules of enforcement are taken for those of a bare bridge: %v, %v", present, err)
+	}
+	if _, err := line.AddRule(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range [][]byte{udp4(1), udp6(2), tagged(udp4(3))} {
+		crosses(t, cell, plant, f)
+	}
+	line.Unruled(false)
+	if present, err := line.RulePresent(); err != nil || present {
+		t.Errorf("the rules of a bare bridge are taken for those of enforcement: %v, %v", present, err)
 	}
 }

@@ -141,8 +141,8 @@ func (l *Line) LetUp() error {
 	})
 }
 
-// Unruled says whether the netfilter rules belong on the line: Look and Repair do without them where
-// they do not.
+// Unruled says whether the line is a bare bridge, on which no netfilter rules belong: Look and Repair do
+// without them then, and those that AddRule adds for a self-test leave alone what has no mark.
 func (l *Line) Unruled(bare bool) { l.bare = bare }
 
 // Held returns the side whose port is held down, SideAny if none is.
