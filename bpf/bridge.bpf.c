@@ -405,21 +405,73 @@ int marker(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
+/* The flow that a mark names, NULL if that has ended or goes on under another slot. */
+static __always_inline struct flow *flow_of_mark(__u32 mark)
+{
+	__u32 key = mark & MARK_KEY_MASK, number = mark & MARK_SLOT_MASK, at;
+	struct slot *s = bpf_map_lookup_elem(&slots, &number);
+	struct flow_record *r;
+
+	if (!s || s->slot != key)
+		return NULL;
+	at = s->at;
+	r = record(at);
+	return r && r->slot == key ? line(at) : NULL;
+}
+
+static __always_inline void count_reason(__u32 reason, struct __sk_buff *skb, __u32 frames)
+{
+	struct reason_counter *counter = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (counter) {
+		counter->frames += frames;
+		counter->bytes += skb->len;
+	}
+}
+
+/* Whether a packet without a verdict is one that waited when the verdict loop of its conduit, which
+ * opens, fell silent, and that the stand-in has let go. XDP says the same of the frames that come after
+ * it, by the same heartbeat, and counts them alike. */
+static __always_inline int passes_in_outage(struct __sk_buff *skb)
+{
+	__u32 mark = skb->mark, zero = 0, number, frames = skb->gso_segs;
+	struct conduit_counter *counter;
+	struct control_block *state;
+	struct queue_state *queue;
+	struct flow *w;
+
+	if ((mark & (MARK_KIND_MASK | MARK_QUEUE_OPENS)) != (MARK_INSPECT | MARK_QUEUE_OPENS))
+		return 0;
+	state = bpf_map_lookup_elem(&control, &zero);
+	if (!state)
+		return 0;
+	number = queue_of(state, mark, 1);
+	queue = bpf_map_lookup_elem(&queues, &number);
+	if (!queue || inspecting(state, queue))
+		return 0;
+	if (!frames)
+		frames = 1;
+	count_reason(REASON_OUTAGE_OPEN, skb, frames);
+	w = flow_of_mark(mark);
+	if (!w)
+		return 1;
+	w->state |= FLOW_PASSED;
+	number = (w->generation & 1) * MAX_CONDUITS + w->conduit;
+	counter = bpf_map_lookup_elem(&conduit_counters, &number);
+	if (counter)
+		counter->uninspected += frames;
+	return 1;
+}
+
 /* Nothing leaves a port through the kernel's stack without a verdict: not with a flushed
  * ruleset, not past a hook that did not see it, not from the host. */
 SEC("tc")
 int exit_gate(struct __sk_buff *skb)
 {
 	__u32 kind = skb->mark & MARK_KIND_MASK;
-	__u32 reason = REASON_NO_VERDICT;
-	struct reason_counter *counter;
 
-	if (kind == MARK_PERMITTED || kind == MARK_OWN)
+	if (kind == MARK_PERMITTED || kind == MARK_OWN || passes_in_outage(skb))
 		return TC_ACT_OK;
-	counter = bpf_map_lookup_elem(&reasons, &reason);
-	if (counter) {
-		counter->frames++;
-		counter->bytes += skb->len;
-	}
+	count_reason(REASON_NO_VERDICT, skb, 1);
 	return TC_ACT_SHOT;
 }

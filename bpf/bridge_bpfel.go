@@ -359,7 +359,8 @@ type BridgeQueueState struct {
 	_        structs.HostLayout
 	Beat     uint64
 	Answered uint64
-	Reserved [6]uint64
+	Open     uint64
+	Reserved [5]uint64
 	Handed   uint64
 	Rest     [7]uint64
 }

@@ -354,7 +354,10 @@ struct control_block {
 struct queue_state {
 	__u64 beat; /* CLOCK_MONOTONIC, ns, of the verdict loop itself */
 	__u64 answered;
-	__u64 reserved[6];
+	/* ns for which conduits that open were open, since there are these maps. User space's own, of all
+	 * queues together: in the first of them, for the next daemon. */
+	__u64 open;
+	__u64 reserved[5];
 	__u64 handed;
 	__u64 rest[7];
 };

@@ -99,6 +99,7 @@ type daemon struct {
 	counters  *inspect.Counters
 	common    *inspect.Common // of the verdict loops
 	watch     *watch
+	deputy    deputy
 	haste     *haste
 	ledger    *outage.Ledger
 	bypass    *outage.Switch

@@ -43,6 +43,7 @@ type inspection struct {
 	limit      limiter
 	swept      time.Time
 	beaten     time.Time // when the last call of beat ended
+	doubt      time.Time // until when packets may be of before an outage
 	unfinished bool      // the last sweep has not come round to every connection
 	generation uint32    // of the policy, when the pipeline last swept
 	plan       *policy.Plan
@@ -72,6 +73,7 @@ func (i *inspection) beat(now time.Time) {
 	i.beatAt(now)
 	if pause > tooLate && !i.beaten.IsZero() {
 		i.haste.make(pause)
+		i.doubtAfter(pause, now)
 	}
 	i.beaten = now
 	if i.adopts.CompareAndSwap(true, false) {
@@ -168,6 +170,9 @@ func (i *inspection) judge(p *queue.Packet) queue.Answer {
 		i.misled.Add(1)
 		return queue.Answer{}
 	}
+	if i.overtaken(p) {
+		return queue.Answer{}
+	}
 	i.packet = inspect.Packet{
 		Time:             p.Received,
 		Key:              uint64(mark.Key(p.Mark)),
@@ -181,6 +186,23 @@ func (i *inspection) judge(p *queue.Packet) queue.Answer {
 	}
 	i.records.judgement(&i.limit, &i.packet, &j)
 	return queue.Answer{Accept: j.Verdict.Allows(), Mark: mark.Permitted, Payload: j.Payload}
+}
+
+// doubtful is for how long after an outage a queue may still hold packets of before.
+const doubtful = time.Second
+
+func (i *inspection) doubtAfter(pause time.Duration, now time.Time) {
+	if pause > i.watch.timeout {
+		i.doubt = now.Add(doubtful)
+	}
+}
+
+// overtaken reports whether a packet has waited through an outage in which its flow went on uninspected.
+// It went on itself, or its sender has repeated it: nothing of it can be denied any more, and whoever
+// judged it would tell of a denial that was none.
+func (i *inspection) overtaken(p *queue.Packet) bool {
+	i.doubtAfter(p.Received.Sub(i.beaten), p.Received)
+	return i.number.Opens() && p.Received.Before(i.doubt) && i.path.Overtaken(mark.Key(p.Mark))
 }
 
 func sideOf(m uint32) policy.Side {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,6 +110,15 @@ func TestSilencesThatOverlapCountOnce(t *testing.T) {
 		if got := covered(row.spans); got != row.want {
 			t.Errorf("%v: %d, want %d", row.spans, got, row.want)
 		}
+	}
+}
+
+// TestSilencesAreSettledUpToTheOneThatLasts: what is written down for the next daemon is all that came
+// before a silence under way began, and what the two have in common counts with that one.
+func TestSilencesAreSettledUpToTheOneThatLasts(t *testing.T) {
+	before, after := split([]span{{5, 9}, {8, 20}, {15, 18}, {2, 4}}, 10)
+	if !slices.Equal(before, []span{{5, 9}, {8, 10}, {2, 4}}) || !slices.Equal(after, []span{{10, 20}, {15, 18}}) {
+		t.Errorf("before: %v, after: %v", before, after)
 	}
 }
 

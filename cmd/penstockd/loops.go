@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/inspect"
@@ -34,6 +36,7 @@ func (d *daemon) openQueues(ctx context.Context) error {
 			return err
 		}
 	}
+	d.openStandIn()
 	return nil
 }
 
@@ -49,9 +52,9 @@ func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 	}
 	i.pipeline.AdoptUntil(time.Now().Add(i.adoption))
 	err := d.line.Do(func() (err error) {
-		i.queue, err = queue.Open(queue.Config{
+		i.queue, err = openSoon(queue.Config{
 			Number: i.netfilterNumber(), MaxLength: d.settings.QueueLength, Beat: i.beat,
-			Answered: d.path.Progress(number).Answered, Log: d.log,
+			Answered: d.path.Progress(number).Answered, Shared: number.Opens(), Log: d.log,
 		})
 		return err
 	})
@@ -67,6 +70,16 @@ func (d *daemon) openQueue(ctx context.Context, number datapath.Queue) error {
 		return nil
 	})
 	return nil
+}
+
+// openSoon opens a queue that the stand-in of a daemon before may still hold for a moment.
+func openSoon(c queue.Config) (*queue.Queue, error) {
+	for deadline := time.Now().Add(inspectionTimeout); ; time.Sleep(standInPause) {
+		q, err := queue.Open(c)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return q, err
+		}
+	}
 }
 
 // awaitInspection waits until all verdict loops have shown themselves, which they do once the

@@ -66,6 +66,7 @@ func rootCommand() *cobra.Command {
 		settingsCommand("run", "Put the ports under the policy and stay in the foreground", run),
 		settingsCommand("down", "Take everything apart and give the ports back", down),
 		settingsCommand("relay", "Hold the relay of the bypass, in a process of its own", relay),
+		standInCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), buildVersion()) },

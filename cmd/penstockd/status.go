@@ -70,6 +70,9 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	if n := reasons[verdict.ReasonQueueFull].Frames; n > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d frames were denied as %v: their senders had as many waiting as one identity may", n, verdict.ReasonQueueFull))
 	}
+	if !d.deputy.running.Load() {
+		warnings = append(warnings, "the stand-in does not run: an outage costs what waits in the queues of conduits that open as it begins")
+	}
 	if s.Outage.UninspectedFrames > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d frames passed uninspected", s.Outage.UninspectedFrames))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -11,7 +12,8 @@ import (
 // watch counts for how long conduits that open were open, all of them or those of one lane: by the
 // silence between two heartbeats of a queue's verdict loop. The older one may be of the daemon
 // before, which ended, or of this one, which hung; no goroutine of this one could have counted then.
-// Silences of several queues that overlap count once.
+// Silences of several queues that overlap count once. What has been counted outlives the daemon, beside
+// the number of frames.
 type watch struct {
 	path    *datapath.Datapath
 	timeout time.Duration
@@ -25,9 +27,9 @@ type watch struct {
 // span is a time in CLOCK_MONOTONIC.
 type span struct{ from, to time.Duration }
 
-// newWatch counts from the last heartbeats of a daemon before, if there was one.
+// newWatch goes on from what a daemon before had counted, and from its last heartbeats, if there was one.
 func newWatch(path *datapath.Datapath, timeout time.Duration, lanes int) *watch {
-	w := &watch{path: path, timeout: timeout}
+	w := &watch{path: path, timeout: timeout, open: path.OpenTime()}
 	for _, q := range queuesOf(lanes) {
 		if q.Opens() {
 			w.queues = append(w.queues, q)
@@ -64,15 +66,32 @@ func (w *watch) silence(q datapath.Queue) (s span, silent bool) {
 // mostRecent bounds what is kept while a queue is silent. Beyond it a time may count twice.
 const mostRecent = 64
 
-// fold adds up the silences that are over, once no other can overlap them.
+// fold adds up the silences that are over, as far as no other can overlap them any more, and writes that
+// down for the next daemon.
 func (w *watch) fold() {
+	settled := time.Duration(math.MaxInt64)
 	for _, q := range w.queues {
-		if _, silent := w.silence(q); silent && len(w.recent) < mostRecent {
-			return
+		if s, silent := w.silence(q); silent && len(w.recent) < mostRecent {
+			settled = min(settled, s.from)
 		}
 	}
-	w.open += covered(w.recent)
-	w.recent = w.recent[:0]
+	before, after := split(w.recent, settled)
+	w.open += covered(before)
+	w.recent = after
+	w.path.KeepOpenTime(w.open)
+}
+
+// split cuts spans at a moment.
+func split(spans []span, at time.Duration) (before, after []span) {
+	for _, s := range spans {
+		if s.from < at {
+			before = append(before, span{s.from, min(s.to, at)})
+		}
+		if s.to > at {
+			after = append(after, span{max(s.from, at), s.to})
+		}
+	}
+	return before, after
 }
 
 func (w *watch) uninspected() time.Duration {

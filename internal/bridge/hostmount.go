@@ -42,7 +42,7 @@ func RejoinHost() error {
 	if second {
 		return errors.New("rejoin the host's mounts: started again, the program still has others than process 1")
 	}
-	return onOwnThread(startAgain)
+	return OnOwnThread(startAgain)
 }
 
 // mountsApart reports whether pins need mounts that this process does not have.

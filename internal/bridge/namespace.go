@@ -39,7 +39,7 @@ func CurrentNamespace() (*Namespace, error) {
 
 // NewUnnamedNamespace makes a namespace that ends with its last descriptor, socket and process.
 func NewUnnamedNamespace() (n *Namespace, err error) {
-	err = onOwnThread(func() error {
+	err = OnOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
 		}
@@ -129,7 +129,7 @@ func (n *Namespace) Same(other *Namespace) (bool, error) {
 // opens and processes that it starts belong to the namespace for good; goroutines that it starts
 // do not. The mount namespace is the process's: /proc/sys/net follows, /sys/class/net does not.
 func (n *Namespace) Do(f func() error) error {
-	return onOwnThread(func() error {
+	return OnOwnThread(func() error {
 		if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter %v: %w", n, err)
 		}
@@ -186,7 +186,7 @@ func createNamespace(name string) error {
 		return err
 	}
 	f.Close()
-	err = onOwnThread(func() error {
+	err = OnOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}

@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onOwnThread runs f on an operating-system thread that ends with it, so that whatever f does to
+// OnOwnThread runs f on an operating-system thread that ends with it, so that whatever f does to
 // the thread (namespaces, working directory) reaches nobody else and needs no way back.
 //
 // The process's first thread is spared: it cannot end without the process, and /proc/PID/ns
 // and `ip netns identify` show that thread's namespaces as the process's.
-func onOwnThread(f func() error) error {
+func OnOwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -21,7 +21,7 @@ func onOwnThread(f func() error) error {
 		}
 		// While this goroutine holds the first thread, the next one must land elsewhere.
 		defer runtime.UnlockOSThread()
-		done <- onOwnThread(f)
+		done <- OnOwnThread(f)
 	}()
 	return <-done
 }

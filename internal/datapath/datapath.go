@@ -93,7 +93,7 @@ func Open(config Config) (*Datapath, error) {
 		d.objects.Close()
 		return nil, err
 	}
-	if d.queues, err = mapQueues(d.objects.Queues); err != nil {
+	if d.queues, err = mapQueues(d.objects.Queues.FD()); err != nil {
 		return nil, errors.Join(err, d.control.close(), d.objects.Close())
 	}
 	if d.flowTable, err = mapTable(d.objects.Flows, d.objects.FlowRecords); err != nil {

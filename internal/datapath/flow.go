@@ -61,6 +61,17 @@ func (d *Datapath) FlowByKey(key uint32) (Flow, bool) {
 	return flowOf(&e, d.flowClock()), true
 }
 
+// Overtaken reports whether the flow that a mark names has ended, or has gone on uninspected in an outage
+// since: what waited under the mark is of before.
+func (d *Datapath) Overtaken(key uint32) bool {
+	var slot bpf.BridgeSlot
+	if d.objects.Slots.Lookup(key&mark.SlotMask, &slot) != nil || slot.Slot != key {
+		return true
+	}
+	var e entry
+	return !d.flowTable.get(slot.At, &e) || e.record.Slot != key || e.line.State&flowPassed != 0
+}
+
 // Flows calls f with each live flow until it returns false. Entries that come or go meanwhile
 // may be missed; the line is not held up.
 func (d *Datapath) Flows(f func(*Flow) bool) error {
@@ -147,6 +158,7 @@ const (
 	flowReset    = 0x04
 	flowAnswered = 0x08
 	flowAdopted  = 0x10
+	flowPassed   = 0x20
 )
 
 // The bits of a flow's treatment.

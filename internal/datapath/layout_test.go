@@ -102,7 +102,7 @@ func TestNumbersAgree(t *testing.T) {
 		"MAX_LANES":      mark.MaxLanes,
 		"MARK_KIND_MASK": mark.KindMask, "MARK_INSPECT": mark.Inspect, "MARK_PERMITTED": mark.Permitted, "MARK_OWN": mark.Own,
 		"MARK_SIDE_B": mark.SideB, "MARK_QUEUE_OPENS": mark.QueueOpens, "MARK_KEY_MASK": mark.KeyMask, "MARK_SLOT_MASK": mark.SlotMask,
-		"FLOW_FIN_A": flowFinA, "FLOW_FIN_B": flowFinB, "FLOW_RST": flowReset, "FLOW_ANSWERED": flowAnswered, "FLOW_ADOPTED": flowAdopted,
+		"FLOW_FIN_A": flowFinA, "FLOW_FIN_B": flowFinB, "FLOW_RST": flowReset, "FLOW_ANSWERED": flowAnswered, "FLOW_ADOPTED": flowAdopted, "FLOW_PASSED": flowPassed,
 		"LINE_FREE": lineFree, "LINE_BUSY": lineBusy, "LINE_LIVE": lineLive, "LINE_STATE": lineStateMask,
 		"LINES_AROUND": linesAround, "SPILL_SHARE": spillShare, "SUM_BYTES_SHIFT": sumBytesShift, "SUM_FRAMES_MASK": sumFramesMask,
 		"SEEN_SHIFT": seenShift, "DECIDED_SHIFT": decidedShift, "CHOICES": choices, "CHOICES_OFFSET": choicesOffset, "CHOICES_BUSY": choicesBusy,

@@ -2,11 +2,11 @@ package datapath
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/bpf"
@@ -32,9 +32,10 @@ type queues struct {
 	states []bpf.BridgeQueueState
 }
 
-func mapQueues(m *ebpf.Map) (*queues, error) {
-	size := wholePages(maxQueues * int(m.ValueSize()))
-	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+// mapQueues maps the state of the queues, given by a descriptor of their map.
+func mapQueues(fd int) (*queues, error) {
+	size := wholePages(maxQueues * int(unsafe.Sizeof(bpf.BridgeQueueState{})))
+	memory, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map the state of the queues: %w", err)
 	}
@@ -75,12 +76,14 @@ func (d *Datapath) wasOut() bool {
 
 // Rest withdraws a queue's heartbeat: inspection ends now, on purpose, and its conduits do at
 // once what they do in an outage. How long it lasts can still be told from the heartbeat.
-func (d *Datapath) Rest(q Queue) {
+func (d *Datapath) Rest(q Queue) { d.queues.rest(q, d.epoch.now(), d.config.HeartbeatTimeout) }
+
+func (q *queues) rest(of Queue, now uint64, timeout time.Duration) {
 	var last uint64 // never, where the machine has not run for that long
-	if now, silence := d.epoch.now(), uint64(d.config.HeartbeatTimeout)+1; now > silence {
+	if silence := uint64(timeout) + 1; now > silence {
 		last = now - silence
 	}
-	atomic.StoreUint64(&d.queues.states[q].Beat, last)
+	atomic.StoreUint64(&q.states[of].Beat, last)
 }
 
 // LastBeat is when a queue's verdict loop last showed itself, in CLOCK_MONOTONIC; 0 for never.
@@ -91,6 +94,62 @@ func (d *Datapath) LastBeat(q Queue) time.Duration {
 // BeatAge is how long ago a queue's verdict loop last showed itself.
 func (d *Datapath) BeatAge(q Queue) time.Duration {
 	return time.Duration(d.epoch.now()) - d.LastBeat(q)
+}
+
+// OpenTime is for how long conduits that open were open, as KeepOpenTime last had it; 0 for maps that
+// are new.
+func (d *Datapath) OpenTime() time.Duration {
+	return time.Duration(atomic.LoadUint64(&d.queues.states[0].Open))
+}
+
+// KeepOpenTime writes that down for the daemon that comes after.
+func (d *Datapath) KeepOpenTime(open time.Duration) {
+	atomic.StoreUint64(&d.queues.states[0].Open, uint64(open))
+}
+
+// QueueStates returns a descriptor of the map of the queues' states, for OpenBeats in another process.
+func (d *Datapath) QueueStates() (*os.File, error) {
+	m, err := d.objects.Queues.Clone()
+	if err != nil {
+		return nil, fmt.Errorf("hand on the state of the queues: %w", err)
+	}
+	defer m.Close()
+	fd, err := unix.FcntlInt(uintptr(m.FD()), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("hand on the state of the queues: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "queues"), nil
+}
+
+// Beats is the heartbeats of verdict loops of another process.
+type Beats struct {
+	queues  *queues
+	epoch   epoch
+	timeout time.Duration
+}
+
+// OpenBeats maps the heartbeats that a descriptor from QueueStates leads to. timeout is the age from
+// which a loop is silent. Beats last as long as the process.
+func OpenBeats(fd int, timeout time.Duration) (*Beats, error) {
+	q, err := mapQueues(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &Beats{queues: q, epoch: newEpoch(), timeout: timeout}, nil
+}
+
+// Silence is for how long a verdict loop has been silent beyond the time-out; negative for one that is
+// not, and since the machine began for one that never showed itself.
+func (b *Beats) Silence(q Queue) time.Duration {
+	return time.Duration(b.epoch.now()-atomic.LoadUint64(&b.queues.states[q].Beat)) - b.timeout
+}
+
+// Withdraw is Rest on behalf of a loop whose process has ended. A loop that is silent already stays so
+// since when it has been.
+func (b *Beats) Withdraw(q Queue) {
+	if b.Silence(q) < 0 {
+		b.queues.rest(q, b.epoch.now(), b.timeout)
+	}
 }
 
 // transit is longer than a frame takes from XDP into its queue, which is within one turn of the

@@ -48,6 +48,14 @@ func (a *answers) dropThrough(id uint32) {
 	a.end(start)
 }
 
+// acceptThrough adds an accept, without a mark, of every packet that still waits with this id or an
+// earlier one.
+func (a *answers) acceptThrough(id uint32) {
+	start := a.begin(messageVerdictBatch, flagRequest, id)
+	a.verdict(verdictAccept, id)
+	a.end(start)
+}
+
 // accept adds an accept of one packet with a mark, and with another payload unless it is nil.
 func (a *answers) accept(id, mark uint32, payload []byte) {
 	start := a.begin(messageVerdict, flagRequest, id)

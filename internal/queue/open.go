@@ -50,6 +50,9 @@ type Config struct {
 	// last call, those that were lost on their way to it included, whether it then found no more
 	// waiting, and when the turn began. It must not block. May be nil.
 	Answered func(packets int, drained bool, at time.Time)
+	// Shared says that another process has a descriptor of the queue, from File, and lets go of what
+	// waits in it: the queue is not unbound when Run returns, and what waits then does not go with it.
+	Shared bool
 	// Log takes what an operator has to know. May be nil.
 	Log *slog.Logger
 }
@@ -158,8 +161,8 @@ func bind(config Config) (fd int, err error) {
 // does not know: GOMAXPROCS has to exceed the number of queues that run at once, or everything else
 // in the process waits for some milliseconds at a time. The goroutine is
 // not locked to its thread, because a locked one that has to yield waits for other threads to give it
-// its thread back. When it returns, for whatever cause, the queue is unbound: the kernel has dropped the packets
-// that were waiting and drops those that come. An error means that the socket failed.
+// its thread back. When it returns, for whatever cause, a queue that is not shared is unbound: the kernel has
+// dropped the packets that were waiting and drops those that come. An error means that the socket failed.
 func (q *Queue) Run(ctx context.Context, handle Handler) error {
 	done, err := q.begin()
 	if err != nil {
@@ -208,7 +211,7 @@ func (q *Queue) end(done chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	// If this fails the queue is unbound already, or will be when the socket is closed.
-	_ = q.socket.send(unbind(q.config.Number))
+	q.unbind()
 	close(done)
 	if q.closed {
 		q.socket.close()
@@ -230,7 +233,7 @@ func (q *Queue) Stats() (Stats, error) {
 	return s, nil
 }
 
-// Close implements [Source]. The queue is unbound at once, so that the kernel drops what waits
+// Close implements [Source]. A queue that is not shared is unbound at once, so that the kernel drops what waits
 // in it even if a handler hangs. Close then waits up to 2 s for Run; if Run stays, Close
 // returns an error and the socket is closed when Run returns.
 func (q *Queue) Close() error {
@@ -261,8 +264,44 @@ func (q *Queue) shut() (running chan struct{}, err error) {
 	if q.done == nil || isClosed(q.done) {
 		return nil, errors.Join(err, q.socket.close())
 	}
-	_ = q.socket.send(unbind(q.config.Number)) // Run's end tries again
+	q.unbind() // Run's end tries again
 	return q.done, err
+}
+
+// unbind has the kernel drop what waits, unless another process lets it go.
+func (q *Queue) unbind() {
+	if !q.config.Shared {
+		_ = q.socket.send(unbind(q.config.Number))
+	}
+}
+
+// File returns a descriptor of the queue for another process, which keeps the queue bound for as long as
+// it has it, and may give verdicts by ReleaseAll. The caller closes it.
+func (q *Queue) File() (*os.File, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, fmt.Errorf("hand on queue %d: %w", q.config.Number, ErrClosed)
+	}
+	fd, err := unix.FcntlInt(uintptr(q.socket.fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("hand on queue %d: %w", q.config.Number, err)
+	}
+	return os.NewFile(uintptr(fd), fmt.Sprintf("queue %d", q.config.Number)), nil
+}
+
+// ReleaseAll accepts every packet that waits in a queue, as it is and with the mark that it has, through
+// a descriptor from File. That none waits is no error.
+func ReleaseAll(fd int, number uint16) error {
+	a := answers{queue: number, buf: make([]byte, 0, 2*verdictLength)}
+	// The kernel compares ids as sequence numbers are compared: each of these is behind half of them.
+	for _, id := range []uint32{1<<31 - 1, 1<<32 - 1} {
+		a.acceptThrough(id)
+	}
+	if err := unix.Sendto(fd, a.buf, unix.MSG_DONTWAIT, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("let go of queue %d: %w", number, err)
+	}
+	return nil
 }
 
 func isClosed(c chan struct{}) bool {

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/queue"
+)
+
+// The stand-in is a process of its own, because what stops the daemon stops all of its threads. It lets
+// go what waits in a queue of conduits that open once the queue's verdict loop is silent: XDP leads
+// nothing there any more, and what was there before would wait for the loop, while its sender waits
+// for longer than the outage has to last. The exit gate lets it out, counted as uninspected, by the
+// same heartbeat. Queues of conduits that close it does not have.
+
+// What it is given, by descriptor.
+const (
+	standInDaemon = 3 + iota // a pidfd
+	standInStates            // the queues' states
+	standInQueues            // of the first lane and, after it, of the others
+)
+
+const (
+	// What was on its way into a queue as its loop fell silent comes after: so long it is let go again
+	// and again.
+	standInPatience = 50 * time.Millisecond
+	standInPause    = 5 * time.Millisecond
+)
+
+// standInCommand is for the daemon alone.
+func standInCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "stand-in TIMEOUT LANES", Short: "Let go what waits while the daemon hangs (started by run)", Args: cobra.ExactArgs(2), Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			timeout, err := time.ParseDuration(args[0])
+			lanes, lanesErr := strconv.Atoi(args[1])
+			if err := errors.Join(err, lanesErr); err != nil {
+				return err
+			}
+			s, err := newStandIn(timeout, lanes)
+			if err != nil {
+				return failure{fmt.Errorf("stand in for the verdict loops: %w", err)}
+			}
+			s.run()
+			return nil
+		},
+	}
+}
+
+// standIn is what the process works with. It belongs to one goroutine.
+type standIn struct {
+	timeout time.Duration
+	lanes   int
+	beats   *datapath.Beats
+	until   []time.Time // by lane: when an outage's packets have all come, zero while there is none
+}
+
+func newStandIn(timeout time.Duration, lanes int) (*standIn, error) {
+	// It ends with the daemon, and no sooner, whatever a service manager sends to all processes.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	beats, err := datapath.OpenBeats(standInStates, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := landlock.V5.BestEffort().Restrict(); err != nil { // no file, no port
+		return nil, err
+	}
+	return &standIn{timeout: timeout, lanes: lanes, beats: beats, until: make([]time.Time, lanes)}, nil
+}
+
+// run works until the daemon has ended, however it did.
+func (s *standIn) run() {
+	for !daemonEnds(s.look(time.Now())) {
+	}
+	for _, q := range queuesOf(s.lanes) {
+		s.beats.Withdraw(q)
+	}
+	for ended := time.Now(); time.Since(ended) < standInPatience/2; time.Sleep(standInPause) {
+		for lane := range s.lanes {
+			s.release(lane)
+		}
+	}
+}
+
+// look lets go what waits where a loop is silent, and returns when to look again.
+func (s *standIn) look(now time.Time) time.Duration {
+	next := s.timeout / 2 // so that none falls silent twice in between
+	for lane := range s.lanes {
+		silence := s.beats.Silence(opensOf(lane))
+		switch {
+		case silence < 0:
+			s.until[lane] = time.Time{}
+			next = min(next, -silence)
+			continue
+		case s.until[lane].IsZero():
+			s.until[lane] = now.Add(standInPatience)
+		}
+		if now.Before(s.until[lane]) {
+			s.release(lane)
+			next = min(next, standInPause)
+		}
+	}
+	return next
+}
+
+func opensOf(lane int) datapath.Queue { return datapath.Queue(2*lane + 1) }
+
+// release has nobody to tell of an error: what waits then waits on.
+func (s *standIn) release(lane int) {
+	_ = queue.ReleaseAll(standInQueues+lane, bridge.QueueNumber(opensOf(lane)))
+}
+
+// daemonEnds waits for the daemon's end, and reports whether it came.
+func daemonEnds(patience time.Duration) bool {
+	wait := int(patience/time.Millisecond) + 1
+	n, err := unix.Poll([]unix.PollFd{{Fd: standInDaemon, Events: unix.POLLIN}}, wait)
+	return n > 0 || err != nil && err != unix.EINTR
+}
+
+// standInAgain is how long the daemon waits before it starts another one.
+const standInAgain = time.Second
+
+// deputy is the stand-in as the daemon has it.
+type deputy struct{ running atomic.Bool }
+
+// openStandIn starts the stand-in, and another one whenever that ends. Without one the daemon works as
+// well, and an outage costs what waits in the queues as it begins.
+func (d *daemon) openStandIn() {
+	d.background(func() error {
+		for told := false; ; {
+			err := d.standIn()
+			select {
+			case <-d.done:
+				return nil
+			case <-time.After(standInAgain):
+			}
+			if !told {
+				d.log.Warn("the stand-in has ended, and another one is started", "error", err)
+				told = true
+			}
+		}
+	})
+}
+
+// standIn runs one, until it or the daemon ends.
+func (d *daemon) standIn() error {
+	cmd, err := d.startStandIn()
+	if err != nil {
+		return err
+	}
+	d.deputy.running.Store(true)
+	defer d.deputy.running.Store(false)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("it ended: %w", err)
+	case <-d.done:
+		return nil // it ends after the daemon
+	}
+}
+
+func (d *daemon) startStandIn() (cmd *exec.Cmd, err error) {
+	cmd = exec.Command("/proc/self/exe", "stand-in", d.settings.HeartbeatTimeout.String(), strconv.Itoa(d.lanes))
+	cmd.Env = []string{"GOMAXPROCS=1"}
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what stops the daemon's group is not for it
+	defer func() {
+		for _, f := range cmd.ExtraFiles {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return cmd, fmt.Errorf("open a descriptor of the daemon: %w", err)
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(self), "daemon"))
+	states, err := d.path.QueueStates()
+	if err != nil {
+		return cmd, err
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, states)
+	for _, i := range d.inspections {
+		if !i.number.Opens() {
+			continue
+		}
+		f, err := i.queue.File()
+		if err != nil {
+			return cmd, err
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	return cmd, bridge.OnOwnThread(func() error {
+		if err := keepOnly(unix.CAP_NET_ADMIN); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+}
+
+// keepOnly takes every capability but one from the calling thread and from what it starts, also where
+// that is root's.
+func keepOnly(capability uint) error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("give up new privileges: %w", err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	kept := uint32(1) << (capability % 32)
+	data[capability/32] = unix.CapUserData{Effective: kept, Permitted: kept, Inheritable: kept}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fmt.Errorf("give up capabilities: %w", err)
+	}
+	return nil
+}
