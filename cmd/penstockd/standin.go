@@ -139,25 +139,31 @@ type deputy struct{ running atomic.Bool }
 // openStandIn starts the stand-in, and another one whenever that ends. Without one the daemon works as
 // well, and an outage costs what waits in the queues as it begins.
 func (d *daemon) openStandIn() {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0) // once confined the daemon cannot
+	if err != nil {
+		d.warn("no stand-in: %v", err)
+		return
+	}
+	d.onClose(null.Close)
 	d.background(func() error {
-		for told := false; ; {
-			err := d.standIn()
+		for told := ""; ; {
+			err := d.standIn(null)
 			select {
 			case <-d.done:
 				return nil
 			case <-time.After(standInAgain):
 			}
-			if !told {
-				d.log.Warn("the stand-in has ended, and another one is started", "error", err)
-				told = true
+			if text := err.Error(); text != told {
+				d.log.Warn("there is no stand-in, and another one is started", "error", err)
+				told = text
 			}
 		}
 	})
 }
 
 // standIn runs one, until it or the daemon ends.
-func (d *daemon) standIn() error {
-	cmd, err := d.startStandIn()
+func (d *daemon) standIn(null *os.File) error {
+	cmd, err := d.startStandIn(null)
 	if err != nil {
 		return err
 	}
@@ -167,16 +173,16 @@ func (d *daemon) standIn() error {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("it ended: %w", err)
+		return fmt.Errorf("it has ended: %v", err)
 	case <-d.done:
-		return nil // it ends after the daemon
+		return errors.New("the daemon ends, and it does after that")
 	}
 }
 
-func (d *daemon) startStandIn() (cmd *exec.Cmd, err error) {
+func (d *daemon) startStandIn(null *os.File) (cmd *exec.Cmd, err error) {
 	cmd = exec.Command("/proc/self/exe", "stand-in", d.settings.HeartbeatTimeout.String(), strconv.Itoa(d.lanes))
 	cmd.Env = []string{"GOMAXPROCS=1"}
-	cmd.Stderr = os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, null, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what stops the daemon's group is not for it
 	defer func() {
 		for _, f := range cmd.ExtraFiles {

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// TestInvariant06NothingThatWaitsIsLostOnAConduitThatOpens: through hangs, kills, restarts and upgrades a poll
+// that waited for its verdict is answered before its sender could repeat it, which Linux does after 200 ms
+// at the earliest.
+func TestInvariant06NothingThatWaitsIsLostOnAConduitThatOpens(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite()})
+	o := openOutage(t, p)
+	const most = 200 * time.Millisecond // the heartbeat's time-out, and 100 ms
+	for _, row := range []struct {
+		name string
+		harm func() error
+	}{
+		{"hang", func() error {
+			if err := p.Daemon.Signal(syscall.SIGSTOP); err != nil {
+				return err
+			}
+			time.Sleep(400 * time.Millisecond)
+			return p.Daemon.Signal(syscall.SIGCONT)
+		}},
+		{"kill", func() error {
+			if err := p.Kill(); err != nil {
+				return err
+			}
+			time.Sleep(400 * time.Millisecond)
+			return nil
+		}},
+		{"SIGTERM", func() error {
+			start(t, p)
+			time.Sleep(300 * time.Millisecond)
+			return p.Stop()
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var longest time.Duration
+			for range 5 { // a machine that is busy is late by itself
+				if p.Daemon == nil && row.name != "SIGTERM" {
+					start(t, p)
+					time.Sleep(300 * time.Millisecond)
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- row.harm() }()
+				gap, err := longestGap(o.conns[openPort], ended)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if longest == 0 || gap < longest {
+					longest = gap
+				}
+				if gap < most {
+					break
+				}
+			}
+			if longest >= most {
+				t.Errorf("no poll in %v at best, want less than %v", longest, most)
+			}
+			t.Logf("the longest gap was %v", longest)
+		})
+	}
+}
+
+// longestGap polls over a connection until ended has a value, and returns the longest time between two
+// answers.
+func longestGap(conn net.Conn, ended <-chan error) (longest time.Duration, err error) {
+	for last := time.Now(); ; {
+		select {
+		case err := <-ended:
+			return longest, err
+		case <-time.After(5 * time.Millisecond):
+		}
+		if err := ask(conn, mbap(2, 1, readRegisters(0, 2)), 5*time.Second); err != nil {
+			return longest, err
+		}
+		longest, last = max(longest, time.Since(last)), time.Now()
+	}
+}
+
+// TestTheStandIn: it holds no right but that over netfilter, opens no file, is started again when it ends,
+// which the status tells of meanwhile, and ends soon after the daemon, however that does.
+func TestTheStandIn(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite()})
+	first := standInOf(t, p)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"CapPrm:\t0000000000001000", "CapEff:\t0000000000001000", "NoNewPrivs:\t1"} {
+		if !bytes.Contains(status, []byte(line)) {
+			t.Errorf("the stand-in's status lacks %q", line)
+		}
+	}
+	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if again := standInOf(t, p); again != first {
+		t.Error("what a service manager sends to all processes ended the stand-in before the daemon")
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the status to tell that there is none", func() bool {
+		status, err := p.Status()
+		return err == nil && strings.Contains(strings.Join(status.Warnings, "\n"), "stand-in")
+	})
+	if len(buildFlags()) > 0 {
+		return // a daemon with a loader cannot start another one once it is confined
+	}
+	eventually(t, "another one", func() bool {
+		second := childOf(p.Daemon.PID())
+		status, err := p.Status()
+		return second != 0 && second != first && err == nil && !strings.Contains(strings.Join(status.Warnings, "\n"), "stand-in")
+	})
+	for _, end := range []func() error{p.Kill, p.Stop} {
+		running := standInOf(t, p)
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the stand-in to end", func() bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/%d", running))
+			return os.IsNotExist(err)
+		})
+		start(t, p)
+	}
+}
+
+func standInOf(t *testing.T, p *plant.Plant) int {
+	t.Helper()
+	var pid int
+	err := testnet.WaitFor("the stand-in", 5*time.Second, func() (bool, error) {
+		pid = childOf(p.Daemon.PID())
+		return pid != 0, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// childOf finds the stand-in among a process's children, 0 if there is none.
+func childOf(pid int) int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		raw, err := os.ReadFile(list)
+		if err != nil {
+			continue
+		}
+		for _, field := range strings.Fields(string(raw)) {
+			command, err := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", field))
+			if child, parseErr := strconv.Atoi(field); err == nil && parseErr == nil && bytes.Contains(command, []byte("stand-in")) {
+				return child
+			}
+		}
+	}
+	return 0
+}
