@@ -27,6 +27,7 @@ type bench struct {
 	time       time.Duration // of each round of each contender
 	trips      int
 	injections int    // of each failure
+	failure    string // what the names of the failures injected have in common, "" for all of them
 	suricata   string // the program's name or path
 	dir        string // for what is built
 	daemon     string // a built penstockd
@@ -74,6 +75,7 @@ func run(args []string) error {
 	flags.DurationVar(&b.time, "time", time.Second, "how long a turn of forwarding takes")
 	flags.IntVar(&b.trips, "trips", 5000, "round trips in a turn")
 	flags.IntVar(&b.injections, "injections", 20, "how often each failure is injected (part outages)")
+	flags.StringVar(&b.failure, "failure", "", "inject only failures whose names hold this `text`, and nothing beside it (part outages)")
 	flags.StringVar(&b.daemon, "daemon", "", "a built penstockd `file`; without it, it is built")
 	flags.StringVar(&b.suricata, "suricata", "suricata", "the Suricata `program` to compare with, where there is one")
 	write := flags.String("write", "", "also put the tables into this `file`, between its markers")

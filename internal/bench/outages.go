@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +47,7 @@ func injections() []injection {
 		{name: "kill -9, and a start", harm: (*outages).crash, limit: gapLimit},
 		{name: "SIGTERM, and a start (upgrade)", harm: (*outages).restart, limit: gapLimit},
 		{name: "stopped for half a second (hang)", harm: (*outages).hang, limit: hang},
+		{name: "one verdict loop stopped for half a second", harm: (*outages).hangOne, limit: hang},
 		{name: "policy file gone, and a reload", harm: (*outages).losePolicy, limit: gapLimit},
 		{name: "store's file overwritten, and a crash", harm: (*outages).breakStore, limit: gapLimit},
 		{name: "state directory full, and a new policy", harm: (*outages).fillDisk, limit: gapLimit},
@@ -67,6 +70,7 @@ type outages struct {
 	closes  *probe
 	plain   *probe
 	version int
+	hung    int     // how often one verdict loop was stopped
 	memory  *memory // nil where there is none to take away
 	io      *ioProbe
 }
@@ -84,7 +88,7 @@ func (b *bench) outages() error {
 			"and somebody who asks for what is not permitted through the one that closes.", b.injections, pollInterval, plainInterval, ioInterval),
 		"failure", "opens: longest gap", "… connections broken", "closes: longest gap", "… connections broken", "denied writes that passed it", "plain: frames lost", "… longest gap", "cyclic I/O: frames lost", "… connections ended")
 	for _, i := range append(injections(), exhaustions()...) {
-		if strings.HasPrefix(i.name, "out of memory") && o.memory == nil {
+		if strings.HasPrefix(i.name, "out of memory") && o.memory == nil || !strings.Contains(i.name, b.failure) {
 			continue
 		}
 		if err := o.inject(&i, s); err != nil {
@@ -92,6 +96,9 @@ func (b *bench) outages() error {
 		}
 	}
 	stop()
+	if b.failure != "" {
+		return nil
+	}
 	return b.besideOutages(s)
 }
 
@@ -163,28 +170,42 @@ func (b *bench) besideOutages(s *section) error {
 	hang := injection{name: "beside it: Suricata inline, stopped for half a second", beside: true, harm: func(*outages) error {
 		return hang(t.helper)
 	}}
+	kill := injection{name: "beside it: Suricata inline, kill -9, and a start after 100 ms", beside: true, harm: func(*outages) error {
+		if err := t.helper.Kill(); err != nil {
+			return err
+		}
+		time.Sleep(restartPause)
+		t.helper, err = t.start()
+		return err
+	}}
 	if err := t.server.Stop(); err != nil { // the probes have one of their own at that port
 		return err
 	}
-	return b.besideOutage(t.Lab, s, hang)
+	return b.besideOutage(t.Lab, s, hang, kill)
 }
 
+// restartPause is how long a service manager waits before it starts what ended: RestartSec of our own unit,
+// and the default of systemd.
+const restartPause = 100 * time.Millisecond
+
 // besideOutage probes a line that is not ours. What is denied elsewhere passes here, and is not tried.
-func (b *bench) besideOutage(l *testnet.Lab, s *section, i injection) error {
+func (b *bench) besideOutage(l *testnet.Lab, s *section, injections ...injection) error {
 	o := &outages{bench: b}
 	done, err := o.probe(l)
 	if err != nil {
 		return err
 	}
 	defer close(done)
-	if err := o.inject(&i, s); err != nil {
-		return fmt.Errorf("%s: %w", i.name, err)
+	for _, i := range injections {
+		if err := o.inject(&i, s); err != nil {
+			return fmt.Errorf("%s: %w", i.name, err)
+		}
 	}
 	return nil
 }
 
 // settling is how long the line is left alone between two injections: senders repeat by then.
-const settling = 700 * time.Millisecond
+const settling = 500 * time.Millisecond
 
 func (o *outages) inject(i *injection, s *section) error {
 	var worst [3]tally
@@ -243,13 +264,66 @@ func (o *outages) restart() error {
 
 func (o *outages) hang() error { return hang(o.plant.Daemon) }
 
+const hangTime = 500 * time.Millisecond
+
 // hang stops a program for half a second.
 func hang(p *testnet.Process) error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(hangTime)
 	return p.Signal(syscall.SIGCONT)
+}
+
+// hangOne stops one verdict loop for half a second, another one each time, with the daemon's other threads
+// at work for as long as they need nothing of that one.
+func (o *outages) hangOne() error {
+	loops, err := verdictLoops(o.plant.Daemon.PID())
+	if err != nil {
+		return err
+	}
+	o.hung++
+	return holdThread(loops[o.hung%len(loops)], hangTime)
+}
+
+// verdictLoops returns the threads of a daemon that wait for packets: those in recvmmsg(2).
+func verdictLoops(pid int) (threads []int, err error) {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			return nil, err
+		}
+		for _, task := range tasks {
+			call, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/syscall", pid, task.Name()))
+			if id, numberErr := strconv.Atoi(task.Name()); err == nil && numberErr == nil && strings.HasPrefix(string(call), fmt.Sprintf("%d ", unix.SYS_RECVMMSG)) {
+				threads = append(threads, id)
+			}
+		}
+		if len(threads) > 0 {
+			return threads, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New("no thread of the daemon waits for packets")
+		}
+	}
+}
+
+// holdThread stops a single thread for a while, as a debugger does: a signal would stop all of them.
+func holdThread(id int, length time.Duration) error {
+	runtime.LockOSThread() // which is the tracer
+	defer runtime.UnlockOSThread()
+	if err := unix.PtraceSeize(id); err != nil {
+		return fmt.Errorf("trace thread %d: %w", id, err)
+	}
+	var status unix.WaitStatus
+	err := unix.PtraceInterrupt(id)
+	if err == nil {
+		_, err = unix.Wait4(id, &status, unix.WALL, nil)
+	}
+	if err == nil {
+		time.Sleep(length)
+	}
+	return errors.Join(err, unix.PtraceDetach(id))
 }
 
 // losePolicy takes the policy's file away and asks for it, then crashes: what is cached goes on.

@@ -57,6 +57,7 @@ type traveller struct {
 	port   uint16
 	helper *testnet.Process // what else has to be pinned: a queue's reader, the daemon
 	server *testnet.Process
+	start  func() (*testnet.Process, error) // another helper, where that is a queue's reader
 	turns  []turn
 }
 
@@ -384,7 +385,11 @@ func (b *bench) layReader(label string, start func(*line) (*testnet.Process, err
 	if err := addQueue(l); err != nil {
 		return nil, err
 	}
-	return b.travel(l, label, inspectedPort, reader)
+	t, err := b.travel(l, label, inspectedPort, reader)
+	if err == nil {
+		t.start = func() (*testnet.Process, error) { return start(l) }
+	}
+	return t, err
 }
 
 // buildNoop compiles the reader in C.
