@@ -391,6 +391,38 @@ int expire(struct __sk_buff *skb)
 	return expired;
 }
 
+static __always_inline struct reason_counter *count_reason(__u32 reason, struct __sk_buff *skb, __u32 frames)
+{
+	struct reason_counter *counter = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (counter) {
+		counter->frames += frames;
+		counter->bytes += skb->len;
+	}
+	return counter;
+}
+
+/* Drops what nobody decided on, and has user space look what is missing: an event that holds the reason
+ * and the time alone. */
+static __always_inline int stop_undecided(struct __sk_buff *skb)
+{
+	struct reason_counter *counter = count_reason(REASON_NO_VERDICT, skb, 1);
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct event *e;
+
+	if (!counter || !may_tell(counter, now))
+		return TC_ACT_SHOT;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return TC_ACT_SHOT;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = now;
+	e->action = ACTION_DENY;
+	e->reason = REASON_NO_VERDICT;
+	bpf_ringbuf_submit(e, 0);
+	return TC_ACT_SHOT;
+}
+
 /* The mark of an incoming frame is what XDP said of it, or nothing. A frame without metadata
  * was decided by nobody: it came while no program stood at the port, or past it. */
 SEC("tc")
@@ -400,7 +432,7 @@ int marker(struct __sk_buff *skb)
 
 	skb->mark = 0;
 	if ((void *)(m + 1) > (void *)(long)skb->data || m->magic != METADATA_MAGIC)
-		return TC_ACT_SHOT;
+		return stop_undecided(skb);
 	skb->mark = m->mark;
 	return TC_ACT_OK;
 }
@@ -417,16 +449,6 @@ static __always_inline struct flow *flow_of_mark(__u32 mark)
 	at = s->at;
 	r = record(at);
 	return r && r->slot == key ? line(at) : NULL;
-}
-
-static __always_inline void count_reason(__u32 reason, struct __sk_buff *skb, __u32 frames)
-{
-	struct reason_counter *counter = bpf_map_lookup_elem(&reasons, &reason);
-
-	if (counter) {
-		counter->frames += frames;
-		counter->bytes += skb->len;
-	}
 }
 
 /* Whether a packet without a verdict is one that waited when the verdict loop of its conduit, which
@@ -472,6 +494,5 @@ int exit_gate(struct __sk_buff *skb)
 
 	if (kind == MARK_PERMITTED || kind == MARK_OWN || passes_in_outage(skb))
 		return TC_ACT_OK;
-	count_reason(REASON_NO_VERDICT, skb, 1);
-	return TC_ACT_SHOT;
+	return stop_undecided(skb);
 }

@@ -103,8 +103,9 @@ type daemon struct {
 	haste     *haste
 	ledger    *outage.Ledger
 	bypass    *outage.Switch
-	lineMu    sync.Mutex // whoever changes the line once it is up
-	bare      bool       // the bypass is engaged by taking everything of ours off the line
+	lineMu    sync.Mutex    // whoever changes the line once it is up
+	missed    chan struct{} // has a value when frames were stopped over something that is gone, see lookNow
+	bare      bool          // the bypass is engaged by taking everything of ours off the line
 
 	inspections []*inspection
 	observation *observation
@@ -129,7 +130,7 @@ func run(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 	d := &daemon{
 		settings: s, lanes: lanesOf(s), log: log, started: time.Now(),
 		bus: event.NewBus(0), counters: inspect.NewCounters(), common: inspect.NewCommon(inspect.Limits{}),
-		failed: make(chan error, 8), done: make(chan struct{}),
+		failed: make(chan error, 8), done: make(chan struct{}), missed: make(chan struct{}, 1),
 	}
 	d.ledger = outage.NewLedger(d.tellFailure)
 	d.haste = newHaste(log)

@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/inspect"
 	"github.com/penstock-ot/penstock/internal/queue"
+	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
 // inspectionTimeout is how long a start waits for the verdict loops.
@@ -147,6 +148,10 @@ func (d *daemon) readEvents() error {
 		}
 		if err != nil {
 			return err
+		}
+		if e.Verdict.Reason == verdict.ReasonNoVerdict {
+			d.lookNow()
+			continue
 		}
 		told := d.records.frameEvent(&e)
 		d.inventory.saw(&e, &told)

@@ -65,7 +65,7 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 		warnings = append(warnings, fmt.Sprintf("%d of %d copies of observed frames found no room: what they held was not judged", lost, copied+lost))
 	}
 	if n := reasons[verdict.ReasonNoVerdict].Frames; n > 0 {
-		warnings = append(warnings, fmt.Sprintf("the exit gate stopped %d frames that had no verdict", n))
+		warnings = append(warnings, fmt.Sprintf("marker and exit gate stopped %d frames that had no verdict", n))
 	}
 	if n := reasons[verdict.ReasonQueueFull].Frames; n > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d frames were denied as %v: their senders had as many waiting as one identity may", n, verdict.ReasonQueueFull))

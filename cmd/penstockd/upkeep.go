@@ -62,9 +62,19 @@ func (d *daemon) keepUp(stop <-chan struct{}) error {
 		case <-stop:
 			return nil
 		case <-changes:
+		case <-d.missed:
 		case <-tick.C:
 		}
 		u.look(time.Now())
+	}
+}
+
+// lookNow has the line looked at before the next tick: frames are stopped because something of ours is not
+// where it belongs. It does not wait.
+func (d *daemon) lookNow() {
+	select {
+	case d.missed <- struct{}{}:
+	default:
 	}
 }
 

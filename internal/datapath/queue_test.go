@@ -190,3 +190,65 @@ func TestQueueThatNeverBeatIsSilent(t *testing.T) {
 		t.Errorf("the program returned %d, want that the conduit opens", got)
 	}
 }
+
+// TestInvariant06ExitGateInAnOutage: what waited for a verdict leaves without one only where the verdict loop
+// of its queue is silent and its conduit opens, is counted as XDP counts what comes after it, and its flow
+// begins anew afterwards.
+func TestInvariant06ExitGateInAnOutage(t *testing.T) {
+	d := openLanes(t, 0)
+	opens := d.marked(t, policy.SideB, hmiTCP(20000, 502, flagSYN))
+	own := mark.QueueOf(opens, lanesUnderTest)
+	stopped := func(when string, m uint32) {
+		t.Helper()
+		before := d.reasons(t)
+		if got, _ := runSKB(t, d.objects.ExitGate, m); got != tcShot {
+			t.Errorf("%s the exit gate answered %d to mark %#x, want that it stops the packet", when, got, m)
+		}
+		if got := moved(before, d.reasons(t)); got[verdict.ReasonNoVerdict] != 1 || got[verdict.ReasonOutageOpen] != 0 {
+			t.Errorf("%s the packet was counted as %v", when, got)
+		}
+	}
+	stopped("while the loop is at work", opens)
+	d.Rest(own ^ 2) // the other lane's
+	stopped("with another loop silent", opens)
+	if d.Overtaken(mark.Key(opens)) {
+		t.Error("a flow that was inspected all the time is told to have passed")
+	}
+	d.Rest(own)
+	d.Rest(own ^ 1)
+	stopped("with its conduit one that closes", opens&^mark.QueueOpens)
+	stopped("with no mark", 0)
+	before := d.reasons(t)
+	if got, _ := runSKB(t, d.objects.ExitGate, opens); got != tcOK {
+		t.Errorf("the exit gate answered %d in the outage, want that the packet leaves", got)
+	}
+	if got := moved(before, d.reasons(t)); got[verdict.ReasonOutageOpen] != 1 || got[verdict.ReasonNoVerdict] != 0 {
+		t.Errorf("it was counted as %v, want outage_open", got)
+	}
+	if !d.Overtaken(mark.Key(opens)) {
+		t.Error("the flow does not show that a packet of it has passed")
+	}
+	d.Beat(own)
+	if again := d.marked(t, policy.SideB, hmiTCP(20000, 502, flagACK)); mark.Key(again) == mark.Key(opens) {
+		t.Error("afterwards the flow goes on under the same key: the verdict loop would miss what has passed")
+	}
+}
+
+// TestWhatNobodyDecidedOnIsTold: a frame without metadata, and one that leaves without a verdict, have user
+// space look what is missing.
+func TestWhatNobodyDecidedOnIsTold(t *testing.T) {
+	d := openLanes(t, 0)
+	r, err := d.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	timeout := time.AfterFunc(5*time.Second, func() { r.Close() })
+	defer timeout.Stop()
+	for _, program := range []*ebpf.Program{d.objects.Marker, d.objects.ExitGate} {
+		runSKB(t, program, 0)
+		e, err := r.Read()
+		if err != nil || e.Verdict != (verdict.Verdict{Action: verdict.Deny, Reason: verdict.ReasonNoVerdict}) || time.Since(e.Time) > time.Minute {
+			t.Errorf("%v: told %+v, %v", program, e, err)
+		}
+	}
+}
