@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,54 +14,10 @@ import (
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
-// otherBuild compiles a penstockd whose pinned maps and metadata have another layout: its number is
-// in the program's metadata, in the name of the pins, and its flow table is of another size.
+// otherBuild is a penstockd of another layout.
 func otherBuild(t *testing.T, layout int) string {
 	t.Helper()
-	dir := t.TempDir()
-	replaced := map[string]string{}
-	edit := func(name string, change func([]byte) []byte) {
-		t.Helper()
-		path, err := filepath.Abs(filepath.Join("../..", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := change(raw)
-		if bytes.Equal(changed, raw) {
-			t.Fatalf("%s has nothing of the layout to change", name)
-		}
-		replaced[path] = filepath.Join(dir, filepath.Base(name))
-		if err := os.WriteFile(replaced[path], changed, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	magic := func(layout int) []byte { return binary.LittleEndian.AppendUint32(nil, 0x50656e00+uint32(layout)) }
-	edit("bpf/bridge_bpfel.o", func(raw []byte) []byte {
-		if n := bytes.Count(raw, magic(datapath.LayoutVersion)); n != 2 { // where it is written, and where it is compared
-			t.Fatalf("the object holds the number of its metadata %d times, want twice", n)
-		}
-		return bytes.ReplaceAll(raw, magic(datapath.LayoutVersion), magic(layout))
-	})
-	edit("internal/datapath/datapath.go", func(raw []byte) []byte {
-		text := strings.Replace(string(raw), fmt.Sprintf("const LayoutVersion = %d\n", datapath.LayoutVersion), fmt.Sprintf("const LayoutVersion = %d\n", layout), 1)
-		if text == string(raw) {
-			t.Fatal("the layout's number is not where it was")
-		}
-		return []byte(strings.Replace(text, "	if d.config.Flows != 0 {\n", "	spec.Maps[bpf.BridgeMapFlows].MaxEntries /= 2\n	if d.config.Flows != 0 {\n", 1))
-	})
-	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	built, err := plant.Build(dir, "github.com/penstock-ot/penstock/cmd/penstockd", append(buildFlags(), "-overlay="+file)...)
+	built, err := plant.BuildLayout(t.TempDir(), layout, buildFlags()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,8 @@ type injection struct {
 	// harm makes it fail, and waits until what can be done about it has been done: by whoever looks
 	// after the daemon, where it ended, and else by the daemon itself.
 	harm func(*outages) error
+	// before is done once before the first time, nil for nothing.
+	before func(*outages) error
 	// limit is how long an inspected conduit that opens may be silent; 0 is only told.
 	limit time.Duration
 	// stops says that plain traffic may lose frames: a port or its program is gone for a moment.
@@ -46,6 +48,7 @@ func injections() []injection {
 	return []injection{
 		{name: "kill -9, and a start", harm: (*outages).crash, limit: gapLimit},
 		{name: "SIGTERM, and a start (upgrade)", harm: (*outages).restart, limit: gapLimit},
+		{name: "an older layout, and back (downgrade)", before: (*outages).buildOlder, harm: (*outages).downgrade, limit: gapLimit},
 		{name: "stopped for half a second (hang)", harm: (*outages).hang, limit: hang},
 		{name: "one verdict loop stopped for half a second", harm: (*outages).hangOne, limit: hang},
 		{name: "policy file gone, and a reload", harm: (*outages).losePolicy, limit: gapLimit},
@@ -70,6 +73,7 @@ type outages struct {
 	closes  *probe
 	plain   *probe
 	version int
+	older   string  // a penstockd of the layout before
 	hung    int     // how often one verdict loop was stopped
 	memory  *memory // nil where there is none to take away
 	io      *ioProbe
@@ -210,6 +214,11 @@ const settling = 500 * time.Millisecond
 func (o *outages) inject(i *injection, s *section) error {
 	var worst [3]tally
 	var ioLost, ioEnded int
+	if i.before != nil {
+		if err := i.before(o); err != nil {
+			return err
+		}
+	}
 	writes := o.device.Writes()
 	for n := range o.injections {
 		for _, p := range []*probe{o.opens, o.closes, o.plain} {
@@ -260,6 +269,21 @@ func (o *outages) crash() error {
 
 func (o *outages) restart() error {
 	return errors.Join(o.plant.Stop(), o.plant.Start())
+}
+
+func (o *outages) buildOlder() (err error) {
+	o.older, err = plant.BuildLayout(o.dir, datapath.LayoutVersion-1)
+	return err
+}
+
+// downgrade has a daemon of another layout take over, whose maps know nothing of the connections, and one
+// of this build after it.
+func (o *outages) downgrade() error {
+	o.plant.Use(o.older)
+	err := o.restart()
+	time.Sleep(settling) // its users notice this one, too
+	o.plant.Use(o.daemon)
+	return errors.Join(err, o.restart())
 }
 
 func (o *outages) hang() error { return hang(o.plant.Daemon) }
