@@ -67,6 +67,11 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	if n := reasons[verdict.ReasonNoVerdict].Frames; n > 0 {
 		warnings = append(warnings, fmt.Sprintf("marker and exit gate stopped %d frames that had no verdict", n))
 	}
+	if n, err := d.line.Unmarked(); err != nil {
+		warnings = append(warnings, err.Error())
+	} else if n > 0 {
+		warnings = append(warnings, fmt.Sprintf("the netfilter rules stopped %d packets that had no verdict and no mark to wait for one", n))
+	}
 	if n := reasons[verdict.ReasonQueueFull].Frames; n > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d frames were denied as %v: their senders had as many waiting as one identity may", n, verdict.ReasonQueueFull))
 	}

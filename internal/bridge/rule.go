@@ -171,6 +171,7 @@ func dropUnmarked(bridge string) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: paddedName(bridge)},
+		&expr.Counter{},
 		&expr.Verdict{Kind: expr.VerdictDrop},
 	}
 }
@@ -262,7 +263,7 @@ func (s ruleset) matches(rules []*nftables.Rule) bool {
 
 // dropsUnmarked reports whether the expressions are those of dropUnmarked.
 func dropsUnmarked(got []expr.Any, bridge string) bool {
-	if len(got) != 3 {
+	if len(got) != 4 {
 		return false
 	}
 	meta, ok := got[0].(*expr.Meta)
@@ -273,8 +274,51 @@ func dropsUnmarked(got []expr.Any, bridge string) bool {
 	if !ok || cmp.Op != expr.CmpOpEq || cmp.Register != meta.Register || !bytes.Equal(cmp.Data, paddedName(bridge)) {
 		return false
 	}
-	verdict, ok := got[2].(*expr.Verdict)
+	if _, ok := got[2].(*expr.Counter); !ok {
+		return false
+	}
+	verdict, ok := got[3].(*expr.Verdict)
 	return ok && verdict.Kind == expr.VerdictDrop
+}
+
+// Unmarked is how many packets the last rule has dropped, since the rules were put there. It may be called
+// beside the line's other methods.
+func (l *Line) Unmarked() (packets uint64, err error) {
+	err = l.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		for _, family := range ruleFamilies() {
+			n, err := countedIn(conn, family)
+			if err != nil {
+				return err
+			}
+			packets += n
+		}
+		return nil
+	})
+	return packets, err
+}
+
+// countedIn sums up the counters in our table; none where there is no such table.
+func countedIn(conn *nftables.Conn, family nftables.TableFamily) (packets uint64, err error) {
+	table := &nftables.Table{Name: RuleTable, Family: family}
+	rules, err := conn.GetRules(table, &nftables.Chain{Name: ruleChain, Table: table})
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the netfilter rules' counters: %w", err)
+	}
+	for _, r := range rules {
+		for _, e := range r.Exprs {
+			if c, ok := e.(*expr.Counter); ok {
+				packets += c.Packets
+			}
+		}
+	}
+	return packets, nil
 }
 
 func isRuleChain(c *nftables.Chain) bool {

@@ -117,6 +117,7 @@ func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
 			markFrames(t, line, row.mark)
 			f := row.frame(byte(i + 1))
 			if row.want == nil {
+				before := unmarked(t, line)
 				plant.Clear()
 				if err := cell.Send(f); err != nil {
 					t.Fatal(err)
@@ -124,6 +125,9 @@ func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
 				crosses(t, cell, plant, frame(mac(0x20), mac(0x10), 0x88b5, byte(i))) // what was sent later has arrived
 				if n := len(plant.Frames()); n != 1 || len(closes)+len(opens) != 0 {
 					t.Errorf("it went through a queue, or it crossed: %d frames came, want the one sent after it", n)
+				}
+				if n := unmarked(t, line) - before; n != 1 {
+					t.Errorf("%d packets were counted as dropped, want this one", n)
 				}
 				return
 			}
@@ -138,6 +142,15 @@ func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
 			}
 		})
 	}
+}
+
+func unmarked(t *testing.T, line *bridge.Line) uint64 {
+	t.Helper()
+	n, err := line.Unmarked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // The bypass flag is off: without a reader what waits for a verdict is dropped.
