@@ -42,7 +42,9 @@ func TestInvariant06NothingThatWaitsIsLostOnAConduitThatOpens(t *testing.T) {
 			return nil
 		}},
 		{"SIGTERM", func() error {
-			start(t, p)
+			if err := p.Start(); err != nil {
+				return err
+			}
 			time.Sleep(300 * time.Millisecond)
 			return p.Stop()
 		}},
