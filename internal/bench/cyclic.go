@@ -21,6 +21,9 @@ const (
 	cyclicApply       = 100 * time.Millisecond
 )
 
+// cableName is the line with nothing in between.
+const cableName = "cable"
+
 // cyclicPolicy permits I/O, and explicit messages that are inspected.
 const cyclicPolicy = `api_version: penstock/v1
 site: benchmark
@@ -65,24 +68,16 @@ func (t *cyclicTurn) jitter() time.Duration { return t.p99 - t.p50 }
 // cyclicIO compares how evenly cyclic frames come through, alone and while the slow path has as much to
 // do as it can and policies change.
 func (b *bench) cyclicIO() error {
-	bridge, err := b.layBridge("Linux bridge")
-	if err != nil {
-		return err
-	}
-	polled, err := b.layBurstBridge("Linux bridge, polled ports")
-	if err != nil {
-		return err
-	}
-	gate, err := b.layAppliance("Penstock", cyclicPolicy)
+	lines, err := b.layCyclic()
 	if err != nil {
 		return err
 	}
 	var all []*cyclic
 	for _, loaded := range []bool{false, true} {
-		for _, l := range []*line{bridge, polled, gate} {
+		for _, l := range lines {
 			c := &cyclic{line: l, label: l.name, loaded: loaded}
 			switch {
-			case loaded && l == gate:
+			case loaded && l.appliance != nil:
 				c.label += ", messages and policies beside it"
 			case loaded:
 				c.label += ", messages beside it"
@@ -98,13 +93,34 @@ func (b *bench) cyclicIO() error {
 		}
 	}
 	b.report.cyclic(all)
-	for i := 0; i < len(all); i += 3 {
-		base, polls, penstock := all[i], all[i+1], all[i+2]
-		b.report.bar(fmt.Sprintf("cyclic I/O: jitter of %s, times the Linux bridge's", penstock.label), penstock.compare(base), atMost(1))
-		b.report.bar("… times the bridge's with polled ports", penstock.compare(polls), nil)
+	for ; len(all) > 0; all = all[len(lines):] {
+		bridge, polled, redirect, penstock := all[1], all[2], all[3], all[4]
+		b.report.bar(fmt.Sprintf("cyclic I/O: jitter of %s, times the Linux bridge's", penstock.label), penstock.compare(bridge), atMost(1))
+		b.report.bar("… times the bridge's with polled ports", penstock.compare(polled), nil)
+		b.report.bar("… times the bare redirect's", penstock.compare(redirect), nil)
 		b.report.bar("… frames lost", float64(penstock.lost()), atMost(0))
 	}
 	return nil
+}
+
+// layCyclic lays what cyclic frames go through: nothing, the bridge by default and with polled ports, the
+// least program, Penstock.
+func (b *bench) layCyclic() ([]*line, error) {
+	var lines []*line
+	for _, lay := range []func() (*line, error){
+		func() (*line, error) { return b.layCable(cableName) },
+		func() (*line, error) { return b.layBridge("Linux bridge") },
+		func() (*line, error) { return b.layPolledBridge("Linux bridge, polled ports") },
+		func() (*line, error) { return b.layRedirect("bare XDP redirect") },
+		func() (*line, error) { return b.layAppliance("Penstock", cyclicPolicy) },
+	} {
+		l, err := lay()
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
 }
 
 // run is one turn: connections of its own, which are closed again.
@@ -232,15 +248,30 @@ func (c *cyclic) lost() (n int) {
 	return n
 }
 
-// cyclic adds the table of cyclic I/O.
+// beyond is how much more jitter there is than without anything in between, the median of the rounds in
+// microseconds.
+func (c *cyclic) beyond(cable *cyclic) float64 {
+	list := make([]float64, min(len(c.turns), len(cable.turns)))
+	for i := range list {
+		list[i] = microseconds(c.turns[i].jitter() - cable.turns[i].jitter())
+	}
+	return median(list)
+}
+
+// cyclic adds the table of cyclic I/O. Each cable comes before what is compared with it.
 func (r *report) cyclic(all []*cyclic) {
 	s := r.section("Cyclic I/O",
 		fmt.Sprintf("%d connections of class 1, each a frame both ways every %v, %d turns. Under way is the time from "+
-			"before the producer's system call to the consumer's kernel; jitter is its 99th percentile less its median. "+
+			"before the producer's system call to the consumer's kernel; jitter is its 99th percentile less its median, and "+
+			"added what of it the same round's cable has not. "+
 			"Beside it, where it says so, %d sessions of explicit messages without a pause, and through Penstock a policy every %v. "+
 			"Medians of the turns.", cyclicConnections, cyclicInterval, len(all[0].turns), cyclicSessions, cyclicApply),
-		"through", "under way p50 µs", "p99 µs", "jitter µs", "frames", "lost", "messages", "policies")
+		"through", "under way p50 µs", "p99 µs", "jitter µs", "added µs", "frames", "lost", "messages", "policies")
+	var cable *cyclic
 	for _, c := range all {
+		if c.name == cableName {
+			cable = c
+		}
 		var mid, late, jitter []float64
 		var frames, messages, applied int
 		for i := range c.turns {
@@ -249,6 +280,7 @@ func (r *report) cyclic(all []*cyclic) {
 			frames, messages, applied = frames+t.frames, messages+t.messages, applied+t.applied
 		}
 		s.row(c.label, fmt.Sprintf("%.1f", median(mid)), fmt.Sprintf("%.1f", median(late)), fmt.Sprintf("%.1f", median(jitter)),
-			thousands(float64(frames)), thousands(float64(c.lost())), thousands(float64(messages)), thousands(float64(applied)))
+			fmt.Sprintf("%.1f", c.beyond(cable)), thousands(float64(frames)), thousands(float64(c.lost())),
+			thousands(float64(messages)), thousands(float64(applied)))
 	}
 }

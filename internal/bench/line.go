@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/penstock-ot/penstock/internal/bridge"
+	"github.com/penstock-ot/penstock/internal/bridge/ethtool"
 	"github.com/penstock-ot/penstock/internal/datapath/pktgen"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -39,6 +40,18 @@ func (b *bench) layAppliance(name, policy string) (*line, error) {
 	return b.finish(&line{Lab: lab, name: name, appliance: p})
 }
 
+// layCable lays a line without anything in it: one cable from the cell to the plant.
+func (b *bench) layCable(name string) (*line, error) {
+	lab, err := testnet.Build(b.env)
+	if err != nil {
+		return nil, err
+	}
+	if err := lab.JoinHosts(); err != nil {
+		return nil, err
+	}
+	return b.finish(&line{Lab: lab, name: name})
+}
+
 // layBridge lays a line through the kernel's bridge as it is by default.
 func (b *bench) layBridge(name string) (*line, error) {
 	lab, err := testnet.Build(b.env)
@@ -65,6 +78,28 @@ func (b *bench) layBurstBridge(name string) (*line, error) {
 		return nil, err
 	}
 	return l, b.attach(l, pktgen.NewPass)
+}
+
+// layPolledBridge is layBurstBridge whose ports also send as the ports of all others here do that have a
+// program: without segmentation, on which it depends whether the far end polls for its frames.
+func (b *bench) layPolledBridge(name string) (*line, error) {
+	l, err := b.layBurstBridge(name)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.Box.Do(func() error {
+		eth, err := ethtool.Dial()
+		if err != nil {
+			return err
+		}
+		defer eth.Close()
+		for _, port := range []string{testnet.PortA, testnet.PortB} {
+			if _, err := eth.Switch(port, func(name string) (on, chosen bool) { return false, ethtool.Segments(name) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // layRedirect lays a line through the least XDP program that forwards.

@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -128,6 +129,28 @@ func TestHostsOfOneSide(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestHostsJoined has the cell and the plant on the two ends of one cable, and no ports in the box.
+func TestHostsJoined(t *testing.T) {
+	lab := New(t)
+	if err := lab.JoinHosts(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*Host{lab.Cell, lab.Plant} {
+		if err := WaitCarrier(h, HostInterface, 2*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := echoBetween(lab, lab.Plant, lab.Cell); err != nil {
+		t.Error(err)
+	}
+	for _, port := range []string{PortA, PortB} {
+		err := lab.Box.Do(func() error { _, err := netlink.LinkByName(port); return err })
+		if !errors.As(err, &netlink.LinkNotFoundError{}) {
+			t.Errorf("the box's port %s: %v, want none", port, err)
+		}
+	}
 }
 
 // echoBetween connects by TCP from one host to another and passes a line.

@@ -1,7 +1,6 @@
 package cipio
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -113,7 +112,7 @@ func multicastFrom(n *node, address netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.packets.SetMulticastInterface(on), n.packets.SetMulticastTTL(1), n.packets.SetMulticastLoopback(false))
+	return n.socket.multicastFrom(on)
 }
 
 // interfaceOf finds the interface that holds an address.
@@ -371,7 +370,7 @@ func (a *Adapter) open(f *forwardOpen, peer netip.Addr) []item {
 			a.next++
 			f.input.id = a.next
 		}
-		t.producer = &producer{id: f.input.id, to: netip.AddrPortFrom(to, IOPort), size: f.input.size, interval: f.input.interval}
+		t.producer = &producer{id: f.input.id, to: consumerAt(to), size: f.input.size, interval: f.input.interval}
 	}
 	f.input.id = t.producer.id
 	if a.opened != nil {

@@ -1,19 +1,14 @@
 package cipio
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,7 +96,7 @@ func (c *consumer) read() Count {
 // producer is the sending end of one direction.
 type producer struct {
 	id       uint32
-	to       netip.AddrPort
+	to       *unix.SockaddrInet4
 	size     uint16
 	header   bool
 	interval time.Duration
@@ -109,17 +104,22 @@ type producer struct {
 	stopped  atomic.Bool
 
 	sequence uint32
+	frame    []byte
 	due      time.Time
+}
+
+// consumerAt is where the consumer of an address receives.
+func consumerAt(a netip.Addr) *unix.SockaddrInet4 {
+	return &unix.SockaddrInet4{Port: IOPort, Addr: a.As4()}
 }
 
 func (p *producer) stop() { p.stopped.Store(true) }
 
 // node is one end's socket for cyclic frames, with everything that it consumes and produces.
 type node struct {
-	conn    *net.UDPConn
-	packets *ipv4.PacketConn
-	header  bool // consumed frames have a run/idle header
-	group   sync.WaitGroup
+	socket socket
+	header bool // consumed frames have a run/idle header
+	group  sync.WaitGroup
 
 	mu        sync.Mutex
 	consumers map[uint32]*consumer
@@ -129,33 +129,14 @@ type node struct {
 
 // newNode opens the socket. It runs in the namespace of the node.
 func newNode(address netip.Addr, header bool) (*node, error) {
-	var lc net.ListenConfig
-	lc.Control = func(_, _ string, c syscall.RawConn) error {
-		var err error
-		if controlled := c.Control(func(fd uintptr) {
-			err = errors.Join(
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20),
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
-		}); controlled != nil {
-			return controlled
-		}
-		return err
-	}
-	// Not bound to the address: what is sent to a group is for this socket, too.
-	conn, err := lc.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", IOPort))
+	s, err := openSocket()
 	if err != nil {
 		return nil, fmt.Errorf("listen for I/O on %v: %w", address, err)
 	}
-	n := &node{conn: conn.(*net.UDPConn), header: header, consumers: map[uint32]*consumer{}}
-	n.packets = ipv4.NewPacketConn(conn)
-	raw, err := n.conn.SyscallConn()
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen for I/O on %v: %w", address, err)
-	}
+	n := &node{socket: s, header: header, consumers: map[uint32]*consumer{}}
 	n.group.Add(2)
 	go n.receive()
-	go n.run(raw)
+	go n.run()
 	return n, nil
 }
 
@@ -163,20 +144,20 @@ func (n *node) close() {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
-	n.conn.Close()
+	n.socket.wake()
 	n.group.Wait()
+	n.socket.close()
 }
 
 func (n *node) receive() {
 	defer n.group.Done()
 	buf, oob := make([]byte, 2048), make([]byte, 128)
 	for {
-		size, more, _, from, err := n.conn.ReadMsgUDPAddrPort(buf, oob)
-		if err != nil {
+		b, from, at := n.socket.receive(buf, oob)
+		if n.isClosed() {
 			return
 		}
-		now := received(oob[:more])
-		items, err := readItems(buf[:size])
+		items, err := readItems(b)
 		if err != nil || len(items) != 2 || items[0].kind != itemSequencedAddress || len(items[0].data) != 8 || items[1].kind != itemConnected {
 			continue
 		}
@@ -184,19 +165,15 @@ func (n *node) receive() {
 		c := n.consumers[little.Uint32(items[0].data)]
 		n.mu.Unlock()
 		if c != nil {
-			c.take(now, from.Addr().Unmap(), little.Uint32(items[0].data[4:]), items[1].data, n.header)
+			c.take(at, from, little.Uint32(items[0].data[4:]), items[1].data, n.header)
 		}
 	}
 }
 
-// received is when the kernel took a frame in: how late this program reads it is not the line's
-// doing.
-func received(oob []byte) time.Time {
-	const header = unix.SizeofCmsghdr
-	if len(oob) < header+16 || little.Uint32(oob[8:]) != unix.SOL_SOCKET || little.Uint32(oob[12:]) != unix.SCM_TIMESTAMPNS {
-		return time.Now()
-	}
-	return time.Unix(int64(little.Uint64(oob[header:])), int64(little.Uint64(oob[header+8:])))
+func (n *node) isClosed() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closed
 }
 
 func (n *node) consume(id uint32, source netip.Addr, d direction, timeout time.Duration) *consumer {
@@ -226,32 +203,30 @@ const idle = time.Millisecond
 
 // run sends what is due, on a thread of its own that goes before others where it may: how even a
 // producer is must not be what a measurement shows of the line.
-func (n *node) run(raw syscall.RawConn) {
+func (n *node) run() {
 	defer n.group.Done()
 	runtime.LockOSThread() // for good: the thread ends with its priority
 	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
-	_ = raw.Control(func(fd uintptr) {
-		for {
-			wait, ok := n.sendDue(int(fd))
-			if !ok {
-				return
-			}
-			pause := unix.NsecToTimespec(int64(max(wait, 10*time.Microsecond)))
-			_ = unix.Nanosleep(&pause, nil)
+	for {
+		wait, ok := n.sendDue()
+		if !ok {
+			return
 		}
-	})
+		pause := unix.NsecToTimespec(int64(max(wait, 10*time.Microsecond)))
+		_ = unix.Nanosleep(&pause, nil)
+	}
 }
 
 // sendDue sends one frame of each producer whose time has come, and returns how long there is nothing
 // to send.
-func (n *node) sendDue(fd int) (wait time.Duration, ok bool) {
+func (n *node) sendDue() (wait time.Duration, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now, next := time.Now(), time.Now().Add(idle)
 	n.producers = slices.DeleteFunc(n.producers, func(p *producer) bool { return p.stopped.Load() })
 	for _, p := range n.producers {
 		if !p.due.After(now) {
-			p.send(fd)
+			p.send(n.socket)
 			// Each at its own time: a late one is no reason for all after it to be late.
 			if p.due = p.due.Add(p.interval); now.Sub(p.due) > 10*p.interval {
 				p.due = now // the machine was away for long
@@ -266,34 +241,55 @@ func (n *node) sendDue(fd int) (wait time.Duration, ok bool) {
 
 // send sends one frame. A host that is not known yet, or a port that is closed, is for the consumer to
 // notice.
-func (p *producer) send(fd int) {
+func (p *producer) send(s socket) {
 	p.sequence++
-	to := &unix.SockaddrInet4{Port: int(p.to.Port()), Addr: p.to.Addr().As4()}
-	_ = unix.Sendto(fd, frameOf(p.id, p.sequence, p.size, p.header, time.Now()), unix.MSG_DONTWAIT, to)
+	if p.frame == nil {
+		p.frame = frameOf(p.id, p.size, p.header)
+	}
+	number(p.frame, p.sequence)
+	stamp(p.frame, p.header, time.Now())
+	_ = s.send(p.frame, p.to)
 	p.sent.Add(1)
 }
 
+// Where a cyclic frame's parts begin, in bytes.
+const (
+	sequenceAt = 10 // behind the number of items, the first one's header and the identifier
+	dataAt     = 18
+)
+
 // frameOf is a cyclic frame whose data has size bytes, sequence count and run/idle header included.
-func frameOf(id, sequence uint32, size uint16, header bool, now time.Time) []byte {
-	address := little.AppendUint32(nil, id)
-	address = little.AppendUint32(address, sequence)
+func frameOf(id uint32, size uint16, header bool) []byte {
+	address := little.AppendUint64(nil, uint64(id))
 	data := make([]byte, size)
-	at := 0
-	if len(data) >= 2 {
-		little.PutUint16(data, uint16(sequence))
-		at = 2
-	}
-	if header && len(data) >= at+runHeader {
-		data[at] = 1
-		at += runHeader
-	}
-	if len(data) >= at+stampSize {
-		little.PutUint64(data[at:], uint64(now.UnixNano()))
+	if header && len(data) >= 2+runHeader {
+		data[2] = 1
 	}
 	return appendItems(nil, item{itemSequencedAddress, address}, item{itemConnected, data})
 }
 
+// number gives a frame its sequence number, and the data its count.
+func number(frame []byte, sequence uint32) {
+	little.PutUint32(frame[sequenceAt:], sequence)
+	if data := frame[dataAt:]; len(data) >= 2 {
+		little.PutUint16(data, uint16(sequence))
+	}
+}
+
+// stamp writes into a frame when it is sent, if there is room.
+func stamp(frame []byte, header bool, now time.Time) {
+	at := dataAt + 2
+	if header {
+		at += runHeader
+	}
+	if len(frame) >= at+stampSize {
+		little.PutUint64(frame[at:], uint64(now.UnixNano()))
+	}
+}
+
 // Frame is a cyclic frame as an originator sends it, with a run/idle header, for those who forge one.
 func Frame(id, sequence uint32, size uint16) []byte {
-	return frameOf(id, sequence, size, true, time.Time{})
+	b := frameOf(id, size, true)
+	number(b, sequence)
+	return b
 }

@@ -214,7 +214,7 @@ func (c *Scanner) Open(o Options) (*Connection, error) {
 		}
 		io.consumer = s.node.consume(f.input.id, c.target, f.input, f.timeout(f.input))
 	}
-	io.producer = &producer{id: f.output.id, to: netip.AddrPortFrom(c.target, IOPort), size: f.output.size, interval: o.Interval, header: true}
+	io.producer = &producer{id: f.output.id, to: consumerAt(c.target), size: f.output.size, interval: o.Interval, header: true}
 	s.node.produce(io.producer)
 	return io, nil
 }
@@ -238,7 +238,7 @@ func (io *Connection) join(items []item) error {
 			if err != nil {
 				return err
 			}
-			return s.node.packets.JoinGroup(on, &net.UDPAddr{IP: group.Addr().AsSlice()})
+			return s.node.socket.join(on, group.Addr())
 		})
 	}
 	return errors.New("the reply to a Forward Open names no group")
