@@ -344,18 +344,43 @@ func sendAround(conn net.Conn, request, head, hidden []byte) error {
 func TestInvariant01WriteHiddenBehindAnException(t *testing.T) {
 	p := lay(t, plant.Options{})
 	server := startLibmodbus(t, p.Lab, p.Filler, 502)
+	whole := 0
+	for tries := 0; whole == 0 && tries < 4; tries++ {
+		whole = hideBehindAnException(t, p)
+	}
+	if whole == 0 {
+		t.Error("the permitted write never came whole")
+	}
+	eventually(t, "libmodbus to say what it executed", func() bool { return len(executed(server)) > 0 })
+	if got := executed(server); len(got) != whole || got[0] != "executes function 16 at 40" {
+		t.Errorf("libmodbus %v", got)
+	}
+}
+
+// hideBehindAnException returns how many of the permitted writes, one, came whole in the end, with the
+// connection in step: libmodbus gives a request up whose second piece comes half a second after the
+// first one, which on a busy machine it may.
+func hideBehindAnException(t *testing.T, p *plant.Plant) int {
+	t.Helper()
 	head, hidden := hidingWrite(3)
 	conn := socketTo(t, p.HMI, p.Filler, 502)
+	defer conn.Close()
 	if err := sendAround(conn, mbap(2, 1, writeRegisters(100, 1, 2)), head, hidden); err != nil {
 		t.Fatal(err)
 	}
-	// The permitted write comes whole in the end, and the connection is in step.
 	mustRead(t, conn, mbap(2, 1, []byte{0x90, 2}))
-	mustRead(t, conn, lawfulReply(append(head, hidden...)))
-	eventually(t, "libmodbus to say what it executed", func() bool { return len(executed(server)) > 0 })
-	if got := executed(server); len(got) != 1 || got[0] != "executes function 16 at 40" {
-		t.Errorf("libmodbus %v", got)
+	want := lawfulReply(append(head, hidden...))
+	got := make([]byte, len(want))
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
 	}
+	if n, err := io.ReadFull(conn, got); errors.Is(err, io.EOF) && n == 0 {
+		t.Log("libmodbus gave the write up")
+		return 0
+	} else if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read % x, %v; want % x", got[:n], err, want)
+	}
+	return 1
 }
 
 // TestInvariant01WriteHiddenBehindAPermittedRequest is the same behind a permitted request for a
