@@ -13,8 +13,10 @@ import (
 )
 
 // niceness of the daemon's threads: before everything else on the box that is not real-time. A
-// verdict loop that waits for a processor holds up the line, and looks like an outage.
-const niceness = -15
+// verdict loop that waits for a processor holds up the line, and looks like an outage. More weight
+// would not bring it there sooner, and has the kernel keep a core for the daemon's threads, so that each
+// packet and each verdict wakes a core that sleeps.
+const niceness = -4
 
 // The least of the real-time priorities, for a box that is so busy that niceness does not do: it weighs
 // the processes of a session against each other, not those of different sessions. It is no beginning,
