@@ -208,8 +208,12 @@ func (b *bench) besideOutage(l *testnet.Lab, s *section, injections ...injection
 	return nil
 }
 
-// settling is how long the line is left alone between two injections: senders repeat by then.
-const settling = 500 * time.Millisecond
+// settling is how long the line is left alone between two injections: senders repeat by then. Where a
+// port went it is longer, because the kernel tells a bridge of carriers once a second (linkwatch).
+const (
+	settling     = 500 * time.Millisecond
+	portSettling = 1500 * time.Millisecond
+)
 
 func (o *outages) inject(i *injection, s *section) error {
 	var worst [3]tally
@@ -218,6 +222,10 @@ func (o *outages) inject(i *injection, s *section) error {
 		if err := i.before(o); err != nil {
 			return err
 		}
+	}
+	rest := settling
+	if i.stops {
+		rest = portSettling
 	}
 	writes := o.device.Writes()
 	for n := range o.injections {
@@ -231,7 +239,7 @@ func (o *outages) inject(i *injection, s *section) error {
 		select {
 		case <-o.ctx.Done():
 			return o.ctx.Err()
-		case <-time.After(settling + time.Duration(n)*7*time.Millisecond): // at another moment each time
+		case <-time.After(rest + time.Duration(n)*7*time.Millisecond): // at another moment each time
 		}
 		for k, p := range []*probe{o.opens, o.closes, o.plain} {
 			t := p.take()
