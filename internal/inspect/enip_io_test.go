@@ -351,6 +351,40 @@ func TestIOIsToldInOrder(t *testing.T) {
 	}
 }
 
+// brokenIO panics whenever it is told of an opening.
+type brokenIO struct{ noIO }
+
+func (brokenIO) Open(IOConnection) { panic("told of an opening") }
+
+// TestIOOfABrokenListenerHoldsUpNobody: a verdict loop survives a panic while it tells of a connection, and
+// the others have something to tell of the same one all the same.
+func TestIOOfABrokenListenerHoldsUpNobody(t *testing.T) {
+	plan := enipPlan(t, policy.DenyReset)
+	common := NewCommon(Limits{})
+	sessionOf := func(log IOConnections) *enipSession {
+		return &enipSession{dissector: scannerOf(t, plan, common, log).pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)}
+	}
+	name, c := ioConnectionOf(plan, 1, 0)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the listener did not panic")
+			}
+		}()
+		common.io.add(sessionOf(brokenIO{}), name, c)
+	}()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		common.io.add(sessionOf(noIO{}), name, c)
+	}()
+	select {
+	case <-told:
+	case <-time.After(10 * time.Second):
+		t.Fatal("another verdict loop waits for the one that panicked")
+	}
+}
+
 // TestConnectionsWithinOtherServices: a Forward Open or Close counts wherever it is nested, each by its own
 // reply; what is sent on a connection may close one and opens none.
 func TestConnectionsWithinOtherServices(t *testing.T) {

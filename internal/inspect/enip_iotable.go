@@ -76,7 +76,9 @@ func (o *ioOpen) paths() (list [2]ioPath, has [2]bool) {
 	return list, has
 }
 
-// hold makes everybody else wait who has something to tell of the connection. The lock is held.
+// hold makes everybody else wait who has something to tell of the connection, until release, which has to
+// be deferred: the loop survives a panic of whoever is told, and others must not wait for it. The lock is
+// held.
 func (t *ioTable) hold(name ioName) {
 	for t.telling[name] != nil {
 		said := t.telling[name]
@@ -104,6 +106,7 @@ func (t *ioTable) add(s *enipSession, name ioName, c IOConnection) {
 		t.mu.Lock()
 	}
 	t.hold(name)
+	defer t.release(name)
 	old := t.take(name)
 	if t.isFull(ownerOf(c.Flow)) {
 		t.mu.Unlock()
@@ -119,7 +122,6 @@ func (t *ioTable) add(s *enipSession, name ioName, c IOConnection) {
 	if old != nil {
 		old.told.Close(old.connection.ID, IOReplaced)
 	}
-	t.release(name)
 }
 
 // isFull reports whether there is no room for one more that the identity begins.
@@ -192,6 +194,7 @@ func (t *ioTable) leave(o *ioOpen) {
 func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 	t.mu.Lock()
 	t.hold(name)
+	defer t.release(name)
 	o := t.take(name)
 	t.mu.Unlock()
 	if o != nil {
@@ -199,7 +202,6 @@ func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 	} else {
 		told.Forget(flow, IOTriad{name.triad.serial, name.triad.vendor, name.triad.originatorSerial})
 	}
-	t.release(name)
 }
 
 // end closes a connection for a reason of our own, if it is still the one that is open under its name. One that
@@ -207,6 +209,7 @@ func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 func (t *ioTable) end(o *ioOpen, why IOEnd) {
 	t.mu.Lock()
 	t.hold(o.name)
+	defer t.release(o.name)
 	is := t.open[o.name] == o
 	tell := is && !o.lost
 	switch {
@@ -220,7 +223,6 @@ func (t *ioTable) end(o *ioOpen, why IOEnd) {
 	if tell {
 		o.told.Close(o.connection.ID, why)
 	}
-	t.release(o.name)
 }
 
 // lose closes what a session has opened, now that it is over, but for what goes on without it.
