@@ -26,7 +26,7 @@ func heading(flags *flag.FlagSet) string {
 	command := "sudo go run ./internal/bench"
 	flags.Visit(func(f *flag.Flag) {
 		switch f.Name {
-		case "rounds", "time", "trips", "only", "injections":
+		case "rounds", "time", "trips", "only", "injections", "failure":
 			command += fmt.Sprintf(" -%s %s", f.Name, f.Value)
 		}
 	})

@@ -68,6 +68,16 @@ func parts() []part {
 	}
 }
 
+// names is a flag of names with commas between them.
+type names []string
+
+func (n *names) String() string { return strings.Join(*n, ",") }
+
+func (n *names) Set(s string) error {
+	*n = strings.Split(s, ",")
+	return nil
+}
+
 func run(args []string) error {
 	b := &bench{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -79,11 +89,8 @@ func run(args []string) error {
 	flags.StringVar(&b.daemon, "daemon", "", "a built penstockd `file`; without it, it is built")
 	flags.StringVar(&b.suricata, "suricata", "suricata", "the Suricata `program` to compare with, where there is one")
 	write := flags.String("write", "", "also put the tables into this `file`, between its markers")
-	var only []string
-	flags.Func("only", "measure only these `parts`, with commas: "+partNames(), func(s string) error {
-		only = strings.Split(s, ",")
-		return nil
-	})
+	var only names
+	flags.Var(&only, "only", "measure only these `parts`, with commas: "+partNames())
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

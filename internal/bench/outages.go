@@ -209,7 +209,8 @@ func (b *bench) besideOutage(l *testnet.Lab, s *section, injections ...injection
 }
 
 // settling is how long the line is left alone between two injections: senders repeat by then. Where a
-// port went it is longer, because the kernel tells a bridge of carriers once a second (linkwatch).
+// port went it is longer: a Linux host may send nothing for a second after its link came back (linkwatch),
+// whatever it leads to.
 const (
 	settling     = 500 * time.Millisecond
 	portSettling = 1500 * time.Millisecond
