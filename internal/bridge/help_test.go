@@ -90,6 +90,16 @@ func awaitCarriers(t *testing.T, lab *testnet.Lab) {
 	}
 }
 
+// tapLine lays a line, brings it up, and opens a tap behind each of its ports.
+func tapLine(t *testing.T) (line *bridge.Line, cell, plant *testnet.Tap) {
+	t.Helper()
+	lab := testnet.New(t)
+	line = openLine(t, lab, layoutIn(lab))
+	bringUp(t, line)
+	awaitCarriers(t, lab)
+	return line, openTap(t, lab, lab.Cell, testnet.HostInterface), openTap(t, lab, lab.Plant, testnet.HostInterface)
+}
+
 func openTap(t *testing.T, lab *testnet.Lab, p testnet.Place, name string) *testnet.Tap {
 	t.Helper()
 	tap, err := lab.Tap(p, name)

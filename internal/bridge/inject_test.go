@@ -13,12 +13,7 @@ import (
 )
 
 func TestInjectorSendsMarkedFramesToOneSide(t *testing.T) {
-	lab := testnet.New(t)
-	line := openLine(t, lab, layoutIn(lab))
-	bringUp(t, line)
-	awaitCarriers(t, lab)
-	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
-	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	line, cell, plant := tapLine(t)
 	injector, err := line.OpenInjector()
 	if err != nil {
 		t.Fatal(err)

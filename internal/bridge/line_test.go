@@ -148,12 +148,7 @@ func linkLocal() map[string][]byte {
 }
 
 func TestLinkLocalPassesWithNothingLoaded(t *testing.T) {
-	lab := testnet.New(t)
-	line := openLine(t, lab, layoutIn(lab))
-	bringUp(t, line)
-	awaitCarriers(t, lab)
-	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
-	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	_, cell, plant := tapLine(t)
 	for name, f := range linkLocal() {
 		t.Run(name, func(t *testing.T) {
 			crosses(t, cell, plant, f)

@@ -80,12 +80,7 @@ func tagged(f []byte) []byte {
 }
 
 func TestRuleQueuesWhatWaitsForAVerdict(t *testing.T) {
-	lab := testnet.New(t)
-	line := openLine(t, lab, layoutIn(lab))
-	bringUp(t, line)
-	awaitCarriers(t, lab)
-	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
-	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	line, cell, plant := tapLine(t)
 	closes, opens := read(t, line, bridge.QueueCloses), read(t, line, bridge.QueueOpens)
 	state := run(t, line.Namespace(), "cat", "/proc/thread-self/net/netfilter/nfnetlink_queue")
 	for _, number := range []string{"100", "101"} {
@@ -155,12 +150,7 @@ func unmarked(t *testing.T, line *bridge.Line) uint64 {
 
 // The bypass flag is off: without a reader what waits for a verdict is dropped.
 func TestRuleDropsWithoutAReader(t *testing.T) {
-	lab := testnet.New(t)
-	line := openLine(t, lab, layoutIn(lab))
-	bringUp(t, line)
-	awaitCarriers(t, lab)
-	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
-	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	line, cell, plant := tapLine(t)
 	for _, value := range []uint32{mark.Inspect, mark.Inspect | mark.QueueOpens} {
 		markFrames(t, line, value)
 		for _, f := range [][]byte{udp4(1), udp6(2), tagged(udp4(3))} {
@@ -288,12 +278,7 @@ func TestRuleLeadsEachLaneToItsQueues(t *testing.T) {
 // TestRulesOfABareBridgeDropNothing: a self-test beside an engaged bypass has its queues, and the line's
 // frames, which nobody marks, go on.
 func TestRulesOfABareBridgeDropNothing(t *testing.T) {
-	lab := testnet.New(t)
-	line := openLine(t, lab, layoutIn(lab))
-	bringUp(t, line)
-	awaitCarriers(t, lab)
-	cell := openTap(t, lab, lab.Cell, testnet.HostInterface)
-	plant := openTap(t, lab, lab.Plant, testnet.HostInterface)
+	line, cell, plant := tapLine(t)
 	line.Unruled(true)
 	if present, err := line.RulePresent(); err != nil || present {
 		t.Errorf("the rules of enforcement are taken for those of a bare bridge: %v, %v", present, err)
