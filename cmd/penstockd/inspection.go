@@ -42,7 +42,7 @@ type inspection struct {
 	packet     inspect.Packet
 	limit      limiter
 	swept      time.Time
-	beaten     time.Time // when the last call of beat ended
+	beaten     time.Time // when the loop last showed itself
 	doubt      time.Time // until when packets may be of before an outage
 	unfinished bool      // the last sweep has not come round to every connection
 	generation uint32    // of the policy, when the pipeline last swept

@@ -79,9 +79,8 @@ type PortStatus struct {
 	Undelivered *uint64 `json:"undelivered,omitempty"`
 }
 
-// OutageStatus says whether inspection is possible, and what passed while it was not. Frames are
-// counted since the fast path was laid, across daemons; seconds since the daemon began, with those of
-// the outage that it ended.
+// OutageStatus says whether inspection is possible, and what passed while it was not: frames and seconds
+// since the fast path was laid, across daemons.
 type OutageStatus struct {
 	State              OutageState `json:"state"`
 	UninspectedFrames  uint64      `json:"uninspected_frames"`
