@@ -173,8 +173,11 @@ func (n *Namespace) apart(other *Namespace) (bool, error) {
 
 // findLink returns the link of that name in the namespace of the calling thread, nil where there
 // is none.
-func findLink(name string) (netlink.Link, error) {
-	link, err := netlink.LinkByName(name)
+func findLink(name string) (netlink.Link, error) { return findLinkBy(netlink.LinkByName, name) }
+
+// findLinkBy is findLink in the namespace that byName looks in.
+func findLinkBy(byName func(string) (netlink.Link, error), name string) (netlink.Link, error) {
+	link, err := byName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, nil
 	}

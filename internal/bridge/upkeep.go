@@ -58,31 +58,31 @@ func (l *Line) closeSight() error {
 }
 
 func (l *Line) look(s *sight, c *Condition) error {
-	br, bridged, err := s.link(l.layout.Bridge)
+	br, err := s.link(l.layout.Bridge)
 	if err != nil {
 		return err
 	}
-	if !bridged {
+	if br == nil {
 		c.Broken = append(c.Broken, "bridge "+l.layout.Bridge)
 	}
 	for i, name := range l.layout.ports() {
-		port, present, err := s.link(name)
+		port, err := s.link(name)
 		if err != nil {
 			return err
 		}
-		if !present {
+		if port == nil {
 			continue
 		}
 		c.Present[i] = true
-		c.Carrier[i] = port.flags&unix.IFF_LOWER_UP != 0
-		if bridged && port.master != br.index {
+		c.Carrier[i] = port.RawFlags&unix.IFF_LOWER_UP != 0
+		if br != nil && port.MasterIndex != br.Index {
 			c.Broken = append(c.Broken, fmt.Sprintf("place of %s in the bridge", name))
 		}
-		if port.flags&unix.IFF_UP == 0 && l.held != name {
+		if port.RawFlags&unix.IFF_UP == 0 && l.held != name {
 			c.Broken = append(c.Broken, name+" up")
 		}
 	}
-	if bridged && br.flags&unix.IFF_UP == 0 {
+	if br != nil && br.RawFlags&unix.IFF_UP == 0 {
 		c.Broken = append(c.Broken, l.layout.Bridge+" up")
 	}
 	if l.bare {
