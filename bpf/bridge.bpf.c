@@ -138,7 +138,7 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 		tap_frame(ctx, f, d->slot & MARK_KEY_MASK);
 		return forward(f);
 	}
-	w = f->place.version ? line(f->place.at) : NULL;
+	w = f->place.version ? entry(f->place.at) : NULL;
 	number = queue_of(control, d->slot, opens);
 	queue = bpf_map_lookup_elem(&queues, &number);
 	if (!queue)
@@ -448,7 +448,7 @@ static __always_inline struct flow *flow_of_mark(__u32 mark)
 		return NULL;
 	at = s->at;
 	r = record(at);
-	return r && r->slot == key ? line(at) : NULL;
+	return r && r->slot == key ? entry(at) : NULL;
 }
 
 /* Whether a packet without a verdict is one that waited when the verdict loop of its conduit, which

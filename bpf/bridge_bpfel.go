@@ -62,7 +62,10 @@ type BridgeControlBlock struct {
 	Tallied          uint32
 	FlowHomes        uint32
 	FlowSpill        uint32
-	Seeds            [9]uint64
+	Hashes           [3]struct {
+		_     structs.HostLayout
+		Seeds [15]uint64
+	}
 }
 
 type BridgeControlCounter struct {
@@ -99,28 +102,15 @@ type BridgeEvent struct {
 
 type BridgeFlow struct {
 	_          structs.HostLayout
-	MacA       [6]uint8
-	MacB       [6]uint8
-	PortA      uint16
-	PortB      uint16
-	IpA        uint32
-	IpB        uint32
-	Tags       [2]uint16
-	Protocol   uint8
-	Kind       uint8
-	Conduit    uint16
+	Print      uint64
 	Version    uint32
-	Generation uint32
-	Hops       uint32
 	Seen       uint32
+	Sum        [2]uint32
+	Generation uint16
 	Decided    uint16
-	Action     uint8
-	Initiator  uint8
+	Conduit    uint16
 	State      uint8
 	Treatment  uint8
-	Spilled    uint8
-	Reserved   uint8
-	Sum        [2]uint32
 }
 
 type BridgeFlowChoice struct {
@@ -150,7 +140,7 @@ type BridgeFlowRecord struct {
 	Slot        uint32
 	Source      uint32
 	Destination uint32
-	Reserved    uint32
+	Generation  uint32
 	Direction   [2]struct {
 		_      structs.HostLayout
 		Frames uint64
@@ -424,6 +414,7 @@ const (
 	BridgeMapDefaults           = "defaults"
 	BridgeMapEvents             = "events"
 	BridgeMapFlowCounts         = "flow_counts"
+	BridgeMapFlowHops           = "flow_hops"
 	BridgeMapFlowRecords        = "flow_records"
 	BridgeMapFlows              = "flows"
 	BridgeMapFreeSlots          = "free_slots"
@@ -534,6 +525,7 @@ type BridgeMapSpecs struct {
 	Defaults        *ebpf.MapSpec `ebpf:"defaults"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FlowCounts      *ebpf.MapSpec `ebpf:"flow_counts"`
+	FlowHops        *ebpf.MapSpec `ebpf:"flow_hops"`
 	FlowRecords     *ebpf.MapSpec `ebpf:"flow_records"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	FreeSlots       *ebpf.MapSpec `ebpf:"free_slots"`
@@ -608,6 +600,7 @@ type BridgeMaps struct {
 	Defaults        *ebpf.Map `ebpf:"defaults"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FlowCounts      *ebpf.Map `ebpf:"flow_counts"`
+	FlowHops        *ebpf.Map `ebpf:"flow_hops"`
 	FlowRecords     *ebpf.Map `ebpf:"flow_records"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	FreeSlots       *ebpf.Map `ebpf:"free_slots"`
@@ -642,6 +635,7 @@ func (m *BridgeMaps) Close() error {
 		m.Defaults,
 		m.Events,
 		m.FlowCounts,
+		m.FlowHops,
 		m.FlowRecords,
 		m.Flows,
 		m.FreeSlots,

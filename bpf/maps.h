@@ -128,7 +128,7 @@ struct {
 	__type(value, struct bucket);
 } storm_buckets SEC(".maps");
 
-/* The flow table, see lib/table.h: mapped, so that a line begins where a cache line does and user
+/* The flow table, see lib/table.h: mapped, so that an entry never lies in two cache lines, and user
  * space reads without a system call. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -137,6 +137,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+/* Of each entry, where the flows are whose home it is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_FLOWS + MAX_SPILL);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_hops SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -6,7 +6,7 @@
 #ifndef PENSTOCK_TYPES_H
 #define PENSTOCK_TYPES_H
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 enum penstock_action {
 	ACTION_UNDECIDED,
@@ -143,33 +143,33 @@ struct flow_key {
 #define FLOW_LIMITED  0x02 /* its conduit has a rate limit */
 #define FLOW_OPENS    0x04 /* its conduit opens in an outage */
 #define FLOW_WHOLE    0x08 /* its conduit covers every port, and so its fragments have an entry */
+#define FLOW_INSPECT  0x10 /* the verdict: inspected, or allowed */
+#define FLOW_BY_B     0x20 /* begun by the end on side b */
+#define FLOW_SPILLED  0x40 /* it lies around its second home */
+#define FLOW_DECIDED  (FLOW_OBSERVED | FLOW_LIMITED | FLOW_OPENS | FLOW_WHOLE | FLOW_INSPECT | FLOW_BY_B)
 
-/* What a line of the flow table is: the low bits of its version. */
-#define LINE_FREE  0
-#define LINE_BUSY  1 /* somebody writes it: nothing in it holds */
-#define LINE_LIVE  2
-#define LINE_STATE 3
-#define LINE_NEXT  4 /* added with each change of state */
+/* What an entry of the flow table is: the low bits of its version. */
+#define ENTRY_FREE  0
+#define ENTRY_BUSY  1 /* somebody writes it: nothing in it holds */
+#define ENTRY_LIVE  2
+#define ENTRY_STATE 3
+#define ENTRY_NEXT  4 /* added with each change of state */
 
-/* Beside a flow's protocol in its line. */
-#define LINE_FRAGMENT 0x01
-#define LINE_IPV6     0x02 /* ip_a and ip_b are hashes; the addresses are in the record */
+/* A flow lies in one of the 16 entries around its home, which share eight cache lines: the one whose
+ * number is the home's but for the lowest bits. The two that differ in the last bit share one. */
+#define ENTRIES_AROUND 16
 
-/* A flow lies in one of the 16 lines around its home, which share a part of a page: the one whose
- * number is the home's but for the lowest bits. */
-#define LINES_AROUND 16
-
-/* Flows that find no room there lie in as many lines around their second home, which is among the last
- * lines of the table: for each this many others, one. */
+/* Flows that find no room there lie in as many entries around their second home, which is among the
+ * last of the table: for each this many others, one. */
 #define SPILL_SHARE 4
 
-/* The low bits of a line's hops say which lines around it hold a flow whose home it is: bit n the line
- * with the number of this one, exclusive or n. */
+/* The low bits of an entry's hops say which entries around it hold a flow whose home it is: bit n the
+ * one with the number of this one, exclusive or n. */
 #define HOPS_MASK    0x0000ffff
 #define HOPS_SPILLED 0x00010000 /* one found no room: it is around its second home */
 #define HOPS_LOCK    0x80000000u /* held by who adds, changes or removes a flow whose home is here */
 
-/* Times in a line: short, so that all of it fits. Moments of the kernel's ticks, in ns, less so
+/* Times in an entry: short, so that all of it fits. Moments of the kernel's ticks, in ns, less so
  * many low bits. */
 #define SEEN_SHIFT    24 /* 17 ms; comes round after two years */
 #define DECIDED_SHIFT 31 /* 2 s; comes round after 39 hours, longer than a flow goes undecided */
@@ -181,31 +181,28 @@ struct flow_key {
 #define SUM_FRAMES_MASK 0xff
 #define SUM_FULL	0x80
 
-/* A flow as its frames need it, in one cache line: its key, short for IPv4, and its verdict. The
+/* The words of a key that are hashed: of IPv4, and of IPv6. */
+#define KEY_WORDS_IPV4 8
+#define KEY_WORDS_IPV6 14
+
+/* One hash function: a seed for each word, and one for all. Three make a flow's home and its print. */
+struct hash {
+	__u64 seeds[KEY_WORDS_IPV6 + 1];
+};
+#define HASHES 3
+
+/* A flow as its frames need it, half a cache line: the print of its key and its verdict. The
  * protocol of reading and writing it is in lib/table.h. */
 struct flow {
-	__u8 mac_a[6];
-	__u8 mac_b[6];
-	__be16 port_a;
-	__be16 port_b;
-	__u32 ip_a;
-	__u32 ip_b;
-	__u16 tags[2];
-	__u8 protocol;
-	__u8 kind;
-	__u16 conduit; /* the first that is not of the key */
+	__u64 print;
 	__u32 version;
-	__u32 generation; /* of the policy that gave the verdict */
-	__u32 hops;	  /* of the line, not of the flow that is in it */
 	__u32 seen;
+	__u32 sum[2]; /* 0: from side a */
+	__u16 generation; /* of the policy that gave the verdict, its low bits */
 	__u16 decided; /* when identity and conduit were last asked */
-	__u8 action;
-	__u8 initiator; /* side */
+	__u16 conduit;
 	__u8 state;
 	__u8 treatment;
-	__u8 spilled; /* it lies around its second home */
-	__u8 reserved;
-	__u32 sum[2]; /* 0: from side a */
 };
 
 struct flow_direction {
@@ -220,13 +217,13 @@ struct flow_record {
 	__u32 slot;    /* slot and its generation as in the mark; 0 has none */
 	__u32 source;  /* identity of the initiator */
 	__u32 destination;
-	__u32 reserved;
-	struct flow_direction direction[2]; /* 0: from side a; without what is in the line's sums */
-	__u32 moves[2]; /* odd while a direction's sum moves from the line to here */
+	__u32 generation; /* of the policy that gave the verdict */
+	struct flow_direction direction[2]; /* 0: from side a; without what is in the entry's sums */
+	__u32 moves[2]; /* odd while a direction's sum moves from the entry to here */
 	__u64 spare;
 };
 
-/* A line and the version that was looked at, which a removal asks for. */
+/* An entry and the version that was looked at, which a removal asks for. */
 struct flow_choice {
 	__u32 at;
 	__u32 version;
@@ -343,9 +340,9 @@ struct control_block {
 	__u32 lane_mask;	 /* lanes less one */
 	__u32 queue_share;	 /* packets of one identity that may wait in a queue; 0: any number */
 	__u32 tallied;		 /* generation whose tallies are complete */
-	__u32 flow_homes;	 /* lines of the flow table without those for what spills */
+	__u32 flow_homes;	 /* entries of the flow table without those for what spills */
 	__u32 flow_spill;	 /* and those */
-	__u64 seeds[9];		 /* of the flow table's hash, drawn once for these maps */
+	struct hash hashes[HASHES]; /* of the flow table, drawn once for these maps */
 };
 
 /* One queue of inspection. What the verdict loop writes and what XDP writes for every frame lie

@@ -75,16 +75,21 @@ static __always_inline int icmp_belongs(struct frame *f)
 	return 1;
 }
 
+static __always_inline __u8 initiator_of(struct flow *w)
+{
+	return w->treatment & FLOW_BY_B ? SIDE_B : SIDE_A;
+}
+
 /* What is known of the frame's flow, in one piece. */
 static __always_inline struct flow *look_at_flow(struct frame *f, int *changed)
 {
-	struct flow *w = find_flow(&f->place, &f->key);
+	struct flow *w = find_flow(&f->place);
 	int idle;
 
 	*changed = 0;
 	if (!w)
 		return NULL;
-	f->initiator = w->initiator;
+	f->initiator = initiator_of(w);
 	idle = longer_ago(f->now, load_once(w->seen), idle_limit(f->key.protocol, w));
 	*changed = !still_there(w, &f->place);
 	return idle || *changed || !icmp_belongs(f) ? NULL : w;
@@ -108,7 +113,7 @@ static __always_inline struct flow *look_again(struct frame *f)
 {
 	for (int i = 0; i < LOOKS; i++)
 		if (!look_once_more(f))
-			return f->place.version ? line(f->place.at) : NULL;
+			return f->place.version ? entry(f->place.at) : NULL;
 	return NULL;
 }
 
@@ -137,7 +142,7 @@ static __always_inline struct flow *live_flow(struct frame *f, struct control_bl
 int __noinline move_sum(__u32 at, __u8 direction)
 {
 	struct flow_record *r = record(at);
-	struct flow *w = line(at);
+	struct flow *w = entry(at);
 	__u32 sum;
 
 	if (!w || !r || direction > 1)
@@ -158,7 +163,7 @@ static __always_inline void count_frame(struct frame *f, struct flow *w)
 	if (*sum & SUM_FULL)
 		move_sum(f->place.at, f->side == SIDE_B);
 	w->seen = f->now >> SEEN_SHIFT;
-	if (f->side != w->initiator && !(w->state & FLOW_ANSWERED))
+	if (f->side != initiator_of(w) && !(w->state & FLOW_ANSWERED))
 		w->state |= FLOW_ANSWERED;
 	if (f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_FIN | TCP_RST))) {
 		if (f->tcp_flags & TCP_RST)
@@ -224,22 +229,26 @@ static __always_inline void bump_slot(struct flow_record *r)
 		r->slot = next;
 }
 
-/* By whom a flow is judged: by nobody in time, or by one of the two verdict loops. */
-static __always_inline __u8 treatment_of(struct decision *d)
+static __always_inline __u8 treatment_of(struct frame *f, struct decision *d)
 {
-	return (d->observed ? FLOW_OBSERVED : 0) | (d->opens ? FLOW_OPENS : 0);
+	__u8 first = d->reverse ? 3 - f->side : f->side;
+
+	return (d->observed ? FLOW_OBSERVED : 0) | (d->opens ? FLOW_OPENS : 0) | (d->limited ? FLOW_LIMITED : 0) |
+	       (d->action == ACTION_INSPECT ? FLOW_INSPECT : 0) | (first == SIDE_B ? FLOW_BY_B : 0) |
+	       (d->whole && d->action == ACTION_ALLOW && !f->fragment ? FLOW_WHOLE : 0);
 }
 
-/* Writes the verdict into an open line. */
+/* By whom a flow is judged: by nobody, by nobody in time, or by one of the two verdict loops. */
+#define JUDGED_BY (FLOW_INSPECT | FLOW_OBSERVED | FLOW_OPENS)
+
+/* Writes the verdict into an open entry. */
 static __always_inline void adopt_decision(struct flow *w, struct flow_record *r, struct frame *f, struct decision *d)
 {
 	w->decided = f->now >> DECIDED_SHIFT;
 	w->conduit = d->conduit;
-	w->action = d->action;
-	w->treatment = treatment_of(d) | (d->limited ? FLOW_LIMITED : 0) |
-		       (d->whole && d->action == ACTION_ALLOW && !f->fragment ? FLOW_WHOLE : 0);
-	w->initiator = d->reverse ? 3 - f->side : f->side;
+	w->treatment = (w->treatment & ~FLOW_DECIDED) | treatment_of(f, d);
 	w->generation = d->generation;
+	r->generation = d->generation;
 	r->source = d->reverse ? d->destination : d->source;
 	r->destination = d->reverse ? d->source : d->destination;
 }
@@ -257,7 +266,7 @@ static __always_inline void remove_flow(struct flow *w, struct flow_record *r, s
 {
 	__u32 source = r->source, slot = r->slot;
 
-	free_line(w, p);
+	free_entry(w, p);
 	discount(source);
 	if (slot)
 		slot = retire_slot(slot);
@@ -274,7 +283,7 @@ int __noinline end_flow(struct frame *f)
 
 	if (!f)
 		return 0;
-	w = line(f->place.at);
+	w = entry(f->place.at);
 	r = record(f->place.at);
 	if (!w || !r || !f->place.version || lock_home(&f->place))
 		return 0;
@@ -294,21 +303,19 @@ int __noinline expire_flow(struct flow_choice *c, struct control_block *state, _
 
 	if (!c || !state)
 		return 0;
-	w = line(c->at);
+	w = entry(c->at);
 	r = record(c->at);
 	if (!w || !r)
 		return 0;
-	__builtin_memcpy(p.words, w, sizeof(p.words));
-	p.words[3] = KEY_OF_LAST(p.words[3]);
+	place_key(&p, &r->key, state);
 	p.at = c->at;
 	p.version = c->version;
-	set_homes(&p, state);
 	if (lock_home(&p))
 		return 0;
-	/* Where the line has changed since its words were read, so has its version, and it does not
+	/* Where the entry has changed since its key was read, so has its version, and it does not
 	 * matter that the lock is another one. */
-	if (unchanged(w, &p) && (c->version & LINE_STATE) == LINE_LIVE &&
-	    (busy || longer_ago(now, w->seen, idle_limit(w->protocol, w)))) {
+	if (unchanged(w, &p) && (c->version & ENTRY_STATE) == ENTRY_LIVE &&
+	    (busy || longer_ago(now, w->seen, idle_limit(r->key.protocol, w)))) {
 		remove_flow(w, r, &p);
 		expired = 1;
 	}
@@ -335,7 +342,7 @@ int __noinline begin_record(struct frame *f)
 
 	if (!f)
 		return 0;
-	w = line(f->place.at);
+	w = entry(f->place.at);
 	r = record(f->place.at);
 	if (!w || !r)
 		return 0;
@@ -354,17 +361,16 @@ int __noinline begin_record(struct frame *f)
 static __always_inline void enter_fragments(struct frame *f, struct decision *d, struct control_block *state)
 {
 	struct flow_record *r;
-	struct flow *w, *at_home;
+	struct flow *w;
 
 	place_key(&f->place, &f->key, state);
-	at_home = line(f->place.home);
-	if (!at_home || lock_home(&f->place))
+	if (lock_home(&f->place))
 		return;
-	w = search_line(at_home, &f->place, &f->key);
+	w = search_entry(&f->place);
 	if (w)
-		open_line(w);
+		open_entry(w);
 	else
-		w = claim_line(&f->place);
+		w = claim_entry(&f->place);
 	r = record(f->place.at);
 	if (w && r) {
 		if (!f->place.version)
@@ -373,7 +379,7 @@ static __always_inline void enter_fragments(struct frame *f, struct decision *d,
 		w->treatment &= ~FLOW_WHOLE;
 		w->state = d->shown;
 		w->seen = f->now >> SEEN_SHIFT;
-		settle_line(w, &f->place);
+		settle_entry(w, &f->place);
 	}
 	unlock_home(&f->place);
 }
@@ -408,13 +414,12 @@ static __always_inline int adopting(struct control_block *state)
 static __always_inline int enter_flow(struct frame *f, struct decision *d, struct control_block *state, __u32 slot)
 {
 	struct flow_record *r;
-	struct flow *w, *at_home;
+	struct flow *w;
 
 	place_key(&f->place, &f->key, state);
-	at_home = line(f->place.home);
-	if (!at_home || lock_home(&f->place))
+	if (lock_home(&f->place))
 		return -1;
-	w = search_line(at_home, &f->place, &f->key) ? NULL : claim_line(&f->place);
+	w = search_entry(&f->place) ? NULL : claim_entry(&f->place);
 	r = record(f->place.at);
 	if (!w || !r) {
 		unlock_home(&f->place);
@@ -430,7 +435,7 @@ static __always_inline int enter_flow(struct frame *f, struct decision *d, struc
 		w->state = FLOW_ADOPTED;
 	count_frame(f, w);
 	d->fragmentable = w->treatment & FLOW_WHOLE;
-	settle_line(w, &f->place);
+	settle_entry(w, &f->place);
 	unlock_home(&f->place);
 	return 0;
 }
@@ -468,7 +473,7 @@ static __always_inline void rewrite_flow(struct flow *w, struct flow_record *r, 
 {
 	/* What was not held until now, or by the other verdict loop, is met by the slow path in
 	 * mid-stream, and what it may remember of the same key is from before. */
-	if (w->action != d->action || (w->treatment & ~(FLOW_LIMITED | FLOW_WHOLE)) != treatment_of(d)) {
+	if ((w->treatment ^ treatment_of(f, d)) & JUDGED_BY) {
 		w->state |= FLOW_ADOPTED;
 		bump_slot(r);
 	}
@@ -490,7 +495,7 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct control_bl
 
 	if (!f || !d || !state)
 		return -1;
-	w = line(f->place.at);
+	w = entry(f->place.at);
 	r = record(f->place.at);
 	if (!w || !r)
 		return deny(d, REASON_TABLE_FULL);
@@ -504,13 +509,13 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct control_bl
 		return deny(d, REASON_TABLE_FULL);
 	}
 	/* Another CPU may have renewed it meanwhile, or ended it. */
-	f->place.version = version_of(f->place.at, &f->place, &f->key);
+	f->place.version = version_of(f->place.at, &f->place);
 	if (!f->place.version) {
 		unlock_home(&f->place);
 		give_back(slot);
 		return deny(d, REASON_TABLE_FULL);
 	}
-	open_line(w);
+	open_entry(w);
 	if (slot && !r->slot) {
 		r->slot = slot;
 		own_slot(slot, f->place.at);
@@ -521,7 +526,7 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct control_bl
 	/* A flow that still has a slot from when it was inspected has no entry for its fragments. */
 	d->fragmentable = w->treatment & FLOW_WHOLE && !held;
 	d->shown = w->state;
-	f->place.version = close_line(w, LINE_LIVE);
+	f->place.version = close_entry(w, ENTRY_LIVE);
 	unlock_home(&f->place);
 	give_back(slot);
 	d->slot = held;
@@ -536,11 +541,11 @@ int __noinline resume_flow(struct frame *f, struct decision *d)
 
 	if (!f || !d)
 		return 0;
-	w = line(f->place.at);
+	w = entry(f->place.at);
 	r = record(f->place.at);
 	if (!w || !r || lock_home(&f->place))
 		return 0;
-	if (version_of(f->place.at, &f->place, &f->key) && (w->state & FLOW_PASSED)) {
+	if (version_of(f->place.at, &f->place) && (w->state & FLOW_PASSED)) {
 		w->state = (w->state & ~FLOW_PASSED) | FLOW_ADOPTED;
 		bump_slot(r);
 		d->slot = r->slot;
@@ -555,9 +560,9 @@ static __always_inline int answer_from_flow(struct frame *f, struct decision *d,
 {
 	__u32 slot = 0, source = 0, destination = 0;
 	__u16 conduit = w->conduit;
-	__u8 action = w->action, treatment = w->treatment;
+	__u8 treatment = w->treatment;
 
-	if (action != ACTION_ALLOW || treatment & FLOW_LIMITED) {
+	if (treatment & (FLOW_INSPECT | FLOW_LIMITED)) {
 		struct flow_record *r = record(f->place.at);
 
 		if (!r)
@@ -568,7 +573,7 @@ static __always_inline int answer_from_flow(struct frame *f, struct decision *d,
 	}
 	if (!still_there(w, &f->place))
 		return 0;
-	d->action = action;
+	d->action = treatment & FLOW_INSPECT ? ACTION_INSPECT : ACTION_ALLOW;
 	d->reason = REASON_PERMITTED;
 	d->conduit = conduit;
 	d->observed |= treatment & FLOW_OBSERVED;
@@ -646,7 +651,7 @@ static __always_inline int up_to_date(struct frame *f, struct decision *d, struc
 
 	if (w->treatment & FLOW_WHOLE && !f->key.fragment)
 		limit = HARD_WHOLE;
-	return w->generation == d->generation && !decided_longer_ago(f->now, w->decided, limit);
+	return w->generation == (__u16)d->generation && !decided_longer_ago(f->now, w->decided, limit);
 }
 
 /* An ICMP error belongs to the conversation that it quotes, if that goes through here between
@@ -661,8 +666,8 @@ int __noinline error_of_live_flow(struct frame *f, struct decision *d, struct co
 	if (!f || !d || !state)
 		return 0;
 	place_key(&p, &f->about, state);
-	w = find_flow(&p, &f->about);
-	if (!w || w->generation != d->generation ||
+	w = find_flow(&p);
+	if (!w || w->generation != (__u16)d->generation ||
 	    longer_ago(f->now, w->seen, idle_limit(f->about.protocol, w)))
 		return 0;
 	conduit = w->conduit;

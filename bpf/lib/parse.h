@@ -25,11 +25,11 @@
 
 /* Where in the flow table a key is, or belongs. */
 struct place {
-	__u64 words[4]; /* the key as a line holds it */
+	__u64 print; /* of the key */
 	__u32 home;
 	__u32 second;
 	__u32 at;
-	__u32 version; /* that the line had; 0: the key is nowhere */
+	__u32 version; /* that the entry had; 0: the key is nowhere */
 };
 
 struct frame {

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-3-Clause) */
-/* The flow table: an array of cache lines, each with a whole flow or free. A keyed hash of the key
- * names the line where a flow is looked for first, its home. Where that is taken, the flow lies in
- * another line around it, first of all in the one beside it, and a bit of the home says in which; where
- * all of those are taken, around its second home. What decides is always the comparison of the whole
- * key.
+/* The flow table: an array of entries, two to a cache line, each with a flow or free. A keyed hash of the
+ * key names the entry where a flow is looked for first, its home. Where that is taken, the flow lies in
+ * another entry around it, first of all in the one beside it, and a bit of the home's hops says in which;
+ * where all of those are taken, around its second home.
  *
- * The hash is MULTILINEAR-HM (Lemire and Kaser, "Strongly universal string hashing is fast") with
- * random seeds: who does not know them cannot aim at a line, and for no two keys is it likelier than
- * by chance that they meet.
+ * An entry has no room for the key. It has its print: two more keyed hashes, 64 bits. That the prints
+ * are the same is what decides. All hashes are MULTILINEAR-HM (Lemire and Kaser, "Strongly universal
+ * string hashing is fast") with random seeds, drawn for these maps: for any two keys, whoever chose
+ * them, the chance is 2^-64 that they have one print. Who could try ten million keys in a second, and
+ * each against all entries around two homes, would be right once in some ten thousand years. The key
+ * itself is in the record, for who wants to know it.
  *
  * Who adds, changes or removes a flow holds the lock of its home; so one key is never there twice,
  * and whoever holds the lock may rely on what it finds of the key. All of these are programs that
@@ -16,8 +18,8 @@
  *
  * Who only reads takes no lock. It reads the version, then what it needs, then the version again: if
  * that said live both times and is the same, then what it read belongs together, because
- *   - a line is written only while its version says busy, but for what counts and ages: hops, seen,
- *     state and sums, which decide nothing by themselves;
+ *   - an entry is written only while its version says busy, but for what counts and ages: seen, state
+ *     and sums, which decide nothing by themselves;
  *   - busy is stored before the first byte and the next version after the last one, each by an
  *     atomic exchange, which nothing passes on its way;
  *   - each change of state raises the version, which so is never what it was before;
@@ -25,7 +27,7 @@
  *     volatile loads and barrier() make the compiler keep it. A port to a machine that does not,
  *     needs acquire loads here.
  * What counts and ages may be written by a frame whose flow ended in that very moment, and then meets
- * the line's next flow: it is then a frame more, seen a moment later, or closed, and expires earlier. */
+ * the entry's next flow: it is then a frame more, seen a moment later, or closed, and expires earlier. */
 #ifndef PENSTOCK_TABLE_H
 #define PENSTOCK_TABLE_H
 
@@ -39,9 +41,14 @@
 #define LOCK_TRIES 512 /* some ten microseconds; a lock is held for less than one */
 #define BUSY_TRIES 64
 
-static __always_inline struct flow *line(__u32 at)
+static __always_inline struct flow *entry(__u32 at)
 {
 	return bpf_map_lookup_elem(&flows, &at);
+}
+
+static __always_inline __u32 *hops_of(__u32 home)
+{
+	return bpf_map_lookup_elem(&flow_hops, &home);
 }
 
 static __always_inline struct flow_record *record(__u32 at)
@@ -56,106 +63,90 @@ static __always_inline int is_mapped_ip(const __u8 *ip)
 	return !(w[0] | w[1] | (w[2] ^ bpf_htonl(0xffff)));
 }
 
-/* The sum over pairs of words, of which the upper half is the hash. */
-static __always_inline __u64 hash_pair(const __u64 *seed, __u32 low, __u32 high)
+/* A key as hashes take it. */
+struct words {
+	__u32 word[KEY_WORDS_IPV6];
+};
+
+/* The words that keys of IPv4 and IPv6 both have. What tells the two apart is one of them. */
+static __always_inline void set_words(struct words *w, const struct flow_key *k, __u32 kind)
 {
-	return (seed[0] + low) * (seed[1] + high);
+	w->word[0] = *(const __u32 *)k->mac_a;
+	w->word[1] = *(const __u16 *)(k->mac_a + 4) | (__u32)*(const __u16 *)k->mac_b << 16;
+	w->word[2] = *(const __u32 *)(k->mac_b + 2);
+	w->word[3] = k->port_a | (__u32)k->port_b << 16;
+	w->word[4] = k->tags[0] | (__u32)k->tags[1] << 16;
+	w->word[5] = k->protocol | (__u32)k->fragment << 8 | kind << 16;
 }
 
-static __always_inline __u32 hash_ip(const __u64 *seeds, const __u8 *ip)
+/* The sum over pairs of words, of which the upper half is the hash. The products do not wait for each
+ * other. */
+static __always_inline __u64 hash_words(const struct hash *h, const struct words *w, int words)
 {
-	const __u32 *w = (const __u32 *)ip;
-
-	return (seeds[8] + hash_pair(seeds, w[0], w[1]) + hash_pair(seeds + 2, w[2], w[3])) >> 32;
-}
-
-static __always_inline void set_homes(struct place *p, const struct control_block *state)
-{
-	const __u64 *seeds = state->seeds;
-	__u64 sum = seeds[8];
+	__u64 sum = h->seeds[KEY_WORDS_IPV6];
 
 #pragma unroll
-	for (int i = 0; i < 4; i++)
-		sum += hash_pair(seeds + 2 * i, p->words[i], p->words[i] >> 32);
-	p->home = (sum >> 32) * state->flow_homes >> 32;
-	p->second = state->flow_homes + ((sum & 0xffffffff) * state->flow_spill >> 32);
+	for (int i = 0; i < words; i += 2)
+		sum += (h->seeds[i] + w->word[i]) * (h->seeds[i + 1] + w->word[i + 1]);
+	return sum;
 }
 
-/* The words of a line, as struct flow has them. They tell keys apart exactly but for IPv6, where
- * the record has to be asked, too. */
-static __always_inline void set_words(struct place *p, const struct flow_key *k, __u32 a, __u32 b, __u64 kind)
+static __always_inline void place_words(struct place *p, const struct words *w, int words, const struct control_block *state)
 {
-	p->words[0] = *(const __u32 *)k->mac_a | (__u64)*(const __u16 *)(k->mac_a + 4) << 32 |
-		      (__u64)*(const __u16 *)k->mac_b << 48;
-	p->words[1] = *(const __u32 *)(k->mac_b + 2) | (__u64)k->port_a << 32 | (__u64)k->port_b << 48;
-	p->words[2] = a | (__u64)b << 32;
-	p->words[3] = k->tags[0] | (__u32)k->tags[1] << 16 | (__u64)k->protocol << 32 |
-		      (kind | (k->fragment ? LINE_FRAGMENT : 0)) << 40;
+	__u64 sum = hash_words(&state->hashes[0], w, words);
+
+	p->home = (sum >> 32) * state->flow_homes >> 32;
+	p->second = state->flow_homes + ((sum & 0xffffffff) * state->flow_spill >> 32);
+	p->print = hash_words(&state->hashes[1], w, words) >> 32 << 32 | hash_words(&state->hashes[2], w, words) >> 32;
 }
 
 /* Both addresses of the key are IPv4. */
 static __always_inline void place_ipv4(struct place *p, const struct flow_key *k, const struct control_block *state)
 {
-	set_words(p, k, *(const __u32 *)(k->ip_a + 12), *(const __u32 *)(k->ip_b + 12), 0);
-	set_homes(p, state);
+	struct words w;
+
+	set_words(&w, k, 4);
+	w.word[6] = *(const __u32 *)(k->ip_a + 12);
+	w.word[7] = *(const __u32 *)(k->ip_b + 12);
+	place_words(p, &w, KEY_WORDS_IPV4, state);
+}
+
+static __always_inline void place_ipv6(struct place *p, const struct flow_key *k, const struct control_block *state)
+{
+	struct words w;
+
+	set_words(&w, k, 6);
+	__builtin_memcpy(&w.word[6], k->ip_a, sizeof(k->ip_a) + sizeof(k->ip_b)); /* ip_b follows */
+	place_words(p, &w, KEY_WORDS_IPV6, state);
 }
 
 int __noinline place_key(struct place *p, struct flow_key *k, struct control_block *state)
 {
 	if (!p || !k || !state)
 		return 0;
-	if (is_mapped_ip(k->ip_a) && is_mapped_ip(k->ip_b)) {
+	if (is_mapped_ip(k->ip_a) && is_mapped_ip(k->ip_b))
 		place_ipv4(p, k, state);
-		return 0;
-	}
-	set_words(p, k, hash_ip(state->seeds, k->ip_a), hash_ip(state->seeds, k->ip_b), LINE_IPV6);
-	set_homes(p, state);
+	else
+		place_ipv6(p, k, state);
 	return 0;
 }
 
-/* The conduit, in the last word's upper bits, is not of the key. */
-#define KEY_OF_LAST(word) ((word) & 0x0000ffffffffffffull)
-
-static __always_inline __u64 line_difference(const struct flow *w, const struct place *p)
-{
-	const __u64 *words = (const __u64 *)w;
-
-	return (load_once(words[0]) ^ p->words[0]) | (load_once(words[1]) ^ p->words[1]) |
-	       (load_once(words[2]) ^ p->words[2]) | KEY_OF_LAST(load_once(words[3]) ^ p->words[3]);
-}
-
-static __always_inline int same_addresses(const struct flow_key *a, const struct flow_key *b)
-{
-	const __u32 *v = (const __u32 *)a->ip_a, *w = (const __u32 *)b->ip_a; /* ip_b follows */
-	__u32 difference = 0;
-
-#pragma unroll
-	for (int i = 0; i < 8; i++)
-		difference |= load_once(v[i]) ^ w[i];
-	return !difference;
-}
-
-/* The version under which the line holds the key, or 0. Of a line that is being written it waits
+/* The version under which the entry holds the key, or 0. Of an entry that is being written it waits
  * to see what becomes of it. */
-int __noinline version_of(__u32 at, struct place *p, struct flow_key *key)
+int __noinline version_of(__u32 at, struct place *p)
 {
-	struct flow_record *r = record(at);
-	struct flow *w = line(at);
+	struct flow *w = entry(at);
 	__u32 version;
 
-	if (!w || !r || !p || !key)
+	if (!w || !p)
 		return 0;
 	for (int i = 0; i < BUSY_TRIES; i++) {
 		version = load_once(w->version);
 		barrier();
-		if (line_difference(w, p))
+		if (load_once(w->print) != p->print || (version & ENTRY_STATE) == ENTRY_FREE)
 			return 0;
-		if ((version & LINE_STATE) == LINE_FREE)
-			return 0;
-		if ((version & LINE_STATE) == LINE_BUSY)
+		if ((version & ENTRY_STATE) == ENTRY_BUSY)
 			continue;
-		if ((w->kind & LINE_IPV6) && !same_addresses(&r->key, key))
-			return 0;
 		barrier();
 		if (load_once(w->version) == version)
 			return version;
@@ -163,19 +154,14 @@ int __noinline version_of(__u32 at, struct place *p, struct flow_key *key)
 	return 0;
 }
 
-/* Looks at the lines around a home that hold its flows. */
-int __noinline search_around(__u32 home, struct place *p, struct flow_key *key)
+/* Looks at the entries around a home that hold its flows. */
+static __always_inline int search_around(__u32 home, __u32 hops, struct place *p)
 {
-	struct flow *w = line(home);
-	__u32 hops;
-
-	if (!w || !p || !key)
-		return 0;
-	hops = load_once(w->hops) & HOPS_MASK;
-	for (__u32 i = 0; i < LINES_AROUND && hops; i++, hops >>= 1) {
+	hops &= HOPS_MASK;
+	for (__u32 i = 0; i < ENTRIES_AROUND && hops; i++, hops >>= 1) {
 		if (!(hops & 1))
 			continue;
-		p->version = version_of(home ^ i, p, key);
+		p->version = version_of(home ^ i, p);
 		if (p->version) {
 			p->at = home ^ i;
 			return 1;
@@ -184,17 +170,28 @@ int __noinline search_around(__u32 home, struct place *p, struct flow_key *key)
 	return 0;
 }
 
-/* Where the flow is, seen from the line of its home. */
-static __always_inline struct flow *search_line(struct flow *at_home, struct place *p, struct flow_key *key)
+/* Looks at all entries where the flow may be. */
+int __noinline search_all(struct place *p)
 {
-	__u32 hops = load_once(at_home->hops) & ~HOPS_LOCK;
+	__u32 *hops, *second;
 
+	if (!p)
+		return 0;
 	p->version = 0;
-	if (!hops)
-		return NULL;
-	if (search_around(p->home, p, key) || ((hops & HOPS_SPILLED) && search_around(p->second, p, key)))
-		return line(p->at);
-	return NULL;
+	hops = hops_of(p->home);
+	if (!hops || !(load_once(*hops) & ~HOPS_LOCK))
+		return 0;
+	if (search_around(p->home, load_once(*hops), p))
+		return 1;
+	if (!(load_once(*hops) & HOPS_SPILLED))
+		return 0;
+	second = hops_of(p->second);
+	return second && search_around(p->second, load_once(*second), p);
+}
+
+static __always_inline struct flow *search_entry(struct place *p)
+{
+	return search_all(p) ? entry(p->at) : NULL;
 }
 
 /* 1 for anything but 0, without a jump. */
@@ -206,11 +203,11 @@ static __always_inline __u64 is_set(__u64 v)
 }
 
 /* Finds the flow of a key that was placed, and notes where and under which version. The first look,
- * which answers for most frames, is made in place: at the home and at the line beside it, without a
+ * which answers for most frames, is made in place: at the home and at the entry beside it, without a
  * jump between the two, which could not be foreseen and would wait for memory. */
-static __always_inline struct flow *find_flow(struct place *p, struct flow_key *key)
+static __always_inline struct flow *find_flow(struct place *p)
 {
-	struct flow *w = line(p->home), *beside = line(p->home ^ 1);
+	struct flow *w = entry(p->home), *beside = entry(p->home ^ 1);
 	__u32 version, version_beside;
 	__u64 away, difference;
 
@@ -219,17 +216,17 @@ static __always_inline struct flow *find_flow(struct place *p, struct flow_key *
 	version = load_once(w->version);
 	version_beside = load_once(beside->version);
 	barrier();
-	away = is_set(line_difference(w, p));
-	difference = line_difference(beside, p) & -away;
+	away = is_set(load_once(w->print) ^ p->print);
+	difference = (load_once(beside->print) ^ p->print) & -away;
 	version ^= (version ^ version_beside) & -(__u32)away;
-	if (difference || (version & LINE_STATE) != LINE_LIVE || (p->words[3] >> 40 & LINE_IPV6))
-		return search_line(w, p, key);
+	if (difference || (version & ENTRY_STATE) != ENTRY_LIVE)
+		return search_entry(p);
 	p->at = p->home ^ away;
 	p->version = version;
-	return line(p->at);
+	return entry(p->at);
 }
 
-/* Whether what was read of the line since find_flow belongs to the flow that it found. */
+/* Whether what was read of the entry since find_flow belongs to the flow that it found. */
 static __always_inline int still_there(struct flow *w, struct place *p)
 {
 	barrier();
@@ -238,55 +235,55 @@ static __always_inline int still_there(struct flow *w, struct place *p)
 
 static __always_inline int lock_home(struct place *p)
 {
-	struct flow *w = line(p->home);
+	__u32 *hops = hops_of(p->home);
 
-	if (!w)
+	if (!hops)
 		return -1;
 	for (int i = 0; i < LOCK_TRIES; i++)
-		if (!(__sync_fetch_and_or(&w->hops, HOPS_LOCK) & HOPS_LOCK))
+		if (!(__sync_fetch_and_or(hops, HOPS_LOCK) & HOPS_LOCK))
 			return 0;
 	return -1;
 }
 
 static __always_inline void unlock_home(struct place *p)
 {
-	struct flow *w = line(p->home);
+	__u32 *hops = hops_of(p->home);
 
-	if (w)
-		__sync_fetch_and_and(&w->hops, ~HOPS_LOCK);
+	if (hops)
+		__sync_fetch_and_and(hops, ~HOPS_LOCK);
 }
 
 /* With the lock held: the flow may be written, and nobody reads it meanwhile. */
-static __always_inline void open_line(struct flow *w)
+static __always_inline void open_entry(struct flow *w)
 {
 	__u32 version = w->version;
 
-	__sync_lock_test_and_set(&w->version, ((version & ~LINE_STATE) + LINE_NEXT) | LINE_BUSY);
+	__sync_lock_test_and_set(&w->version, ((version & ~ENTRY_STATE) + ENTRY_NEXT) | ENTRY_BUSY);
 }
 
 /* The end of that. */
-static __always_inline __u32 close_line(struct flow *w, __u32 as)
+static __always_inline __u32 close_entry(struct flow *w, __u32 as)
 {
-	__u32 version = ((w->version & ~LINE_STATE) + LINE_NEXT) | as;
+	__u32 version = ((w->version & ~ENTRY_STATE) + ENTRY_NEXT) | as;
 
 	__sync_lock_test_and_set(&w->version, version);
 	return version;
 }
 
-/* Takes the first free line around a home. Flows of other homes want it, too. */
+/* Takes the first free entry around a home. Flows of other homes want it, too. */
 int __noinline claim_around(__u32 home, struct place *p)
 {
 	if (!p)
 		return 0;
-	for (__u32 i = 0; i < LINES_AROUND; i++) {
-		struct flow *w = line(home ^ i);
+	for (__u32 i = 0; i < ENTRIES_AROUND; i++) {
+		struct flow *w = entry(home ^ i);
 		__u32 version;
 
 		if (!w)
 			return 0;
 		version = load_once(w->version);
-		if ((version & LINE_STATE) == LINE_FREE &&
-		    __sync_val_compare_and_swap(&w->version, version, (version + LINE_NEXT) | LINE_BUSY) == version) {
+		if ((version & ENTRY_STATE) == ENTRY_FREE &&
+		    __sync_val_compare_and_swap(&w->version, version, (version + ENTRY_NEXT) | ENTRY_BUSY) == version) {
 			p->at = home ^ i;
 			return 1;
 		}
@@ -294,56 +291,57 @@ int __noinline claim_around(__u32 home, struct place *p)
 	return 0;
 }
 
-/* A line for a flow that has none, open, with the lock held; the caller writes the rest of it and
+/* An entry for a flow that has none, open, with the lock held; the caller writes the rest of it and
  * settles it. NULL where none is to be had. */
-static __always_inline struct flow *claim_line(struct place *p)
+static __always_inline struct flow *claim_entry(struct place *p)
 {
-	struct flow *w, *at_home;
 	__u8 spilled = 0;
+	struct flow *w;
+	__u32 *hops;
 
 	if (!claim_around(p->home, p)) {
-		at_home = line(p->home);
-		if (!at_home || !claim_around(p->second, p))
+		hops = hops_of(p->home);
+		if (!hops || !claim_around(p->second, p))
 			return NULL;
-		spilled = 1;
-		__sync_fetch_and_or(&at_home->hops, HOPS_SPILLED);
+		spilled = FLOW_SPILLED;
+		__sync_fetch_and_or(hops, HOPS_SPILLED);
 	}
-	w = line(p->at);
+	w = entry(p->at);
 	if (!w)
 		return NULL;
-	__builtin_memcpy(w, p->words, sizeof(p->words));
-	w->spilled = spilled;
+	w->print = p->print;
+	w->treatment = spilled;
 	return w;
 }
 
-/* Sets, or clears, the bit of the flow that is in the line. */
+/* Sets, or clears, the bit of the flow that is in the entry. */
 static __always_inline void mark_hop(struct flow *w, struct place *p, int there)
 {
-	__u32 home = w->spilled ? p->second : p->home;
-	struct flow *at_home = line(home);
+	__u32 home = w->treatment & FLOW_SPILLED ? p->second : p->home;
+	__u32 *hops = hops_of(home), hop = 1u << ((p->at ^ home) % ENTRIES_AROUND);
 
-	if (!at_home)
+	if (!hops)
 		return;
 	if (there)
-		__sync_fetch_and_or(&at_home->hops, 1u << ((p->at ^ home) % LINES_AROUND));
+		__sync_fetch_and_or(hops, hop);
 	else
-		__sync_fetch_and_and(&at_home->hops, ~(1u << ((p->at ^ home) % LINES_AROUND)));
+		__sync_fetch_and_and(hops, ~hop);
 }
 
-/* With the lock held: makes a claimed line the flow that is in it. */
-static __always_inline void settle_line(struct flow *w, struct place *p)
+/* With the lock held: makes a claimed entry the flow that is in it. */
+static __always_inline void settle_entry(struct flow *w, struct place *p)
 {
 	mark_hop(w, p, 1);
-	p->version = close_line(w, LINE_LIVE);
+	p->version = close_entry(w, ENTRY_LIVE);
 }
 
-/* With the lock held: the flow is no more. Its bit goes before the line is free, for the next one
- * to take the line may set the same bit. */
-static __always_inline void free_line(struct flow *w, struct place *p)
+/* With the lock held: the flow is no more. Its bit goes before the entry is free, for the next one
+ * to take the entry may set the same bit. */
+static __always_inline void free_entry(struct flow *w, struct place *p)
 {
-	open_line(w);
+	open_entry(w);
 	mark_hop(w, p, 0);
-	close_line(w, LINE_FREE);
+	close_entry(w, ENTRY_FREE);
 	p->version = 0;
 }
 

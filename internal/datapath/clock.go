@@ -8,8 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
-
-	"github.com/penstock-ot/penstock/bpf"
 )
 
 // The fast path has two clocks. What it tells and what it limits carries CLOCK_MONOTONIC in
@@ -69,7 +67,7 @@ func newClock() clock {
 // wall is the time of day of a CLOCK_MONOTONIC.
 func (c clock) wall(ns uint64) time.Time { return time.Unix(0, int64(ns)+c.offset).UTC() }
 
-// A line of the flow table tells when its last frame came in few bits: ticks in ns, less so many low
+// An entry of the flow table tells when its last frame came in few bits: ticks in ns, less so many low
 // bits (SEEN_SHIFT in bpf/types.h). Of later moments, which another CPU may have read, it knows as
 // many as AHEAD in bpf/lib/flow.h.
 const (
@@ -77,20 +75,20 @@ const (
 	seenAhead = 64
 )
 
-// sinceSeen is how many of a line's units before the clock was read a moment was; negative for a
+// sinceSeen is how many of an entry's units before the clock was read a moment was; negative for a
 // later one.
 func (c clock) sinceSeen(seen uint32) int64 {
 	return int64(uint32(c.ticks*c.tickLength>>seenShift)-seen+seenAhead) - seenAhead
 }
 
-// wallOfSeen is the time of day of a line's last frame, within two of its units (34 ms).
+// wallOfSeen is the time of day of an entry's last frame, within two of its units (34 ms).
 func (c clock) wallOfSeen(seen uint32) time.Time {
 	return c.wall(c.ns - uint64(c.sinceSeen(seen)<<seenShift))
 }
 
 // idle is whether a flow has been silent for longer than it may.
-func (c clock) idle(w *bpf.BridgeFlow) bool {
-	return c.sinceSeen(w.Seen) > int64(idleLimit(w.Protocol, w.State)>>seenShift)
+func (c clock) idle(e *entry) bool {
+	return c.sinceSeen(e.flow.Seen) > int64(idleLimit(e.record.Key.Protocol, e.flow.State)>>seenShift)
 }
 
 // jiffies is when the clock was read, by the kernel's ticks, in ns.

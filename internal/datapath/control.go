@@ -50,8 +50,8 @@ func (c *control) setHeartbeatTimeout(t time.Duration) {
 func (c *control) slotsReady() bool { return atomic.LoadUint32(&c.block.SlotsReady) != 0 }
 func (c *control) setSlotsReady()   { atomic.StoreUint32(&c.block.SlotsReady, 1) }
 
-// setFlowLines tells the fast path how long the two parts of its table are.
-func (c *control) setFlowLines(homes, spill uint32) {
+// setFlowEntries tells the fast path how long the two parts of its table are.
+func (c *control) setFlowEntries(homes, spill uint32) {
 	atomic.StoreUint32(&c.block.FlowHomes, homes)
 	atomic.StoreUint32(&c.block.FlowSpill, spill)
 }

@@ -27,7 +27,7 @@ import (
 
 // LayoutVersion is the version of the pinned maps and of the metadata (LAYOUT_VERSION in
 // bpf/types.h).
-const LayoutVersion = 2
+const LayoutVersion = 3
 
 // Config says where the fast path lives and how patient it is.
 type Config struct {
@@ -101,7 +101,7 @@ func Open(config Config) (*Datapath, error) {
 	}
 	d.adopted = d.control.generation() != 0
 	homes, spill := flowCapacity(d.objects.Flows)
-	d.control.setFlowLines(homes, spill)
+	d.control.setFlowEntries(homes, spill)
 	if err := errors.Join(d.fillSlots(), d.calibrate(), d.loadIO()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -153,9 +153,10 @@ func (d *Datapath) load() (failed error) {
 		return fmt.Errorf("make the pin directory %s: %w", maps, err)
 	}
 	if d.config.Flows != 0 {
-		lines := tableLines(d.config.Flows)
-		spec.Maps[bpf.BridgeMapFlows].MaxEntries = lines
-		spec.Maps[bpf.BridgeMapFlowRecords].MaxEntries = lines
+		entries := tableEntries(d.config.Flows)
+		for _, name := range []string{bpf.BridgeMapFlows, bpf.BridgeMapFlowHops, bpf.BridgeMapFlowRecords} {
+			spec.Maps[name].MaxEntries = entries
+		}
 	}
 	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: maps}}
 	err = spec.LoadAndAssign(&d.objects, options)

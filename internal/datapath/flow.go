@@ -69,7 +69,7 @@ func (d *Datapath) Overtaken(key uint32) bool {
 		return true
 	}
 	var e entry
-	return !d.flowTable.get(slot.At, &e) || e.record.Slot != key || e.line.State&flowPassed != 0
+	return !d.flowTable.get(slot.At, &e) || e.record.Slot != key || e.flow.State&flowPassed != 0
 }
 
 // Flows calls f with each live flow until it returns false. Entries that come or go meanwhile
@@ -98,12 +98,12 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 	counts := map[uint32]uint32{}
 	var idle []bpf.BridgeFlowChoice
 	d.flowTable.each(func(e *entry) bool {
-		if now.idle(&e.line) {
-			idle = append(idle, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+		if now.idle(e) {
+			idle = append(idle, bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version})
 			return true
 		}
 		live++
-		if e.line.Generation == generation {
+		if e.record.Generation == generation {
 			counts[e.record.Source]++
 		}
 		return true
@@ -162,7 +162,11 @@ const (
 )
 
 // The bits of a flow's treatment.
-const flowObserved = 0x01
+const (
+	flowObserved = 0x01
+	flowInspect  = 0x10
+	flowByB      = 0x20
+)
 
 const (
 	protocolTCP = 6
@@ -191,13 +195,37 @@ func idleLimit(protocol, state uint8) time.Duration {
 	return 30 * time.Second
 }
 
+// action is the flow's verdict.
+func (e *entry) action() verdict.Action {
+	if e.flow.Treatment&flowInspect != 0 {
+		return verdict.Inspect
+	}
+	return verdict.Allow
+}
+
+// initiator is the side that began the flow.
+func (e *entry) initiator() policy.Side {
+	if e.flow.Treatment&flowByB != 0 {
+		return policy.SideB
+	}
+	return policy.SideA
+}
+
+// treatmentOf is what a flow's treatment says of who began it.
+func treatmentOf(initiator policy.Side) uint8 {
+	if initiator == policy.SideB {
+		return flowByB
+	}
+	return 0
+}
+
 func flowOf(e *entry, c clock) Flow {
-	k, w, r := &e.record.Key, &e.line, &e.record
+	k, w, r := &e.record.Key, &e.flow, &e.record
 	f := Flow{
-		Key: r.Slot, Generation: w.Generation, Conduit: uint32(w.Conduit),
+		Key: r.Slot, Generation: r.Generation, Conduit: uint32(w.Conduit),
 		Source: r.Source, Destination: r.Destination,
-		Action: verdict.Action(w.Action), Observed: w.Treatment&flowObserved != 0,
-		Initiator: policy.Side(w.Initiator), Adopted: w.State&flowAdopted != 0,
+		Action: e.action(), Observed: w.Treatment&flowObserved != 0,
+		Initiator: e.initiator(), Adopted: w.State&flowAdopted != 0,
 		Protocol: k.Protocol,
 		A:        End{k.MacA, address(k.IpA[:]), networkToHost16(k.PortA)},
 		B:        End{k.MacB, address(k.IpB[:]), networkToHost16(k.PortB)},

@@ -142,7 +142,7 @@ func TestFragmentsOfAnswers(t *testing.T) {
 // age makes every flow look as if its last frame were long ago.
 func (d *Datapath) age(t *testing.T) {
 	t.Helper()
-	d.changeFlows(t, func(e *entry) { e.line.Seen = d.longAgo() })
+	d.changeFlows(t, func(e *entry) { e.flow.Seen = d.longAgo() })
 }
 
 // freeSlotCount takes every free slot off the list and counts them.

@@ -16,33 +16,33 @@ import (
 	"github.com/penstock-ot/penstock/bpf"
 )
 
-// What bpf/types.h says of a line of the flow table.
+// What bpf/types.h says of an entry of the flow table.
 const (
-	linesAround = 16
-	spillShare  = 4
+	entriesAround = 16
+	spillShare    = 4
 
-	lineFree      = 0
-	lineBusy      = 1
-	lineLive      = 2
-	lineStateMask = 3
+	entryFree      = 0
+	entryBusy      = 1
+	entryLive      = 2
+	entryStateMask = 3
 
 	sumBytesShift = 8
 	sumFramesMask = 0xff
 )
 
-// tableLines is how many lines a table for so many flows has: one for each, in whole neighbourhoods, and
+// tableEntries is how many entries a table for so many flows has: one for each, in whole neighbourhoods, and
 // those for what spills. More than there can be is left to the kernel to refuse.
-func tableLines(flows uint32) uint32 {
-	const unit = linesAround * spillShare
+func tableEntries(flows uint32) uint32 {
+	const unit = entriesAround * spillShare
 	homes := (uint64(flows) + unit - 1) / unit * unit
 	return uint32(min(homes+homes/spillShare, math.MaxUint32))
 }
 
-// flowCapacity is how many of a table's lines are homes, which is how many flows it is for, and how
+// flowCapacity is how many of a table's entries are homes, which is how many flows it is for, and how
 // many are for what spills.
-func flowCapacity(lines *ebpf.Map) (homes, spill uint32) {
-	spill = lines.MaxEntries() / (spillShare + 1)
-	return lines.MaxEntries() - spill, spill
+func flowCapacity(flows *ebpf.Map) (homes, spill uint32) {
+	spill = flows.MaxEntries() / (spillShare + 1)
+	return flows.MaxEntries() - spill, spill
 }
 
 // flowTable is the flow table, mapped into this process. It is only read: what removes a flow is the
@@ -50,14 +50,14 @@ func flowCapacity(lines *ebpf.Map) (homes, spill uint32) {
 type flowTable struct {
 	mu       sync.RWMutex // held for reading by who reads the memory
 	memory   [2][]byte
-	lines    []bpf.BridgeFlow
+	flows    []bpf.BridgeFlow
 	records  []bpf.BridgeFlowRecord
 	capacity int
 }
 
-func mapTable(lines, records *ebpf.Map) (*flowTable, error) {
-	t := &flowTable{capacity: int(lines.MaxEntries())}
-	for i, m := range []*ebpf.Map{lines, records} {
+func mapTable(flows, records *ebpf.Map) (*flowTable, error) {
+	t := &flowTable{capacity: int(flows.MaxEntries())}
+	for i, m := range []*ebpf.Map{flows, records} {
 		memory, err := unix.Mmap(m.FD(), 0, wholePages(int(m.ValueSize())*t.capacity), unix.PROT_READ, unix.MAP_SHARED)
 		if err != nil {
 			t.close()
@@ -65,7 +65,7 @@ func mapTable(lines, records *ebpf.Map) (*flowTable, error) {
 		}
 		t.memory[i] = memory
 	}
-	t.lines = unsafe.Slice((*bpf.BridgeFlow)(unsafe.Pointer(&t.memory[0][0])), t.capacity)
+	t.flows = unsafe.Slice((*bpf.BridgeFlow)(unsafe.Pointer(&t.memory[0][0])), t.capacity)
 	t.records = unsafe.Slice((*bpf.BridgeFlowRecord)(unsafe.Pointer(&t.memory[1][0])), t.capacity)
 	return t, nil
 }
@@ -73,7 +73,7 @@ func mapTable(lines, records *ebpf.Map) (*flowTable, error) {
 func (t *flowTable) close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lines, t.records = nil, nil
+	t.flows, t.records = nil, nil
 	for i, memory := range t.memory {
 		if memory == nil {
 			continue
@@ -89,38 +89,38 @@ func (t *flowTable) close() error {
 // entry is a copy of what the table has of one flow.
 type entry struct {
 	at     uint32
-	line   bpf.BridgeFlow
+	flow   bpf.BridgeFlow
 	record bpf.BridgeFlowRecord
 }
 
-// readTries is how often a line is read that is written at the same time. The fast path is done
+// readTries is how often an entry is read that is written at the same time. The fast path is done
 // with one in less than a microsecond.
 const readTries = 64
 
-// read copies a line and its record, and is false where no flow is in it. What it copied belongs
+// read copies an entry and its record, and is false where no flow is in it. What it copied belongs
 // together, as bpf/lib/table.h has it: the version was the same before and after. The caller holds
 // mu.
 //
-// Counters that move from the line to the record meanwhile are waited for, but not for ever: a flow
-// that ended while they moved leaves the line's next one with a move that does not end.
+// Counters that move from the entry to the record meanwhile are waited for, but not for ever: a flow
+// that ended while they moved leaves the entry's next one with a move that does not end.
 func (t *flowTable) read(at uint32, e *entry) bool {
-	if int(at) >= len(t.lines) {
+	if int(at) >= len(t.flows) {
 		return false
 	}
-	line, record := &t.lines[at], &t.records[at]
+	flow, record := &t.flows[at], &t.records[at]
 	for try := range readTries {
-		version := atomic.LoadUint32(&line.Version)
-		switch version & lineStateMask {
-		case lineFree:
+		version := atomic.LoadUint32(&flow.Version)
+		switch version & entryStateMask {
+		case entryFree:
 			return false
-		case lineBusy:
+		case entryBusy:
 			continue
 		}
 		before := moves(record)
-		e.at, e.line, e.record = at, *line, *record
+		e.at, e.flow, e.record = at, *flow, *record
 		settled := moves(record) == before && (before[0]|before[1])&1 == 0
-		if atomic.LoadUint32(&line.Version) == version && (settled || try >= readTries/2) {
-			e.line.Version = version
+		if atomic.LoadUint32(&flow.Version) == version && (settled || try >= readTries/2) {
+			e.flow.Version = version
 			return true
 		}
 	}
@@ -132,7 +132,7 @@ func moves(r *bpf.BridgeFlowRecord) [2]uint32 {
 	return [2]uint32{atomic.LoadUint32(&r.Moves[0]), atomic.LoadUint32(&r.Moves[1])}
 }
 
-// get is read for one line.
+// get is read for one entry.
 func (t *flowTable) get(at uint32, e *entry) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -150,19 +150,22 @@ func (t *flowTable) each(f func(*entry) bool) {
 	}
 }
 
-// frames and bytes that a direction carried: what its record has, and what is still in its line.
+// frames and bytes that a direction carried: what its record has, and what is still in its entry.
 func (e *entry) carried(direction int) (frames, bytes uint64) {
-	d, sum := &e.record.Direction[direction], uint64(e.line.Sum[direction])
+	d, sum := &e.record.Direction[direction], uint64(e.flow.Sum[direction])
 	return d.Frames + sum&sumFramesMask, d.Bytes + sum>>sumBytesShift
 }
 
-// drawSeeds makes the flow table's hash one that nobody can foresee. Once in the life of the maps:
+// drawSeeds makes the flow table's hashes ones that nobody can foresee. Once in the life of the maps:
 // flows that are there would not be found again.
 func (c *control) drawSeeds() {
-	var random [unsafe.Sizeof(c.block.Seeds)]byte
-	rand.Read(random[:]) // never fails
-	for i := range c.block.Seeds {
-		c.block.Seeds[i] = binary.NativeEndian.Uint64(random[8*i:])
+	for i := range c.block.Hashes {
+		seeds := &c.block.Hashes[i].Seeds
+		var random [unsafe.Sizeof(*seeds)]byte
+		rand.Read(random[:]) // never fails
+		for j := range seeds {
+			seeds[j] = binary.NativeEndian.Uint64(random[8*j:])
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -20,9 +21,9 @@ import (
 func (d *Datapath) narrow(t *testing.T) (lines int) {
 	t.Helper()
 	d.emptyFlows(t)
-	d.control.setFlowLines(linesAround, linesAround)
+	d.control.setFlowEntries(entriesAround, entriesAround)
 	d.control.setFlowQuota(1 << 20)
-	return 2 * linesAround
+	return 2 * entriesAround
 }
 
 // flowsByPort are all flows by the port of side b, each of which has one.
@@ -47,7 +48,7 @@ func TestFullNeighbourhood(t *testing.T) {
 	d := open(t, plan())
 	lines := d.narrow(t)
 	before := d.reasons(t)
-	const first, tried = 10000, 3 * linesAround
+	const first, tried = 10000, 3 * entriesAround
 	for port := range uint16(tried) {
 		want := uint32(xdpRedirect)
 		if int(port) >= lines {
@@ -100,8 +101,8 @@ func (d *Datapath) expire(t *testing.T, ports ...uint16) {
 	d.changeFlows(t, func(e *entry) {
 		for _, port := range ports {
 			if networkToHost16(e.record.Key.PortB) == port {
-				e.line.Seen = d.longAgo()
-				chosen = append(chosen, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+				e.flow.Seen = d.longAgo()
+				chosen = append(chosen, bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version})
 			}
 		}
 	})
@@ -115,14 +116,17 @@ func (d *Datapath) expire(t *testing.T, ports ...uint16) {
 func (d *Datapath) hopsAgree(t *testing.T) {
 	t.Helper()
 	led := map[uint32]int{}
-	for at := range d.flowTable.lines {
-		hops := d.flowTable.lines[at].Hops
-		if hops&0x80000000 != 0 {
-			t.Errorf("line %d is locked", at)
+	for at := range d.objects.FlowHops.MaxEntries() {
+		var hops uint32
+		if err := d.objects.FlowHops.Lookup(at, &hops); err != nil {
+			t.Fatal(err)
 		}
-		for n := range uint32(linesAround) {
+		if hops&0x80000000 != 0 {
+			t.Errorf("entry %d is locked", at)
+		}
+		for n := range uint32(entriesAround) {
 			if hops>>n&1 != 0 {
-				led[uint32(at)^n]++
+				led[at^n]++
 			}
 		}
 	}
@@ -146,8 +150,10 @@ func TestCapacity(t *testing.T) {
 	const flows = 4096
 	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
 	d.control.setFlowQuota(1 << 20)
-	for i := range d.control.block.Seeds {
-		d.control.block.Seeds[i] = 0x9e3779b97f4a7c15 * uint64(2*i+1)
+	for i := range d.control.block.Hashes {
+		for j := range d.control.block.Hashes[i].Seeds {
+			d.control.block.Hashes[i].Seeds[j] = 0x9e3779b97f4a7c15 * uint64(32*i+2*j+1)
+		}
 	}
 	for i := range flows {
 		if got, _ := d.run(t, policy.SideB, hmiTCP(uint16(20000+i%64*37), uint16(1000+i/64), flagSYN).bytes()); got != xdpRedirect {
@@ -160,8 +166,8 @@ func TestCapacity(t *testing.T) {
 	d.hopsAgree(t)
 }
 
-// TestFlowsOfIPv6AreToldApart begins flows that differ in nothing but their IPv6 addresses, under
-// seeds with which all addresses have one hash.
+// TestFlowsOfIPv6AreToldApart begins flows that differ in nothing but one of their IPv6 addresses, around
+// one home.
 func TestFlowsOfIPv6AreToldApart(t *testing.T) {
 	p := plan()
 	prefix := netip.MustParsePrefix("2001:200::/64")
@@ -174,7 +180,6 @@ func TestFlowsOfIPv6AreToldApart(t *testing.T) {
 	d := open(t, p)
 	d.narrow(t)
 	d.control.setAdoptUntil(0)
-	d.control.block.Seeds = [9]uint64{}
 	request := func(host byte, flags byte) packet {
 		return ether(macHMI, macPLC, ipPacket(netip6(host), netip6(200), 6, 0, tcpSegment(40000, 102, flags)))
 	}
@@ -186,18 +191,12 @@ func TestFlowsOfIPv6AreToldApart(t *testing.T) {
 		d.passes(t, policy.SideB, request(host, flagSYN), 1)
 		d.passes(t, policy.SideA, reply(host), 1)
 	}
-	var words [4]uint32
 	n := 0
 	d.flowTable.each(func(e *entry) bool {
-		if n++; n == 1 {
-			words = [4]uint32{e.line.IpA, e.line.IpB}
+		if e.flow.Sum[0]&sumFramesMask != 1 || e.flow.Sum[1]&sumFramesMask != 1 {
+			t.Errorf("sums %x", e.flow.Sum)
 		}
-		if words != [4]uint32{e.line.IpA, e.line.IpB} {
-			t.Error("the addresses have different hashes: the test tests nothing")
-		}
-		if e.line.Sum != [2]uint32{e.line.Sum[0], e.line.Sum[1]} || e.line.Sum[0]&sumFramesMask != 1 || e.line.Sum[1]&sumFramesMask != 1 {
-			t.Errorf("sums %x", e.line.Sum)
-		}
+		n++
 		return true
 	})
 	if n != 8 {
@@ -206,13 +205,49 @@ func TestFlowsOfIPv6AreToldApart(t *testing.T) {
 	d.denied(t, "a reply to another host", policy.SideA, reply(9), verdict.ReasonNoConduit)
 }
 
+// hash is hash_words of bpf/lib/table.h over set_words and the addresses.
+func (c *control) hash(of int, k *bpf.BridgeFlowKey) uint64 {
+	var words []uint32
+	add := func(b []byte) {
+		for ; len(b) > 0; b = b[4:] {
+			words = append(words, binary.NativeEndian.Uint32(b))
+		}
+	}
+	add(append(k.MacA[:], k.MacB[:]...))
+	words = append(words, uint32(k.PortA)|uint32(k.PortB)<<16, uint32(k.Tags[0])|uint32(k.Tags[1])<<16)
+	a, b := address(k.IpA[:]), address(k.IpB[:])
+	kind := uint32(6)
+	if a.Is4() && b.Is4() {
+		kind = 4
+	}
+	words = append(words, uint32(k.Protocol)|uint32(k.Fragment)<<8|kind<<16)
+	if kind == 4 {
+		add(k.IpA[12:])
+		add(k.IpB[12:])
+	} else {
+		add(k.IpA[:])
+		add(k.IpB[:])
+	}
+	seeds := &c.block.Hashes[of].Seeds
+	sum := seeds[len(seeds)-1]
+	for i := 0; i < len(words); i += 2 {
+		sum += (seeds[i] + uint64(words[i])) * (seeds[i+1] + uint64(words[i+1]))
+	}
+	return sum
+}
+
+// print is the print of a key.
+func (c *control) print(k *bpf.BridgeFlowKey) uint64 {
+	return c.hash(1, k)>>32<<32 | c.hash(2, k)>>32
+}
+
 // TestRemovalAsksForTheSameFlow holds that what was chosen is removed only as long as it is the
 // same flow and idle.
 func TestRemovalAsksForTheSameFlow(t *testing.T) {
 	d := open(t, plan())
 	choose := func() (chosen []bpf.BridgeFlowChoice) {
 		d.flowTable.each(func(e *entry) bool {
-			chosen = append(chosen, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+			chosen = append(chosen, bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version})
 			return true
 		})
 		return chosen
@@ -231,9 +266,9 @@ func TestRemovalAsksForTheSameFlow(t *testing.T) {
 	d.passes(t, policy.SideB, syn, 1) // ends it and begins another
 	d.age(t)
 	removed("another flow in the same line", chosen, 0)
-	removed("a line beyond the table", []bpf.BridgeFlowChoice{{At: 1 << 30, Version: lineLive}}, 0)
+	removed("a line beyond the table", []bpf.BridgeFlowChoice{{At: 1 << 30, Version: entryLive}}, 0)
 	removed("twice the same", append(choose(), choose()...), 1)
-	removed("a free line", []bpf.BridgeFlowChoice{{At: chosen[0].At, Version: d.flowTable.lines[chosen[0].At].Version}}, 0)
+	removed("a free line", []bpf.BridgeFlowChoice{{At: chosen[0].At, Version: d.flowTable.flows[chosen[0].At].Version}}, 0)
 	if got := d.freeSlotCount(t); got != int(d.objects.Slots.MaxEntries())-1 {
 		t.Errorf("%d slots are free", got)
 	}
@@ -329,7 +364,7 @@ func TestNoVerdictOfAnother(t *testing.T) {
 			}
 		})
 	}
-	const ports = 3 * linesAround
+	const ports = 3 * entriesAround
 	var forwarded, handedOn atomic.Int64
 	for _, way := range []struct {
 		side  policy.Side
@@ -361,17 +396,17 @@ func TestNoVerdictOfAnother(t *testing.T) {
 	removed := 0
 	during(func(int) {
 		var chosen []bpf.BridgeFlowChoice
-		for at := range uint32(2 * linesAround) {
+		for at := range uint32(2 * entriesAround) {
 			var e entry
 			if !d.flowTable.get(at, &e) {
 				continue
 			}
-			chosen = append(chosen, bpf.BridgeFlowChoice{At: at, Version: e.line.Version})
-			service, conduit, action := networkToHost16(e.record.Key.PortA), uint32(e.line.Conduit), verdict.Action(e.line.Action)
+			chosen = append(chosen, bpf.BridgeFlowChoice{At: at, Version: e.flow.Version})
+			service, conduit, action := networkToHost16(e.record.Key.PortA), uint32(e.flow.Conduit), e.action()
 			plain := service == 102 && conduit == conduitOPC && action == verdict.Allow && e.record.Slot == 0
 			inspected := service == 502 && conduit == conduitModbus && action == verdict.Inspect && e.record.Slot != 0
-			if e.record.Key.PortA != e.line.PortA || e.record.Key.PortB != e.line.PortB || !plain && !inspected {
-				t.Errorf("line %+v with record %+v", e.line, e.record)
+			if e.flow.Print != d.control.print(&e.record.Key) || !plain && !inspected {
+				t.Errorf("entry %+v with record %+v", e.flow, e.record)
 			}
 		}
 		n, err := d.remove(chosen, false)
@@ -395,7 +430,7 @@ func TestNoVerdictOfAnother(t *testing.T) {
 func TestEveryPartOfTheKeyCounts(t *testing.T) {
 	d := open(t, plan())
 	d.emptyFlows(t)
-	d.control.setFlowLines(1, 1)
+	d.control.setFlowEntries(1, 1)
 	d.control.setAdoptUntil(0)
 	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
 	d.passes(t, policy.SideA, plcTCP(102, 40000, flagACK), 1)
@@ -442,10 +477,10 @@ func TestOneFlowOfAKey(t *testing.T) {
 	begun := map[uint32]bool{}
 	for time.Now().Before(stop) && !t.Failed() {
 		n := 0
-		for at := range uint32(2 * linesAround) {
+		for at := range uint32(2 * entriesAround) {
 			var e entry
 			if d.flowTable.get(at, &e) {
-				begun[e.line.Version] = true
+				begun[e.flow.Version] = true
 				n++
 			}
 		}

@@ -29,7 +29,7 @@ func (d *Datapath) emptyFlows(t testing.TB) {
 	t.Helper()
 	var all []bpf.BridgeFlowChoice
 	d.flowTable.each(func(e *entry) bool {
-		all = append(all, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+		all = append(all, bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version})
 		return true
 	})
 	if n, err := d.remove(all, true); err != nil || n != len(all) {
@@ -47,7 +47,7 @@ func (d *Datapath) changeFlows(t testing.TB, f func(*entry)) {
 	t.Helper()
 	d.flowTable.each(func(e *entry) bool {
 		f(e)
-		if err := d.objects.Flows.Put(e.at, &e.line); err != nil {
+		if err := d.objects.Flows.Put(e.at, &e.flow); err != nil {
 			t.Fatal(err)
 		}
 		return true

@@ -600,10 +600,10 @@ func (d *Datapath) sessionOver(e *ioEntry) bool {
 	// After an outage the flow has the same slot under another generation.
 	if d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
 		w.record.Key == e.session {
-		if w.line.State&flowReset != 0 {
+		if w.flow.State&flowReset != 0 {
 			return true
 		}
-		e.left = e.left || flowClosed(w.line.State)
+		e.left = e.left || flowClosed(w.flow.State)
 	}
 	return e.left && !e.outlives
 }

@@ -40,7 +40,7 @@ func connectionOf(id uint32, r *bpf.BridgeIoConnection, c clock) IOConnection {
 	}
 	if r.Session != (bpf.BridgeFlowKey{}) {
 		w := flowOf(&entry{
-			line:   bpf.BridgeFlow{Initiator: r.Originator.Side},
+			flow:   bpf.BridgeFlow{Treatment: treatmentOf(policy.Side(r.Originator.Side))},
 			record: bpf.BridgeFlowRecord{Key: r.Session, Slot: r.SessionSlot},
 		}, c)
 		out.Session = &w

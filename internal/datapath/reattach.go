@@ -126,7 +126,7 @@ func (d *Datapath) DetachAll() error {
 func (d *Datapath) Forget(window time.Duration) error {
 	var all []bpf.BridgeFlowChoice
 	d.flowTable.each(func(e *entry) bool {
-		all = append(all, bpf.BridgeFlowChoice{At: e.at, Version: e.line.Version})
+		all = append(all, bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version})
 		return true
 	})
 	if _, err := d.remove(all, true); err != nil {

@@ -214,7 +214,7 @@ func TestFragmentsLiveAsLongAsTheirConversation(t *testing.T) {
 func (d *Datapath) agedBy(t *testing.T, by time.Duration) {
 	t.Helper()
 	d.changeFlows(t, func(e *entry) {
-		e.line.Seen -= uint32(by >> seenShift)
-		e.line.Decided -= uint16(by >> decidedShift)
+		e.flow.Seen -= uint32(by >> seenShift)
+		e.flow.Decided -= uint16(by >> decidedShift)
 	})
 }

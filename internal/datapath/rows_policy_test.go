@@ -144,7 +144,7 @@ func after(d time.Duration) sent { return sent{wait: d} }
 // seenEarlier moves the time that every flow was last seen into the past.
 func (d *Datapath) seenEarlier(t *testing.T, by time.Duration) {
 	t.Helper()
-	d.changeFlows(t, func(e *entry) { e.line.Seen -= uint32(by >> seenShift) })
+	d.changeFlows(t, func(e *entry) { e.flow.Seen -= uint32(by >> seenShift) })
 }
 
 // More devices of the sheets.
