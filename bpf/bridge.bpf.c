@@ -15,7 +15,7 @@
 
 #include "maps.h"
 #include "lib/event.h"
-#include "lib/flow.h"
+#include "lib/known.h"
 #include "lib/io.h"
 #include "lib/share.h"
 #include "lib/tap.h"
@@ -42,19 +42,19 @@ KEEP_TYPE(struct, control_counter);
 KEEP_TYPE(struct, tally);
 KEEP_TYPE(struct, flow_choice);
 
+static __always_inline int forward_from(__u8 side)
+{
+	return bpf_redirect_map(&ports, 3 - side, XDP_DROP);
+}
+
 static __always_inline int forward(struct frame *f)
 {
-	return bpf_redirect_map(&ports, 3 - f->side, XDP_DROP);
+	return forward_from(f->side);
 }
 
 static __always_inline struct conduit_counter *conduit_counter(struct decision *d)
 {
-	__u32 at = d->conduit;
-
-	if (at >= MAX_CONDUITS)
-		return NULL;
-	at += d->index * MAX_CONDUITS;
-	return bpf_map_lookup_elem(&conduit_counters, &at);
+	return counter_of(d->index, d->conduit);
 }
 
 static __always_inline int refuse(struct frame *f, struct decision *d)
@@ -275,22 +275,24 @@ int __noinline link_control(struct frame *f, struct decision *d, struct policy_d
  * that is longer than what its first buffer shows. */
 #define ONE_BUFFER_MAX 1500
 
-static __always_inline int port(struct xdp_md *ctx, __u8 side)
+static __always_inline __u32 frame_length(struct xdp_md *ctx)
 {
-	struct frame f = {.side = side};
-	struct decision d = {};
-	struct control_block *state;
-	struct policy_defaults *policy;
-	__u32 zero = 0, length;
+	__u32 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
 
-	length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
-	if (length >= ONE_BUFFER_MAX)
-		length = bpf_xdp_get_buff_len(ctx);
-	f.length = length <= FRAME_MAX ? length : FRAME_MAX;
-	state = bpf_map_lookup_elem(&control, &zero);
-	if (!state)
-		return XDP_DROP;
-	f.now = bpf_jiffies64() * state->tick;
+	return length < ONE_BUFFER_MAX ? length : bpf_xdp_get_buff_len(ctx);
+}
+
+/* The way of each frame that is not of a known and allowed conversation. */
+static __always_inline int decide_frame(struct xdp_md *ctx, struct frame *f, __u8 side, __u32 length,
+					 struct control_block *state)
+{
+	struct decision d = {};
+	struct policy_defaults *policy;
+
+	__builtin_memset(f, 0, sizeof(*f));
+	f->side = side;
+	f->length = length <= FRAME_MAX ? length : FRAME_MAX;
+	f->now = bpf_jiffies64() * state->tick;
 	d.generation = *(volatile __u32 *)&state->generation;
 	d.index = d.generation & 1;
 	policy = bpf_map_lookup_elem(&defaults, &d.index);
@@ -298,28 +300,42 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 		return XDP_DROP;
 	if (!d.generation || policy->generation != d.generation) {
 		deny(&d, REASON_NO_CONDUIT);
-		parse_frame(ctx, &f);
-		return refuse(&f, &d);
+		parse_frame(ctx, f);
+		return refuse(f, &d);
 	}
 	d.observed = !policy->enforce;
 	d.arp_guard = policy->arp_guard;
 	d.intra_zone = policy->intra_zone;
-	if (length > FRAME_MAX || (!parse_plain(ctx, &f, side) && parse_frame(ctx, &f) < 0)) {
+	if (length > FRAME_MAX || parse_frame(ctx, f) < 0) {
 		deny(&d, REASON_MALFORMED);
-		return refuse(&f, &d);
+		return refuse(f, &d);
 	}
-	f.side = side; /* which the compiler forgets wherever the frame was lent */
-	if (is_link_local(destination_mac(&f)))
-		return link_control(&f, &d, policy);
-	if (policy->storm_limited && !within_storm_limit(&f, policy)) {
+	f->side = side; /* which the compiler forgets wherever the frame was lent */
+	if (is_link_local(destination_mac(f)))
+		return link_control(f, &d, policy);
+	if (policy->storm_limited && !within_storm_limit(f, policy)) {
 		deny(&d, REASON_RATE_EXCEEDED);
-		return refuse(&f, &d);
+		return refuse(f, &d);
 	}
-	if (!is_io(&f) || !decide_io(ctx, &f, &d)) {
-		f.side = side;
-		decide(&f, &d, state, policy);
+	if (!is_io(f) || !decide_io(ctx, f, &d)) {
+		f->side = side;
+		decide(f, &d, state, policy);
 	}
-	return apply(ctx, &f, &d, state);
+	return apply(ctx, f, &d, state);
+}
+
+static __always_inline int port(struct xdp_md *ctx, __u8 side)
+{
+	__u32 zero = 0, length = frame_length(ctx);
+	struct control_block *state;
+	struct frame f;
+
+	state = bpf_map_lookup_elem(&control, &zero);
+	if (!state)
+		return XDP_DROP;
+	if (passes_known(ctx, side, length, state, &f.place))
+		return forward_from(side);
+	return decide_frame(ctx, &f, side, length, state);
 }
 
 SEC("xdp.frags")

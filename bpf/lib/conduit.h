@@ -87,4 +87,13 @@ static __always_inline struct conduit *conduit(__u32 index, __u32 id)
 	return map ? bpf_map_lookup_elem(map, &id) : NULL;
 }
 
+/* What a conduit of the generation with the index has counted on this CPU. */
+static __always_inline struct conduit_counter *counter_of(__u32 index, __u32 id)
+{
+	if (id >= MAX_CONDUITS)
+		return NULL;
+	id += index * MAX_CONDUITS;
+	return bpf_map_lookup_elem(&conduit_counters, &id);
+}
+
 #endif

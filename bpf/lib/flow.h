@@ -127,14 +127,21 @@ static __always_inline struct flow *live_flow(struct frame *f, struct control_bl
 		return NULL;
 	if (!f->is_ip || f->deep_tags || f->source_routed)
 		return NULL;
-	if (f->ethertype == ETH_P_IP_)
-		place_ipv4(&f->place, &f->key, state);
-	else
-		place_key(&f->place, &f->key, state);
+	place_key(&f->place, &f->key, state);
 	w = look_at_flow(f, &changed);
 	if (changed)
 		return look_again(f);
 	return w;
+}
+
+/* Whether the flow was decided by the policy in force, and not too long ago. */
+static __always_inline int up_to_date(struct flow *w, __u8 protocol, __u64 now, __u32 generation)
+{
+	__u64 limit = protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER;
+
+	if (w->treatment & FLOW_WHOLE)
+		limit = HARD_WHOLE;
+	return w->generation == (__u16)generation && !decided_longer_ago(now, w->decided, limit);
 }
 
 /* Moves a direction's sum to the record, before it overflows. A frame of another CPU that is being
@@ -155,16 +162,22 @@ int __noinline move_sum(__u32 at, __u8 direction)
 	return 0;
 }
 
+/* Counts a frame to the flow in an entry, and keeps it alive. */
+static __always_inline void count_to_flow(struct flow *w, __u32 at, __u8 side, __u32 length, __u64 now)
+{
+	__u32 *sum = &w->sum[side == SIDE_B];
+
+	*sum += 1 + (length << SUM_BYTES_SHIFT);
+	if (*sum & SUM_FULL)
+		move_sum(at, side == SIDE_B);
+	w->seen = now >> SEEN_SHIFT;
+	if (side != initiator_of(w) && !(w->state & FLOW_ANSWERED))
+		w->state |= FLOW_ANSWERED;
+}
+
 static __always_inline void count_frame(struct frame *f, struct flow *w)
 {
-	__u32 *sum = &w->sum[f->side == SIDE_B];
-
-	*sum += 1 + ((__u32)f->length << SUM_BYTES_SHIFT);
-	if (*sum & SUM_FULL)
-		move_sum(f->place.at, f->side == SIDE_B);
-	w->seen = f->now >> SEEN_SHIFT;
-	if (f->side != initiator_of(w) && !(w->state & FLOW_ANSWERED))
-		w->state |= FLOW_ANSWERED;
+	count_to_flow(w, f->place.at, f->side, f->length, f->now);
 	if (f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_FIN | TCP_RST))) {
 		if (f->tcp_flags & TCP_RST)
 			w->state |= FLOW_RST;
@@ -645,15 +658,6 @@ static __always_inline int decide_new(struct frame *f, struct decision *d, struc
 	return begin_flow(f, d, control);
 }
 
-static __always_inline int up_to_date(struct frame *f, struct decision *d, struct flow *w)
-{
-	__u64 limit = f->key.protocol == IPPROTO_TCP ? HARD_TCP : HARD_OTHER;
-
-	if (w->treatment & FLOW_WHOLE && !f->key.fragment)
-		limit = HARD_WHOLE;
-	return w->generation == (__u16)d->generation && !decided_longer_ago(f->now, w->decided, limit);
-}
-
 /* An ICMP error belongs to the conversation that it quotes, if that goes through here between
  * the same two MAC addresses. Sender and receiver were guarded before. */
 int __noinline error_of_live_flow(struct frame *f, struct decision *d, struct control_block *state)
@@ -687,7 +691,7 @@ static __always_inline void decide(struct frame *f, struct decision *d, struct c
 {
 	struct flow *w = live_flow(f, control);
 
-	if (w && !is_opening_syn(f) && up_to_date(f, d, w) && answer_from_flow(f, d, w))
+	if (w && !is_opening_syn(f) && up_to_date(w, f->key.protocol, f->now, d->generation) && answer_from_flow(f, d, w))
 		return;
 	if (resolve(f, d, defaults)) {
 		if (w && d->action == ACTION_DENY)

@@ -68,7 +68,11 @@ struct words {
 	__u32 word[KEY_WORDS_IPV6];
 };
 
-/* The words that keys of IPv4 and IPv6 both have. What tells the two apart is one of them. */
+/* What tells keys of IPv4 and IPv6 apart, beside the protocol. */
+#define KIND_IPV4 (4u << 16)
+#define KIND_IPV6 (6u << 16)
+
+/* The words that keys of IPv4 and IPv6 both have. */
 static __always_inline void set_words(struct words *w, const struct flow_key *k, __u32 kind)
 {
 	w->word[0] = *(const __u32 *)k->mac_a;
@@ -76,7 +80,7 @@ static __always_inline void set_words(struct words *w, const struct flow_key *k,
 	w->word[2] = *(const __u32 *)(k->mac_b + 2);
 	w->word[3] = k->port_a | (__u32)k->port_b << 16;
 	w->word[4] = k->tags[0] | (__u32)k->tags[1] << 16;
-	w->word[5] = k->protocol | (__u32)k->fragment << 8 | kind << 16;
+	w->word[5] = k->protocol | (__u32)k->fragment << 8 | kind;
 }
 
 /* The sum over pairs of words, of which the upper half is the hash. The products do not wait for each
@@ -85,49 +89,40 @@ static __always_inline __u64 hash_words(const struct hash *h, const struct words
 {
 	__u64 sum = h->seeds[KEY_WORDS_IPV6];
 
-#pragma unroll
 	for (int i = 0; i < words; i += 2)
 		sum += (h->seeds[i] + w->word[i]) * (h->seeds[i + 1] + w->word[i + 1]);
 	return sum;
 }
 
-static __always_inline void place_words(struct place *p, const struct words *w, int words, const struct control_block *state)
+/* What the hashes of a key say of its place, one after the other. */
+static __always_inline void set_place(struct place *p, int hash, __u64 sum, const struct control_block *state)
 {
-	__u64 sum = hash_words(&state->hashes[0], w, words);
-
-	p->home = (sum >> 32) * state->flow_homes >> 32;
-	p->second = state->flow_homes + ((sum & 0xffffffff) * state->flow_spill >> 32);
-	p->print = hash_words(&state->hashes[1], w, words) >> 32 << 32 | hash_words(&state->hashes[2], w, words) >> 32;
-}
-
-/* Both addresses of the key are IPv4. */
-static __always_inline void place_ipv4(struct place *p, const struct flow_key *k, const struct control_block *state)
-{
-	struct words w;
-
-	set_words(&w, k, 4);
-	w.word[6] = *(const __u32 *)(k->ip_a + 12);
-	w.word[7] = *(const __u32 *)(k->ip_b + 12);
-	place_words(p, &w, KEY_WORDS_IPV4, state);
-}
-
-static __always_inline void place_ipv6(struct place *p, const struct flow_key *k, const struct control_block *state)
-{
-	struct words w;
-
-	set_words(&w, k, 6);
-	__builtin_memcpy(&w.word[6], k->ip_a, sizeof(k->ip_a) + sizeof(k->ip_b)); /* ip_b follows */
-	place_words(p, &w, KEY_WORDS_IPV6, state);
+	if (hash == 0) {
+		p->home = (sum >> 32) * state->flow_homes >> 32;
+		p->second = state->flow_homes + ((sum & 0xffffffff) * state->flow_spill >> 32);
+	} else {
+		p->print = p->print << 32 | sum >> 32;
+	}
 }
 
 int __noinline place_key(struct place *p, struct flow_key *k, struct control_block *state)
 {
+	struct words w;
+	int ipv4;
+
 	if (!p || !k || !state)
 		return 0;
-	if (is_mapped_ip(k->ip_a) && is_mapped_ip(k->ip_b))
-		place_ipv4(p, k, state);
-	else
-		place_ipv6(p, k, state);
+	ipv4 = is_mapped_ip(k->ip_a) && is_mapped_ip(k->ip_b);
+	set_words(&w, k, ipv4 ? KIND_IPV4 : KIND_IPV6);
+	if (ipv4) {
+		w.word[6] = *(const __u32 *)(k->ip_a + 12);
+		w.word[7] = *(const __u32 *)(k->ip_b + 12);
+	} else {
+		__builtin_memcpy(&w.word[6], k->ip_a, sizeof(k->ip_a) + sizeof(k->ip_b)); /* ip_b follows */
+	}
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HASHES; i++)
+		set_place(p, i, hash_words(&state->hashes[i], &w, ipv4 ? KEY_WORDS_IPV4 : KEY_WORDS_IPV6), state);
 	return 0;
 }
 
