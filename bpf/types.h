@@ -191,6 +191,10 @@ struct hash {
 };
 #define HASHES 3
 
+/* Beside the print: where one of the flows is whose home this entry is, and which are neither in it nor in
+ * the one beside it; 0 for nowhere. Of the entry, not of the flow that is in it. */
+#define PRINT_HOP 0x0full
+
 /* A flow as its frames need it, half a cache line: the print of its key and its verdict. The
  * protocol of reading and writing it is in lib/table.h. */
 struct flow {

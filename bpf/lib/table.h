@@ -126,6 +126,12 @@ int __noinline place_key(struct place *p, struct flow_key *k, struct control_blo
 	return 0;
 }
 
+/* 0 where the entry has the print of the key. */
+static __always_inline __u64 print_difference(const struct flow *w, const struct place *p)
+{
+	return (load_once(w->print) ^ p->print) & ~PRINT_HOP;
+}
+
 /* The version under which the entry holds the key, or 0. Of an entry that is being written it waits
  * to see what becomes of it. */
 int __noinline version_of(__u32 at, struct place *p)
@@ -138,7 +144,7 @@ int __noinline version_of(__u32 at, struct place *p)
 	for (int i = 0; i < BUSY_TRIES; i++) {
 		version = load_once(w->version);
 		barrier();
-		if (load_once(w->print) != p->print || (version & ENTRY_STATE) == ENTRY_FREE)
+		if (print_difference(w, p) || (version & ENTRY_STATE) == ENTRY_FREE)
 			return 0;
 		if ((version & ENTRY_STATE) == ENTRY_BUSY)
 			continue;
@@ -198,27 +204,26 @@ static __always_inline __u64 is_set(__u64 v)
 }
 
 /* Finds the flow of a key that was placed, and notes where and under which version. The first look,
- * which answers for most frames, is made in place: at the home and at the entry beside it, without a
- * jump between the two, which could not be foreseen and would wait for memory. */
+ * which answers for most frames, is made in place: at the home, the entry beside it, and the one that
+ * the home names, without a jump between them, which could not be foreseen and would wait for memory. */
 static __always_inline struct flow *find_flow(struct place *p)
 {
-	struct flow *w = entry(p->home), *beside = entry(p->home ^ 1);
-	__u32 version, version_beside;
-	__u64 away, difference;
+	struct flow *home = entry(p->home), *beside = entry(p->home ^ 1), *w;
+	__u64 away, farther;
 
-	if (!w || !beside)
+	if (!home || !beside)
 		return NULL;
-	version = load_once(w->version);
-	version_beside = load_once(beside->version);
+	away = is_set(print_difference(home, p));
+	farther = away & is_set(print_difference(beside, p));
+	p->at = p->home ^ (away & ~farther) ^ (load_once(home->print) & PRINT_HOP & -farther);
+	w = entry(p->at);
+	if (!w)
+		return NULL;
+	p->version = load_once(w->version);
 	barrier();
-	away = is_set(load_once(w->print) ^ p->print);
-	difference = (load_once(beside->print) ^ p->print) & -away;
-	version ^= (version ^ version_beside) & -(__u32)away;
-	if (difference || (version & ENTRY_STATE) != ENTRY_LIVE)
+	if (print_difference(w, p) || (p->version & ENTRY_STATE) != ENTRY_LIVE)
 		return search_entry(p);
-	p->at = p->home ^ away;
-	p->version = version;
-	return entry(p->at);
+	return w;
 }
 
 /* Whether what was read of the entry since find_flow belongs to the flow that it found. */
@@ -304,29 +309,52 @@ static __always_inline struct flow *claim_entry(struct place *p)
 	w = entry(p->at);
 	if (!w)
 		return NULL;
-	w->print = p->print;
+	/* Who holds the lock of the home that this entry is may set its hop meanwhile. */
+	__sync_fetch_and_xor(&w->print, print_difference(w, p));
 	w->treatment = spilled;
 	return w;
 }
 
-/* Sets, or clears, the bit of the flow that is in the entry. */
-static __always_inline void mark_hop(struct flow *w, struct place *p, int there)
+/* With the lock of a home held: names one of the flows that are farther away than the entry beside it,
+ * if there is one. */
+static __always_inline void name_hop(struct flow *home, __u32 hops)
 {
-	__u32 home = w->treatment & FLOW_SPILLED ? p->second : p->home;
-	__u32 *hops = hops_of(home), hop = 1u << ((p->at ^ home) % ENTRIES_AROUND);
+	__u64 hop = 0;
 
-	if (!hops)
-		return;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 2; i < ENTRIES_AROUND; i++)
+		if (hops & (1u << i))
+			hop = i;
+	__sync_fetch_and_xor(&home->print, (load_once(home->print) & PRINT_HOP) ^ hop);
+}
+
+/* Sets, or clears, the bit of the flow that is in the entry. */
+int __noinline mark_hop(struct place *p, __u8 spilled, __u8 there)
+{
+	struct flow *w;
+	__u32 *hops, home, hop;
+
+	if (!p)
+		return 0;
+	home = spilled ? p->second : p->home;
+	hop = 1u << ((p->at ^ home) % ENTRIES_AROUND);
+	hops = hops_of(home);
+	w = entry(home);
+	if (!hops || !w)
+		return 0;
 	if (there)
 		__sync_fetch_and_or(hops, hop);
 	else
 		__sync_fetch_and_and(hops, ~hop);
+	if (!spilled) /* a second home is no one's lock */
+		name_hop(w, load_once(*hops));
+	return 0;
 }
 
 /* With the lock held: makes a claimed entry the flow that is in it. */
 static __always_inline void settle_entry(struct flow *w, struct place *p)
 {
-	mark_hop(w, p, 1);
+	mark_hop(p, w->treatment & FLOW_SPILLED, 1);
 	p->version = close_entry(w, ENTRY_LIVE);
 }
 
@@ -335,7 +363,7 @@ static __always_inline void settle_entry(struct flow *w, struct place *p)
 static __always_inline void free_entry(struct flow *w, struct place *p)
 {
 	open_entry(w);
-	mark_hop(w, p, 0);
+	mark_hop(p, w->treatment & FLOW_SPILLED, 0);
 	close_entry(w, ENTRY_FREE);
 	p->version = 0;
 }
