@@ -408,6 +408,7 @@ const (
 	BridgeMapAddresses          = "addresses"
 	BridgeMapBuckets            = "buckets"
 	BridgeMapConduitCounters    = "conduit_counters"
+	BridgeMapConduitPasses      = "conduit_passes"
 	BridgeMapConduits           = "conduits"
 	BridgeMapControl            = "control"
 	BridgeMapControlCounters    = "control_counters"
@@ -519,6 +520,7 @@ type BridgeMapSpecs struct {
 	Addresses       *ebpf.MapSpec `ebpf:"addresses"`
 	Buckets         *ebpf.MapSpec `ebpf:"buckets"`
 	ConduitCounters *ebpf.MapSpec `ebpf:"conduit_counters"`
+	ConduitPasses   *ebpf.MapSpec `ebpf:"conduit_passes"`
 	Conduits        *ebpf.MapSpec `ebpf:"conduits"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	ControlCounters *ebpf.MapSpec `ebpf:"control_counters"`
@@ -594,6 +596,7 @@ type BridgeMaps struct {
 	Addresses       *ebpf.Map `ebpf:"addresses"`
 	Buckets         *ebpf.Map `ebpf:"buckets"`
 	ConduitCounters *ebpf.Map `ebpf:"conduit_counters"`
+	ConduitPasses   *ebpf.Map `ebpf:"conduit_passes"`
 	Conduits        *ebpf.Map `ebpf:"conduits"`
 	Control         *ebpf.Map `ebpf:"control"`
 	ControlCounters *ebpf.Map `ebpf:"control_counters"`
@@ -629,6 +632,7 @@ func (m *BridgeMaps) Close() error {
 		m.Addresses,
 		m.Buckets,
 		m.ConduitCounters,
+		m.ConduitPasses,
 		m.Conduits,
 		m.Control,
 		m.ControlCounters,

@@ -370,6 +370,7 @@ func (d *Datapath) clearCounters(index uint32, conduits int) error {
 	if _, err := d.objects.ConduitCounters.BatchUpdate(counterKeys(index, conduits), zero, nil); err != nil {
 		return fmt.Errorf("clear the conduits' counters: %w", err)
 	}
+	d.known.clear(index)
 	return nil
 }
 

@@ -57,6 +57,7 @@ type Datapath struct {
 	control   *control
 	queues    *queues
 	flowTable *flowTable
+	known     *passes
 	epoch     epoch
 
 	attachMu sync.Mutex
@@ -98,6 +99,9 @@ func Open(config Config) (*Datapath, error) {
 	}
 	if d.flowTable, err = mapTable(d.objects.Flows, d.objects.FlowRecords); err != nil {
 		return nil, errors.Join(err, d.queues.close(), d.control.close(), d.objects.Close())
+	}
+	if d.known, err = mapPasses(d.objects.ConduitPasses); err != nil {
+		return nil, errors.Join(err, d.flowTable.close(), d.queues.close(), d.control.close(), d.objects.Close())
 	}
 	d.adopted = d.control.generation() != 0
 	homes, spill := flowCapacity(d.objects.Flows)
@@ -158,6 +162,11 @@ func (d *Datapath) load() (failed error) {
 			spec.Maps[name].MaxEntries = entries
 		}
 	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the CPUs: %w", err)
+	}
+	spec.Maps[bpf.BridgeMapConduitPasses].MaxEntries *= uint32(cpus)
 	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: maps}}
 	err = spec.LoadAndAssign(&d.objects, options)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
@@ -211,7 +220,7 @@ func (d *Datapath) Close() error {
 		errs = append(errs, d.delivery.close())
 		d.delivery = nil
 	}
-	errs = append(errs, d.flowTable.close(), d.control.close(), d.queues.close(), d.objects.Close())
+	errs = append(errs, d.flowTable.close(), d.known.close(), d.control.close(), d.queues.close(), d.objects.Close())
 	return errors.Join(errs...)
 }
 

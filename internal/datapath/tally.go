@@ -130,6 +130,7 @@ func (d *Datapath) counted(index, conduit uint32) (sum bpf.BridgeConduitCounter,
 	for _, c := range perCPU {
 		sum = add(sum, c)
 	}
+	sum.Allowed += d.known.of(index, conduit)
 	return sum, nil
 }
 
