@@ -239,7 +239,7 @@ struct flow_choice {
 
 /* Which flow holds a slot. */
 struct slot {
-	__u32 at;   /* its line */
+	__u32 at;   /* its entry */
 	__u32 slot; /* with the generation in force */
 };
 

@@ -27,7 +27,7 @@
  * looking: then can be the later moment. That is no time, not half an eternity. */
 #define AHEAD 64
 
-/* Whether more than limit, in ns, lies between a line's seen and now. */
+/* Whether more than limit, in ns, lies between an entry's seen and now. */
 static __always_inline int longer_ago(__u64 now, __u32 seen, __u64 limit)
 {
 	return (__u32)((__u32)(now >> SEEN_SHIFT) - seen + AHEAD) > (limit >> SEEN_SHIFT) + AHEAD;
@@ -347,7 +347,7 @@ static __always_inline int count_to(__u32 identity, struct control_block *state)
 	return 0;
 }
 
-/* Begins the record of a line that is open. */
+/* Begins the record of an entry that is open. */
 int __noinline begin_record(struct frame *f)
 {
 	struct flow_record *r;
@@ -481,7 +481,7 @@ int __noinline begin_flow(struct frame *f, struct decision *d, struct control_bl
 	return 0;
 }
 
-/* With the lock held, in an open line. */
+/* With the lock held, in an open entry. */
 static __always_inline void rewrite_flow(struct flow *w, struct flow_record *r, struct frame *f, struct decision *d)
 {
 	/* What was not held until now, or by the other verdict loop, is met by the slow path in

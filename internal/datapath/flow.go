@@ -86,6 +86,10 @@ func (d *Datapath) Flows(f func(*Flow) bool) error {
 	return nil
 }
 
+// staleGenerations is how many policies a flow may be behind without a frame. Its entry has the low 16
+// bits of its policy's number, which must not come round.
+const staleGenerations = 1 << 15
+
 // Sweep deletes flows that have been idle for longer than their limit, gives their slots back,
 // and sets right how many flows each identity is counted for. It returns how many flows it
 // deleted and how many are left. One goroutine at a time.
@@ -96,10 +100,15 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 	}
 	generation := d.control.generation()
 	counts := map[uint32]uint32{}
-	var idle []bpf.BridgeFlowChoice
+	var idle, stale []bpf.BridgeFlowChoice
 	d.flowTable.each(func(e *entry) bool {
-		if now.idle(e) {
-			idle = append(idle, bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version})
+		choice := bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version}
+		switch {
+		case now.idle(e):
+			idle = append(idle, choice)
+			return true
+		case generation-e.record.Generation >= staleGenerations:
+			stale = append(stale, choice)
 			return true
 		}
 		live++
@@ -112,6 +121,11 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		return expired, live, err
 	}
 	live += len(idle) - expired // a frame came for those, or they have ended by themselves
+	gone, err := d.remove(stale, true)
+	expired += gone
+	if err != nil {
+		return expired, live, err
+	}
 	return expired, live, d.correctCounts(counts, generation)
 }
 

@@ -1,7 +1,9 @@
 package datapath
 
 import (
+	"bytes"
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -18,7 +20,7 @@ import (
 
 // narrow makes the flow table one neighbourhood of homes and one for what spills, so that every flow
 // meets every other.
-func (d *Datapath) narrow(t *testing.T) (lines int) {
+func (d *Datapath) narrow(t *testing.T) (entries int) {
 	t.Helper()
 	d.emptyFlows(t)
 	d.control.setFlowEntries(entriesAround, entriesAround)
@@ -42,29 +44,29 @@ func (d *Datapath) flowsByPort(t *testing.T) map[uint16]Flow {
 	return found
 }
 
-// TestFullNeighbourhood fills the lines around a home and those that its flows spill into: what finds
-// a line is found again, the rest is denied as table_full, and a line that comes free is used.
+// TestFullNeighbourhood fills the entries around a home and those that its flows spill into: what finds
+// an entry is found again, the rest is denied as table_full, and an entry that comes free is used.
 func TestFullNeighbourhood(t *testing.T) {
 	d := open(t, plan())
-	lines := d.narrow(t)
+	entries := d.narrow(t)
 	before := d.reasons(t)
 	const first, tried = 10000, 3 * entriesAround
 	for port := range uint16(tried) {
 		want := uint32(xdpRedirect)
-		if int(port) >= lines {
+		if int(port) >= entries {
 			want = xdpDrop
 		}
 		if got, _ := d.run(t, policy.SideB, hmiTCP(first+port, 102, flagSYN).bytes()); got != want {
 			t.Errorf("flow %d: the program returned %d, want %d", port, got, want)
 		}
 	}
-	if got := moved(before, d.reasons(t))[verdict.ReasonTableFull]; got != uint64(tried-lines) {
+	if got := moved(before, d.reasons(t))[verdict.ReasonTableFull]; got != uint64(tried-entries) {
 		t.Errorf("%d frames were denied as table_full", got)
 	}
 	d.control.setAdoptUntil(0) // from here on a reply passes only by its flow
 	for port := range uint16(tried) {
 		want := uint32(xdpRedirect)
-		if int(port) >= lines {
+		if int(port) >= entries {
 			want = xdpDrop
 		}
 		if got, _ := d.run(t, policy.SideA, plcTCP(102, first+port, flagACK).bytes()); got != want {
@@ -72,8 +74,8 @@ func TestFullNeighbourhood(t *testing.T) {
 		}
 	}
 	all := d.flowsByPort(t)
-	if len(all) != lines {
-		t.Fatalf("%d flows in %d lines", len(all), lines)
+	if len(all) != entries {
+		t.Fatalf("%d flows in %d entries", len(all), entries)
 	}
 	for port, f := range all {
 		if f.Frames != [2]uint64{1, 1} {
@@ -81,7 +83,7 @@ func TestFullNeighbourhood(t *testing.T) {
 		}
 	}
 	d.expire(t, first+3, first+20)
-	if got := len(d.flowsByPort(t)); got != lines-2 {
+	if got := len(d.flowsByPort(t)); got != entries-2 {
 		t.Errorf("%d flows are left", got)
 	}
 	for port, want := range map[uint16]uint32{first + 3: xdpDrop, first + 20: xdpDrop, first + 4: xdpRedirect, first + 31: xdpRedirect} {
@@ -129,21 +131,36 @@ func (d *Datapath) hopsAgree(t *testing.T) {
 				led[at^n]++
 			}
 		}
+		d.hopIsNamed(t, at, hops)
 	}
 	flows := 0
 	d.flowTable.each(func(e *entry) bool {
 		flows++
 		if led[e.at] != 1 {
-			t.Errorf("%d hops lead to the flow in line %d", led[e.at], e.at)
+			t.Errorf("%d hops lead to the flow in entry %d", led[e.at], e.at)
 		}
 		return true
 	})
 	if flows != len(led) {
-		t.Errorf("hops lead to %d lines, and %d have flows", len(led), flows)
+		t.Errorf("hops lead to %d entries, and %d have flows", len(led), flows)
 	}
 }
 
-// TestCapacity holds that a table takes as many flows as it is for, whatever lines they want. The
+// hopIsNamed holds that a home names one of its flows that are farther away than the entry beside it, or
+// none where there is none. Those whose second home it is are looked for in its hops only.
+func (d *Datapath) hopIsNamed(t *testing.T, home, hops uint32) {
+	t.Helper()
+	farther := hops &^ 3 & (1<<entriesAround - 1)
+	hop := uint32(d.flowTable.flows[home].Print & printHop)
+	if homes := d.control.block.FlowHomes; home >= homes {
+		farther = 0
+	}
+	if farther == 0 && hop != 0 || farther != 0 && farther>>hop&1 == 0 {
+		t.Errorf("entry %d names %d of its hops %x", home, hop, hops)
+	}
+}
+
+// TestCapacity holds that a table takes as many flows as it is for, whatever entries they want. The
 // seeds are fixed, so that they want the same ones each time.
 func TestCapacity(t *testing.T) {
 	require(t)
@@ -193,6 +210,7 @@ func TestFlowsOfIPv6AreToldApart(t *testing.T) {
 	}
 	n := 0
 	d.flowTable.each(func(e *entry) bool {
+		d.isPlaced(t, e)
 		if e.flow.Sum[0]&sumFramesMask != 1 || e.flow.Sum[1]&sumFramesMask != 1 {
 			t.Errorf("sums %x", e.flow.Sum)
 		}
@@ -236,12 +254,149 @@ func (c *control) hash(of int, k *bpf.BridgeFlowKey) uint64 {
 	return sum
 }
 
+// flowSpilled is FLOW_SPILLED of bpf/types.h.
+const flowSpilled = 0x40
+
 // printHop are the bits of an entry's print that are not the flow's (PRINT_HOP in bpf/types.h).
 const printHop = 0x0f
 
 // print is the print of a key.
 func (c *control) print(k *bpf.BridgeFlowKey) uint64 {
 	return c.hash(1, k)>>32<<32 | c.hash(2, k)>>32
+}
+
+// isPlaced holds that a flow has the print of its key and lies around one of its homes.
+func (d *Datapath) isPlaced(t *testing.T, e *entry) {
+	t.Helper()
+	c, key := d.control, &e.record.Key
+	if (e.flow.Print^c.print(key))&^printHop != 0 {
+		t.Errorf("the print of %+v is %x, want %x", *key, e.flow.Print, c.print(key))
+	}
+	sum, homes, spill := c.hash(0, key), uint64(c.block.FlowHomes), uint64(c.block.FlowSpill)
+	home := uint32(sum >> 32 * homes >> 32)
+	if e.flow.Treatment&flowSpilled != 0 {
+		home = uint32(homes + sum&math.MaxUint32*spill>>32)
+	}
+	if home/entriesAround != e.at/entriesAround {
+		t.Errorf("%+v lies in entry %d, and its home is %d", *key, e.at, home)
+	}
+}
+
+// TestPlacesOfFlows holds that what the programs make of keys is what is written of it: flows of all kinds
+// have the print of their key, and lie around their home.
+func TestPlacesOfFlows(t *testing.T) {
+	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: 256})
+	d.control.setFlowQuota(1 << 20)
+	for port := range uint16(256) { // a few may find no room
+		d.run(t, policy.SideB, hmiTCP(10000+port, 102, flagSYN).bytes())
+	}
+	spilled := 0
+	d.flowTable.each(func(e *entry) bool {
+		d.isPlaced(t, e)
+		if e.flow.Treatment&flowSpilled != 0 {
+			spilled++
+		}
+		return true
+	})
+	if n := len(d.flowsByPort(t)); n < 250 || spilled == 0 {
+		t.Errorf("%d flows, %d of them spilled: the test tests nothing", n, spilled)
+	}
+	d.hopsAgree(t)
+}
+
+// TestKnownFramesGoTheShortWay holds which frames of a known conversation go the short way, and that each is
+// counted once, whichever way it goes. Only the short one counts in passes.
+func TestKnownFramesGoTheShortWay(t *testing.T) {
+	d := open(t, plan())
+	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+	d.passes(t, policy.SideA, plcTCP(102, 40000, flagSYN|flagACK), 1)
+	ack := hmiTCP(40000, 102, flagACK).bytes()
+	with := func(at int, value byte) []byte {
+		b := bytes.Clone(ack)
+		b[at] = value
+		return b
+	}
+	const headerLength, totalLength, fragment, dataOffset = 14, 17, 20, 46
+	for _, row := range []struct {
+		name  string
+		side  policy.Side
+		frame []byte
+		short bool
+		what  func()
+	}{
+		{"a segment", policy.SideB, ack, true, nil},
+		{"an answer", policy.SideA, plcTCP(102, 40000, flagACK).bytes(), true, nil},
+		{"with padding", policy.SideB, append(bytes.Clone(ack), make([]byte, 20)...), true, nil},
+		{"may not be fragmented", policy.SideB, with(fragment, 0x40), true, nil},
+		{"a fragment", policy.SideB, with(fragment, 0x20), false, nil},
+		{"with a priority tag", policy.SideB, hmiTCP(40000, 102, flagACK).tagged(0x8100 << 16).bytes(), false, nil},
+		{"with options", policy.SideB, with(headerLength, 0x46), false, nil},
+		{"longer than its frame", policy.SideB, with(totalLength, 200), false, nil},
+		{"a header longer than its packet", policy.SideB, with(dataOffset, 0xf0), false, nil},
+		{"a header shorter than one", policy.SideB, with(dataOffset, 0x40), false, nil},
+		{"cut off", policy.SideB, ack[:50], false, nil},
+		{"to a group", policy.SideB, with(0, ack[0]|1), false, nil},
+		{"from a group", policy.SideB, with(6, ack[6]|1), false, nil},
+		{"from the other side", policy.SideA, ack, false, nil},
+		{"a SYN+ACK again", policy.SideA, plcTCP(102, 40000, flagSYN|flagACK).bytes(), false, nil},
+		{"a FIN", policy.SideB, hmiTCP(40000, 102, flagFIN|flagACK).bytes(), false, nil},
+		{"after a FIN", policy.SideB, ack, true, nil},
+		{"undecided for too long", policy.SideB, ack, false, func() { d.changeFlows(t, func(e *entry) { e.flow.Decided -= uint16(25 * time.Hour >> decidedShift) }) }},
+		{"decided again", policy.SideB, ack, true, nil},
+		{"of the policy before", policy.SideB, ack, false, func() { d.changeFlows(t, func(e *entry) { e.flow.Generation-- }) }},
+		{"idle for too long", policy.SideB, ack, false, func() { d.age(t) }},
+		{"begun again", policy.SideB, ack, true, nil},
+	} {
+		if row.what != nil {
+			row.what()
+		}
+		short, all := d.known.of(1, conduitOPC), d.allowed(t, conduitOPC)
+		verdict, _ := d.run(t, row.side, row.frame)
+		gone, counted := d.known.of(1, conduitOPC)-short, d.allowed(t, conduitOPC)-all
+		if want := map[bool]uint64{true: 1}[row.short]; gone != want {
+			t.Errorf("%s: %d frames went the short way, want %d", row.name, gone, want)
+		}
+		if want := map[uint32]uint64{xdpRedirect: 1}[verdict]; counted != want {
+			t.Errorf("%s: the program returned %d and counted %d frames", row.name, verdict, counted)
+		}
+	}
+}
+
+// allowed is how many frames of a conduit were redirected.
+func (d *Datapath) allowed(t *testing.T, conduit int) uint64 {
+	t.Helper()
+	counts, err := d.Conduits()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counts[conduit].Allowed
+}
+
+// TestFlowsOfPoliciesLongGone holds that a flow is no more, and never answers again, whose policy is so many
+// policies ago that the number in its entry could soon be another one's.
+func TestFlowsOfPoliciesLongGone(t *testing.T) {
+	d := open(t, plan())
+	for port, behind := range map[uint16]uint32{40000: 0, 40001: 1, 40002: staleGenerations - 1, 40003: staleGenerations, 40004: 1<<16 - 1} {
+		d.passes(t, policy.SideB, hmiTCP(port, 102, flagSYN), 1)
+		d.flowTable.each(func(e *entry) bool {
+			if networkToHost16(e.record.Key.PortB) == port {
+				e.record.Generation -= behind
+				if err := d.objects.FlowRecords.Put(e.at, &e.record); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true
+		})
+	}
+	if expired, live, err := d.Sweep(); expired != 2 || live != 3 || err != nil {
+		t.Errorf("Sweep: %d expired, %d live, %v", expired, live, err)
+	}
+	left := d.flowsByPort(t)
+	for _, port := range []uint16{40003, 40004} {
+		if _, there := left[port]; there {
+			t.Errorf("the flow of port %d is still there", port)
+		}
+	}
 }
 
 // TestRemovalAsksForTheSameFlow holds that what was chosen is removed only as long as it is the
@@ -268,10 +423,10 @@ func TestRemovalAsksForTheSameFlow(t *testing.T) {
 	chosen := choose()
 	d.passes(t, policy.SideB, syn, 1) // ends it and begins another
 	d.age(t)
-	removed("another flow in the same line", chosen, 0)
-	removed("a line beyond the table", []bpf.BridgeFlowChoice{{At: 1 << 30, Version: entryLive}}, 0)
+	removed("another flow in the same entry", chosen, 0)
+	removed("an entry beyond the table", []bpf.BridgeFlowChoice{{At: 1 << 30, Version: entryLive}}, 0)
 	removed("twice the same", append(choose(), choose()...), 1)
-	removed("a free line", []bpf.BridgeFlowChoice{{At: chosen[0].At, Version: d.flowTable.flows[chosen[0].At].Version}}, 0)
+	removed("a free entry", []bpf.BridgeFlowChoice{{At: chosen[0].At, Version: d.flowTable.flows[chosen[0].At].Version}}, 0)
 	if got := d.freeSlotCount(t); got != int(d.objects.Slots.MaxEntries())-1 {
 		t.Errorf("%d slots are free", got)
 	}
@@ -351,7 +506,7 @@ func TestUnendedMove(t *testing.T) {
 	}
 }
 
-// TestNoVerdictOfAnother has two CPUs begin, use and end more flows than there are lines, while a third
+// TestNoVerdictOfAnother has two CPUs begin, use and end more flows than there are entries, while a third
 // party removes and reads them: a frame is never treated, and no reader is told, as another flow's
 // verdict would have it.
 func TestNoVerdictOfAnother(t *testing.T) {
@@ -428,7 +583,7 @@ func TestNoVerdictOfAnother(t *testing.T) {
 	d.noSlotTwice(t)
 }
 
-// TestEveryPartOfTheKeyCounts has all flows begin their way at one line, and sends frames that differ
+// TestEveryPartOfTheKeyCounts has all flows begin their way at one entry, and sends frames that differ
 // from a live flow's in one part of the key each.
 func TestEveryPartOfTheKeyCounts(t *testing.T) {
 	d := open(t, plan())

@@ -42,7 +42,7 @@ func (d *Datapath) emptyFlows(t testing.TB) {
 	}
 }
 
-// changeFlows has f change the line of each flow. Nothing else may use the table meanwhile.
+// changeFlows has f change the entry of each flow. Nothing else may use the table meanwhile.
 func (d *Datapath) changeFlows(t testing.TB, f func(*entry)) {
 	t.Helper()
 	d.flowTable.each(func(e *entry) bool {
@@ -54,10 +54,10 @@ func (d *Datapath) changeFlows(t testing.TB, f func(*entry)) {
 	})
 }
 
-// decidedShift is how many low bits of ns a line's decided leaves out (DECIDED_SHIFT in bpf/types.h).
+// decidedShift is how many low bits of ns an entry's decided leaves out (DECIDED_SHIFT in bpf/types.h).
 const decidedShift = 31
 
-// longAgo is a line's moment that is older than any limit.
+// longAgo is an entry's moment that is older than any limit.
 func (d *Datapath) longAgo() uint32 {
 	c := d.flowClock()
 	return uint32((c.ticks*c.tickLength - uint64(24*time.Hour)) >> seenShift)
