@@ -185,7 +185,7 @@ struct flow_key {
 #define KEY_WORDS_IPV4 8
 #define KEY_WORDS_IPV6 14
 
-/* One hash function: a seed for each word, and one for all. Three make a flow's home and its print. */
+/* One hash function: a seed for each word, and one for all. Three make a flow's homes and its print. */
 struct hash {
 	__u64 seeds[KEY_WORDS_IPV6 + 1];
 };

@@ -2,14 +2,14 @@
 /* The flow table: an array of entries, two to a cache line, each with a flow or free. A keyed hash of the
  * key names the entry where a flow is looked for first, its home. Where that is taken, the flow lies in
  * another entry around it, first of all in the one beside it, and a bit of the home's hops says in which;
- * where all of those are taken, around its second home.
+ * where all of those are taken, around its second home. Of its flows that are farther away than beside
+ * it, the home itself names one.
  *
- * An entry has no room for the key. It has its print: two more keyed hashes, 64 bits. That the prints
+ * An entry has no room for the key. It has its print: 60 bits of two more keyed hashes. That the prints
  * are the same is what decides. All hashes are MULTILINEAR-HM (Lemire and Kaser, "Strongly universal
  * string hashing is fast") with random seeds, drawn for these maps: for any two keys, whoever chose
- * them, the chance is 2^-64 that they have one print. Who could try ten million keys in a second, and
- * each against all entries around two homes, would be right once in some ten thousand years. The key
- * itself is in the record, for who wants to know it.
+ * them, the chance is 2^-60 that they have one print. The key itself is in the record, for who wants to
+ * know it.
  *
  * Who adds, changes or removes a flow holds the lock of its home; so one key is never there twice,
  * and whoever holds the lock may rely on what it finds of the key. All of these are programs that
