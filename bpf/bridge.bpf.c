@@ -426,11 +426,13 @@ static __always_inline int stop_undecided(struct __sk_buff *skb)
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct event *e;
 
-	if (!counter || !may_tell(counter, now))
+	if (!counter)
 		return TC_ACT_SHOT;
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e)
+	e = may_tell(counter, now) ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : NULL;
+	if (!e) {
+		counter->events_lost++;
 		return TC_ACT_SHOT;
+	}
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time = now;
 	e->action = ACTION_DENY;
@@ -474,6 +476,7 @@ static __always_inline int passes_in_outage(struct __sk_buff *skb)
 {
 	__u32 mark = skb->mark, zero = 0, number, frames = skb->gso_segs;
 	struct conduit_counter *counter;
+	struct reason_counter *told;
 	struct control_block *state;
 	struct queue_state *queue;
 	struct flow *w;
@@ -489,7 +492,9 @@ static __always_inline int passes_in_outage(struct __sk_buff *skb)
 		return 0;
 	if (!frames)
 		frames = 1;
-	count_reason(REASON_OUTAGE_OPEN, skb, frames);
+	told = count_reason(REASON_OUTAGE_OPEN, skb, frames);
+	if (told)
+		told->events_lost += frames; /* only XDP tells of this */
 	w = flow_of_mark(mark);
 	if (!w)
 		return 1;

@@ -34,7 +34,8 @@ type BridgeConduit struct {
 	Limited  uint8
 	Io       uint8
 	IoJoins  uint8
-	Reserved [2]uint8
+	Wide     uint8
+	Reserved uint8
 	Limit    BridgeLimit
 }
 

@@ -302,7 +302,8 @@ struct conduit {
 	__u8 limited;
 	__u8 io; /* its datagrams to the port of cyclic I/O pass on open connections only */
 	__u8 io_joins; /* connections that were opened unread are adopted after an outage */
-	__u8 reserved[2];
+	__u8 wide; /* it names no port of UDP, and means all but those that have to be named */
+	__u8 reserved;
 	struct limit limit;
 };
 

@@ -6,7 +6,7 @@
 #include "conduit.h"
 
 /* Link-local control traffic that is for the segment, not for a device: the IEEE 802.1 groups
- * (01:80:c2:00:00:00-0f, with LLDP, LACP, STP and peer delay; -21 for GVRP), MRP
+ * (01:80:c2:00:00:00-0f, with LLDP, LACP, STP and peer delay; -20 for MMRP, -21 for MVRP and GVRP), MRP
  * (01:15:4e, IEC 62439-2), DLR (01:21:6c, ODVA), PTP (01:1b:19, IEEE 1588). */
 static __always_inline int is_link_local(const __u8 *mac)
 {
@@ -16,7 +16,7 @@ static __always_inline int is_link_local(const __u8 *mac)
 		return 0;
 	switch (vendor) {
 	case 0x0180c2:
-		return !mac[3] && !mac[4] && (mac[5] <= 0x0f || mac[5] == 0x21);
+		return !mac[3] && !mac[4] && (mac[5] <= 0x0f || mac[5] == 0x20 || mac[5] == 0x21);
 	case 0x01154e:
 	case 0x01216c:
 	case 0x011b19:
@@ -63,7 +63,8 @@ static __always_inline __u32 transport_of(struct frame *f)
 	return f->is_ip ? f->key.protocol : TRANSPORT_ETHERTYPE;
 }
 
-/* What a conduit's port range is matched with, in the direction of the conduit. */
+/* What a conduit's port range is matched with, in the direction of the conduit. Of ICMP only the reply
+ * to an echo travels in reverse. */
 static __always_inline __u16 service_of(struct frame *f, int reverse)
 {
 	if (!f->is_ip)
@@ -73,8 +74,9 @@ static __always_inline __u16 service_of(struct frame *f, int reverse)
 	case IPPROTO_UDP:
 		return bpf_ntohs(reverse ? source_port(f) : destination_port(f));
 	case IPPROTO_ICMP:
+		return reverse && !f->fragment ? 8 : f->icmp_type;
 	case IPPROTO_ICMPV6:
-		return f->icmp_type;
+		return reverse && !f->fragment ? 128 : f->icmp_type;
 	}
 	return 0;
 }
@@ -93,20 +95,37 @@ static __always_inline int allow_untracked(struct decision *d)
 }
 
 /* Formats that carry another conversation inside, which no identity and no port here speaks for:
- * IP in IP, 6in4, GRE, ESP, EtherIP, L2TPv3, MPLS in IP; TRILL, bridged Ethernet, PPPoE, MPLS, MACsec,
- * provider backbone bridges, LLC in jumbo frames, HSR, and tags that are not looked through (VN-tag,
- * E-tag, 0x9200, 0x9300). */
+ * IP in IP, 6in4, GRE, ESP, authentication headers, minimal encapsulation, IPIP, EtherIP, ENCAP, compressed
+ * IP, L2TPv3, MPLS in IP, Ethernet in IPv6, aggregation; TRILL, bridged Ethernet, PPP, PPPoE, MPLS, MACsec,
+ * provider backbone bridges, network service headers, LLC in jumbo frames, HSR, tags that are not looked
+ * through (VN-tag, E-tag, 0x9200, 0x9300), and the configuration test, whose messages say where a station
+ * sends them on. So are the headers of IPv6 that parse_ipv6 did not get behind, or that stand behind a
+ * fragment's: what follows them is not read. */
 static __always_inline int is_tunnel(struct frame *f)
 {
 	if (f->is_ip) {
 		switch (f->key.protocol) {
+		case IPPROTO_HOPOPTS:
 		case 4:
 		case 41:
+		case IPPROTO_ROUTING:
+		case IPPROTO_FRAGMENT:
 		case 47:
 		case 50:
+		case 51:
+		case 55:
+		case IPPROTO_DSTOPTS:
+		case 94:
 		case 97:
+		case 98:
+		case 108:
 		case 115:
+		case 135:
 		case 137:
+		case 139:
+		case 140:
+		case 143:
+		case 144:
 			return 1;
 		}
 		return 0;
@@ -114,6 +133,7 @@ static __always_inline int is_tunnel(struct frame *f)
 	switch (f->ethertype) {
 	case 0x22f3:
 	case 0x6558:
+	case 0x880b:
 	case 0x8863:
 	case 0x8864:
 	case 0x8847:
@@ -124,6 +144,8 @@ static __always_inline int is_tunnel(struct frame *f)
 	case 0x8926:
 	case 0x892f:
 	case 0x893f:
+	case 0x894f:
+	case 0x9000:
 	case 0x9200:
 	case 0x9300:
 		return 1;
@@ -131,23 +153,25 @@ static __always_inline int is_tunnel(struct frame *f)
 	return 0;
 }
 
-/* The same over UDP: VXLAN (and as Linux first had it), Geneve, L2TP, Teredo, GTP-U. A conduit
- * for every port does not mean these; one that names the port does. */
-static __always_inline int is_udp_tunnel(struct frame *f, __u16 port)
+static __always_inline int is_datagram(struct frame *f)
 {
-	if (f->key.protocol != IPPROTO_UDP || f->fragment)
-		return 0;
-	return port == 4789 || port == 8472 || port == 6081 || port == 1701 || port == 3544 || port == 2152;
+	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_UDP;
 }
 
+#define ETH_P_MAC_CONTROL 0x8808
+#define ND_RENUMBERING 138
+
 /* What no zone as a whole permits: to lead a neighbour's traffic elsewhere (redirects and router
- * advertisements of ICMP, RFC 792, RFC 1256), and neighbour discovery in pieces, which nobody
+ * advertisements of ICMP, RFC 792, RFC 1256, renumbering of routers, RFC 2894) or to stop it (MAC control,
+ * IEEE 802.3 31, which is for the other end of one cable), and neighbour discovery in pieces, which nobody
  * could guard (RFC 6980). */
 static __always_inline int misleads(struct frame *f)
 {
-	if (f->key.protocol == IPPROTO_ICMPV6 && f->is_ip)
-		return f->fragment;
-	return f->key.protocol == IPPROTO_ICMP && f->is_ip && (f->fragment || f->icmp_type == 5 || f->icmp_type == 9);
+	if (!f->is_ip)
+		return f->ethertype == ETH_P_MAC_CONTROL;
+	if (f->key.protocol == IPPROTO_ICMPV6)
+		return f->fragment || f->icmp_type == ND_RENUMBERING;
+	return f->key.protocol == IPPROTO_ICMP && (f->fragment || f->icmp_type == 5 || f->icmp_type == 9);
 }
 
 /* A fragment between two whose conduits for the protocol are bound to ports. Whose it is cannot be
@@ -161,16 +185,39 @@ static __always_inline int deny_fragment(struct decision *d, __u32 observed)
 	return deny(d, REASON_FRAGMENT);
 }
 
+/* A fragment where no conduit for the protocol is in its direction. It may belong to an answer, so that
+ * what holds is what is said of the other direction, where all of that is observed. */
+static __always_inline int deny_stray_fragment(struct decision *d, struct pair_key *key)
+{
+	struct pair_key back = {.from = key->to, .to = key->from, .transport = key->transport};
+	struct coverage found = {};
+
+	conduit_between(d->index, &back, 0, 1, &found);
+	if (found.observed)
+		return deny_fragment(d, found.observed);
+	return deny(d, REASON_NO_CONDUIT);
+}
+
+/* Denies a datagram to a port that has to be named, where only all ports are permitted. */
+static __always_inline int deny_port_unnamed(struct frame *f, struct decision *d, __u16 port)
+{
+	if (!is_datagram(f))
+		return 0;
+	if (is_tunnel_port(port))
+		return deny(d, REASON_ENCAPSULATION);
+	return is_lease_port(port) ? deny(d, REASON_NO_CONDUIT) : 0;
+}
+
 /* Whether a datagram is to the port of cyclic I/O. */
 static __always_inline int is_io(struct frame *f)
 {
-	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_UDP && destination_port(f) == bpf_htons(IO_PORT);
+	return is_datagram(f) && destination_port(f) == bpf_htons(IO_PORT);
 }
 
 /* Whether a conduit's service is that port, read forwards or in reverse. */
 static __always_inline int is_io_service(struct frame *f, int reverse)
 {
-	return f->is_ip && !f->fragment && f->key.protocol == IPPROTO_UDP && service_of(f, reverse) == IO_PORT;
+	return is_datagram(f) && service_of(f, reverse) == IO_PORT;
 }
 
 /* The conduit whose responder produces I/O for its initiator. Both ends of a connection send to the
@@ -231,18 +278,18 @@ int __noinline permit_by_conduit(struct frame *f, struct decision *d, __u8 rever
 			return deny_io(d, c, 1);
 	}
 	zone_wide = !found.conduit && d->intra_zone == ACTION_ALLOW && same_zone(from, to);
-	if ((found.whole || zone_wide) && is_udp_tunnel(f, service_of(f, reverse)))
-		return deny(d, REASON_ENCAPSULATION);
 	if (!found.conduit && is_tunnel(f))
 		return deny(d, REASON_ENCAPSULATION);
+	c = conduit(d->index, found.conduit);
+	if ((zone_wide || found.whole || (c && c->wide)) && deny_port_unnamed(f, d, service_of(f, reverse)))
+		return -1;
 	if (zone_wide && misleads(f))
 		return deny(d, f->fragment ? REASON_FRAGMENT : REASON_NO_CONDUIT);
 	if (zone_wide)
 		return allow_untracked(d);
-	if (!found.conduit)
-		return deny(d, REASON_NO_CONDUIT);
-	c = conduit(d->index, found.conduit);
-	if (!c)
+	if (!found.conduit && f->fragment && !reverse)
+		return deny_stray_fragment(d, &key);
+	if (!found.conduit || !c)
 		return deny(d, REASON_NO_CONDUIT);
 	d->conduit = found.conduit;
 	if (c->io && is_io_service(f, reverse))

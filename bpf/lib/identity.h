@@ -101,6 +101,21 @@ static __always_inline int may_claim(struct frame *f, __u32 index, __u32 holder,
 	return owner_behind(f, index, holder, who, end) == holder;
 }
 
+/* Whether the frame detects duplicates of an address (RFC 4862 5.4.2). */
+static __always_inline int is_detection(struct frame *f)
+{
+	return f->neighbour == ND_NEIGHBOUR_SOLICITATION && is_zero_ip(source_ip(f));
+}
+
+/* Whether a device may ask if anybody has the address, in order to take it: its own, or nobody's. Asked for
+ * another's, that one gives it up when it is about to take it (RFC 5227 2.1.1, RFC 4862 5.4.3). */
+static __always_inline int may_probe(struct frame *f, __u32 index, __u32 id, enum end end)
+{
+	__u32 owner = identity_of_address(f, index, 0, end);
+
+	return !owner || owner == id;
+}
+
 /* Neighbour discovery is to IPv6 what ARP is to IPv4, and more: only a router advertises itself
  * as one, and nobody redirects (RFC 4861 8 lets whoever is on the link do it). */
 static __always_inline int guard_neighbour(struct frame *f, struct decision *d, __u32 id,
@@ -117,14 +132,22 @@ static __always_inline int guard_neighbour(struct frame *f, struct decision *d, 
 	if (f->neighbour == ND_NEIGHBOUR_ADVERTISEMENT &&
 	    !may_claim(f, d->index, id, who, TARGET, f->about.ip_a))
 		return deny(d, REASON_ARP_SPOOFED);
+	if (is_detection(f) && !may_probe(f, d->index, id, TARGET))
+		return deny(d, REASON_ARP_SPOOFED);
 	return 0;
 }
 
-/* A stranger that claims somebody's address, that redirects, or that says it is a router. */
+/* A stranger that claims somebody's address or disputes it, that redirects, or that says it is a
+ * router. */
 static __always_inline int claims_of_others(struct frame *f, __u32 index)
 {
-	return f->neighbour == ND_REDIRECT || f->neighbour == ND_ROUTER_ADVERTISEMENT ||
-	       (f->neighbour == ND_NEIGHBOUR_ADVERTISEMENT && identity_of_address(f, index, 0, TARGET));
+	if (f->is_arp)
+		return identity_of_address(f, index, 0, SOURCE) ||
+		       (f->arp_probe && identity_of_address(f, index, 0, DESTINATION));
+	if (f->neighbour == ND_REDIRECT || f->neighbour == ND_ROUTER_ADVERTISEMENT)
+		return 1;
+	return (f->neighbour == ND_NEIGHBOUR_ADVERTISEMENT || is_detection(f)) &&
+	       identity_of_address(f, index, 0, TARGET);
 }
 
 /* A device that has no address yet asks for one from none (RFC 2131 4.1, RFC 4862 5.4.2), and
@@ -135,6 +158,21 @@ static __always_inline int is_booting(struct frame *f)
 		return 0;
 	return f->hop_limit ? f->key.protocol == IPPROTO_ICMPV6 :
 			      f->key.protocol == IPPROTO_UDP || f->key.protocol == IPPROTO_IGMP;
+}
+
+/* Addresses that nobody sends from: this network and this host, groups, broadcast (RFC 1122 3.2.1.3,
+ * RFC 4291 2.5.2, 2.5.3 and 2.7). Stacks take some of these for their own. */
+static __always_inline int is_no_sender(const __u8 *ip)
+{
+	const __u32 *w = (const __u32 *)ip;
+
+	if (ip[0] == 0xff)
+		return 1;
+	if (w[0] | w[1])
+		return 0;
+	if (w[2] == bpf_htonl(0xffff))
+		return ip[12] == 0 || ip[12] == 127 || ip[12] >= 224;
+	return !w[2] && (w[3] == 0 || w[3] == bpf_htonl(1));
 }
 
 /* The groups that neighbour discovery is sent to: a solicited node, all nodes, all routers
@@ -161,9 +199,7 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 		/* A stranger that uses somebody's address is more than a stranger. */
 		if (f->is_ip && identity_of_address(f, d->index, 0, SOURCE))
 			return deny(d, REASON_ADDRESS_SPOOFED);
-		if (f->is_arp && identity_of_address(f, d->index, 0, SOURCE))
-			return deny(d, REASON_ARP_SPOOFED);
-		if (f->neighbour && claims_of_others(f, d->index))
+		if ((f->is_arp || f->neighbour) && claims_of_others(f, d->index))
 			return deny(d, REASON_ARP_SPOOFED);
 		return deny(d, REASON_UNKNOWN_SOURCE);
 	}
@@ -176,14 +212,14 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 	if (!vlan_permitted(who, f))
 		return deny(d, REASON_VLAN_NOT_PERMITTED);
 	if (f->is_arp) {
-		/* RFC 5227: a probe claims nothing. Everything else claims the sender's
-		 * address, which has to be the device's own: no proxy ARP. */
+		/* A probe (RFC 5227) says which address it is for as the target. Everything else
+		 * claims the sender's address, which has to be the device's own: no proxy ARP. */
 		if (!d->arp_guard)
 			return 0;
 		if (f->arp_foreign_hardware)
 			return deny(d, REASON_ARP_SPOOFED);
 		if (f->arp_probe)
-			return 0;
+			return may_probe(f, d->index, id, DESTINATION) ? 0 : deny(d, REASON_ARP_SPOOFED);
 		return owner_behind(f, d->index, id, who, SOURCE) == id ?
 			       0 : deny(d, REASON_ARP_SPOOFED);
 	}
@@ -193,6 +229,8 @@ int __noinline resolve_source(struct frame *f, struct decision *d)
 		return guard_neighbour(f, d, id, who);
 	if (is_booting(f))
 		return 0;
+	if (is_no_sender(source_ip(f)))
+		return deny(d, REASON_ADDRESS_SPOOFED);
 	owner = owner_behind(f, d->index, id, who, SOURCE);
 	if (owner) {
 		d->source = owner;
@@ -226,6 +264,11 @@ int __noinline resolve_destination(struct frame *f, struct decision *d)
 		d->destination = id;
 		d->silent = 1;
 		return deny(d, REASON_SAME_SIDE);
+	}
+	/* Answers pass by the flow, so that the receiver, too, has to live where they would be. */
+	if ((who->kind == KIND_DEVICE || who->kind == KIND_ROUTER) && !vlan_permitted(who, f)) {
+		d->destination = id;
+		return deny(d, REASON_VLAN_NOT_PERMITTED);
 	}
 	if (f->is_ip && !f->neighbour && (who->kind == KIND_DEVICE || who->kind == KIND_ROUTER)) {
 		/* A device that forwards could carry the frame on to another address, so the

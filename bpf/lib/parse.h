@@ -55,7 +55,8 @@ struct frame {
 	__u8 arp_probe;
 	__u8 arp_foreign_hardware; /* the sender in the body is not the sender of the frame */
 	__u8 options; /* bytes of IPv4 options */
-	__u8 source_routed; /* goes on to other addresses than the one it shows */
+	__u8 source_routed; /* goes on to other addresses than the one it shows: by a source route, or as
+			     * the beginning of a datagram that no conduit for every port means */
 	__u8 llc; /* of an 802.3 frame */
 	__u8 initiator; /* side that began the flow that was found */
 	struct place place; /* of key */
@@ -65,7 +66,8 @@ struct frame {
 enum llc {
 	LLC_OTHER,
 	LLC_BRIDGE, /* bridge spanning tree protocol, GVRP and GMRP: 0x42 on both ends */
-	LLC_SNAP,   /* an EtherType after all (RFC 1042, IEEE 802.1H): another format inside */
+	LLC_SNAP,   /* another format inside: an EtherType after all (RFC 1042, IEEE 802.1H), a frame of
+		     * another kind of network (RFC 2684 5.3), or IP by its own access point */
 };
 
 /* A place in the frame. Fails by returning NULL, after which nothing more may be read. */
@@ -157,18 +159,31 @@ static __always_inline __u16 tag_kind(__u16 ethertype)
 	return 0;
 }
 
-/* Reads the beginning of an 802.3 frame's body, of length bytes. */
+/* The organisations whose SNAP carries other formats: of EtherTypes, as bridges translate those, and
+ * of frames that are bridged. */
+static __always_inline int is_snap_of_formats(const __u8 *organisation)
+{
+	__u32 number = organisation[0] << 16 | organisation[1] << 8 | organisation[2];
+
+	return number == 0 || number == 0x0000f8 || number == 0x0080c2;
+}
+
+/* Reads the beginning of an 802.3 frame's body, of length bytes. What permits is read strictly. What
+ * denies asks for no more than receivers do: some look at the destination's access point alone, and
+ * take what is behind the length, too. */
 static __always_inline __u8 llc_of(struct cursor *c, __u16 length)
 {
 	const __u8 *b = c->at;
 
-	if (length < 3 || c->at + 3 > c->end || b[2] != 0x03)
+	if (c->at + 3 > c->end)
 		return LLC_OTHER;
-	if (b[0] == 0x42 && b[1] == 0x42)
+	if (length >= 3 && b[0] == 0x42 && b[1] == 0x42 && b[2] == 0x03)
 		return LLC_BRIDGE;
-	if (length < 6 || c->at + 6 > c->end || b[0] != 0xaa || b[1] != 0xaa)
+	if ((b[0] & 0xfe) == 0x06)
+		return LLC_SNAP;
+	if ((b[0] & 0xfe) != 0xaa || c->at + 6 > c->end)
 		return LLC_OTHER;
-	return !b[3] && !b[4] && (!b[5] || b[5] == 0xf8) ? LLC_SNAP : LLC_OTHER;
+	return is_snap_of_formats(b + 3) ? LLC_SNAP : LLC_OTHER;
 }
 
 /* A single priority tag is no VLAN (IEEE 802.1Q 6.9): what receivers take for one conversation,
@@ -227,10 +242,19 @@ struct icmp_echo {
 	__be16 sequence;
 };
 
+static __always_inline int same_ip(const __u8 *a, const __u8 *b)
+{
+	const __u32 *v = (const __u32 *)a, *w = (const __u32 *)b;
+
+	return !((v[0] ^ w[0]) | (v[1] ^ w[1]) | (v[2] ^ w[2]) | (v[3] ^ w[3]));
+}
+
 /* The beginning of the packet that an ICMP error answers: its addresses, and where it is no
- * later fragment its ports, from the view of who sent it. That is the receiver of the error. */
-static __always_inline void set_about(struct frame *f, const void *source, const void *destination,
-				      int ipv6)
+ * later fragment its ports, from the view of who sent it. That is the receiver of the error
+ * (RFC 792, RFC 4443 2.4), and returned is whether it is: behind a router's MAC address others
+ * live, too. */
+static __always_inline int set_about(struct frame *f, const void *source, const void *destination,
+				     int ipv6)
 {
 	__u8 *from = f->side == SIDE_A ? f->about.ip_b : f->about.ip_a;
 	__u8 *to = f->side == SIDE_A ? f->about.ip_a : f->about.ip_b;
@@ -246,6 +270,7 @@ static __always_inline void set_about(struct frame *f, const void *source, const
 		map_ipv4(from, source);
 		map_ipv4(to, destination);
 	}
+	return same_ip(from, destination_ip(f));
 }
 
 static __always_inline void set_about_ports(struct cursor *c, struct frame *f)
@@ -290,7 +315,8 @@ static __always_inline int parse_error_v4(struct cursor *c, struct frame *f, __u
 	ip = take(c, sizeof(*ip));
 	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return 0; /* quotes nothing that could be ours */
-	set_about(f, &ip->saddr, &ip->daddr, 0);
+	if (!set_about(f, &ip->saddr, &ip->daddr, 0))
+		return 0;
 	f->about.protocol = ip->protocol;
 	if (ip->ihl > 5 && !take(c, (ip->ihl - 5) * 4))
 		return 0;
@@ -311,7 +337,8 @@ static __always_inline int parse_error_v6(struct cursor *c, struct frame *f, __u
 	ip = take(c, sizeof(*ip));
 	if (!ip || ip->version != 6)
 		return 0;
-	set_about(f, &ip->saddr, &ip->daddr, 1);
+	if (!set_about(f, &ip->saddr, &ip->daddr, 1))
+		return 0;
 	f->about.protocol = ip->nexthdr;
 	set_about_ports(c, f);
 	return 0;
@@ -376,6 +403,63 @@ static __always_inline int parse_neighbour(struct cursor *c, struct frame *f, __
 			return -1;
 	}
 	return room < 8 ? 0 : -1;
+}
+
+/* Ports that a conduit for every port does not mean, and one that names them does: of formats over UDP
+ * that carry another conversation inside (LISP, NAT traversal of ESP, GRE, VXLAN, and as Linux first had
+ * it, its generic extension, Geneve, generic encapsulation, MPLS, L2TP, Teredo, GTP-U, OpenVPN,
+ * WireGuard). */
+static __always_inline int is_tunnel_port(__u16 port)
+{
+	switch (port) {
+	case 1194:
+	case 1701:
+	case 2152:
+	case 3544:
+	case 4341:
+	case 4500:
+	case 4754:
+	case 4755:
+	case 4789:
+	case 4790:
+	case 6080:
+	case 6081:
+	case 6635:
+	case 8472:
+	case 51820:
+		return 1;
+	}
+	return 0;
+}
+
+/* And of those that configure hosts: DHCP and DHCPv6 clients take a lease from whoever offers one. */
+static __always_inline int is_lease_port(__u16 port)
+{
+	return port == 68 || port == 546;
+}
+
+/* Whether a fragment lies in what a packet can hold. One that does not is a way to overrun who puts it
+ * together. */
+static __always_inline int ends_in_packet(__u32 at, __u32 length)
+{
+	return at + length <= 0xffff ? 0 : -1;
+}
+
+/* The first fragment of a datagram, which shows the ports. Nothing is permitted by them, but what
+ * would be denied whole is denied in pieces, too: no receiver assembles the rest. */
+static __always_inline int parse_first_fragment(struct cursor *c, struct frame *f, __u32 room)
+{
+	struct udphdr *udp;
+	__u16 port;
+
+	if (f->key.protocol != IPPROTO_UDP || room < sizeof(*udp))
+		return 0;
+	udp = take(c, sizeof(*udp));
+	if (!udp)
+		return -1;
+	port = bpf_ntohs(udp->dest);
+	f->source_routed = is_tunnel_port(port) || is_lease_port(port);
+	return 0;
 }
 
 /* room is what the IP packet holds from here on: what lies behind it in the frame is padding,
@@ -500,7 +584,7 @@ int __noinline parse_options(struct xdp_md *ctx, struct frame *f)
 		return -1;
 	for (int i = 0; i <= IPV4_OPTIONS_MAX && more > 0; i++)
 		more = next_option(&o);
-	f->source_routed = o.source_route != 0;
+	f->source_routed |= o.source_route != 0;
 	return more;
 }
 
@@ -520,7 +604,7 @@ static __always_inline int holds(struct xdp_md *ctx, struct frame *f, __u32 tota
 static __always_inline int parse_ipv4(struct xdp_md *ctx, struct cursor *c, struct frame *f)
 {
 	struct iphdr *ip = take(c, sizeof(*ip));
-	__u32 total, options;
+	__u32 total, options, fragment_at;
 
 	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return -1;
@@ -535,10 +619,13 @@ static __always_inline int parse_ipv4(struct xdp_md *ctx, struct cursor *c, stru
 	f->is_ip = 1;
 	f->options = options;
 	f->fragment = f->key.fragment = (ip->frag_off & bpf_htons(0x3fff)) != 0;
-	if (f->fragment)
-		return 0;
+	fragment_at = (bpf_ntohs(ip->frag_off) & 0x1fff) * 8;
+	if (fragment_at)
+		return ends_in_packet(fragment_at, total - sizeof(*ip) - options);
 	if (options && !take(c, options))
 		return -1;
+	if (f->fragment)
+		return parse_first_fragment(c, f, total - sizeof(*ip) - options);
 	return parse_ports(c, f, total - sizeof(*ip) - options);
 }
 
@@ -553,7 +640,7 @@ static __always_inline int is_mapped(const struct in6_addr *a)
 static __always_inline int parse_ipv6(struct xdp_md *ctx, struct cursor *c, struct frame *f)
 {
 	struct ipv6hdr *ip = take(c, sizeof(*ip));
-	__u32 room;
+	__u32 room, fragment_at;
 	__u8 next;
 
 	if (!ip || ip->version != 6 || is_mapped(&ip->saddr) || is_mapped(&ip->daddr))
@@ -570,7 +657,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct cursor *c, stru
 
 	/* Hop-by-hop, routing, destination options and fragment headers are walked; a chain
 	 * that is longer than the bound keeps its last header's number, which no conduit
-	 * names, so that it is denied. */
+	 * names, and which is a tunnel to a zone that permits itself, so that it is denied. */
 #pragma unroll
 	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
 		__u8 *header;
@@ -581,7 +668,10 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct cursor *c, stru
 				return -1;
 			f->fragment = f->key.fragment = 1;
 			f->key.protocol = header[0];
-			return 0;
+			fragment_at = (header[2] << 8 | header[3]) & 0xfff8;
+			if (fragment_at)
+				return ends_in_packet(fragment_at, room - 8);
+			return parse_first_fragment(c, f, room - 8);
 		}
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
 			break;

@@ -168,10 +168,15 @@ func tcp(from, to uint16, flags byte) []byte {
 
 func echo(kind byte) []byte { return append([]byte{kind, 0, 0, 0, 0, 9, 0, 1}, "abcdefgh"...) }
 
+// arpFrame asks for the filler's address.
 func arpFrame(src, claimed [6]byte, sender netip.Addr, dst string) []byte {
+	return arpFor(src, claimed, sender, filler4, dst)
+}
+
+func arpFor(src, claimed [6]byte, sender, target netip.Addr, dst string) []byte {
 	b := append([]byte{0, 1, 8, 0, 6, 4, 0, 1}, claimed[:]...)
 	b = append(append(b, sender.AsSlice()...), 0, 0, 0, 0, 0, 0)
-	return ethernet(dst, src, nil, 0x0806, append(b, filler4.AsSlice()...))
+	return ethernet(dst, src, nil, 0x0806, append(b, target.AsSlice()...))
 }
 
 func lineRows() []lineRow {
@@ -218,7 +223,7 @@ func lineRows() []lineRow {
 		{"IP group", sideA, etherFrame([6]byte{1, 0, 0x5e, 0x40, 1, 1}, pumpMAC, nil, ip4(pump4, netip.MustParseAddr("239.192.1.1"), 17, 0, nil, udp(41000, 2222, 30))), ok},
 		{"boot", sideA, etherFrame([6]byte{255, 255, 255, 255, 255, 255}, fillerMAC, nil, ip4(netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), 17, 0, nil, udp(68, 67, 240))), ok},
 		{"ARP request", sideB, arpFrame(hmiMAC, hmiMAC, hmi4, broadcast), ok},
-		{"ARP probe", sideB, arpFrame(hmiMAC, hmiMAC, netip.IPv4Unspecified(), broadcast), ok},
+		{"ARP probe", sideB, arpFor(hmiMAC, hmiMAC, netip.IPv4Unspecified(), hmi4, broadcast), ok},
 		{"LLDP", sideA, ethernet("01:80:c2:00:00:0e", strangerMAC, nil, 0x88cc, make([]byte, 46)), ok},
 		{"MRP", sideA, ethernet("01:15:4e:00:00:01", strangerMAC, nil, 0x88e3, make([]byte, 46)), ok},
 		{"DLR", sideB, ethernet("01:21:6c:00:00:01", strangerMAC, nil, 0x80e1, make([]byte, 46)), ok},
@@ -232,6 +237,11 @@ func lineRows() []lineRow {
 		{"to a stranger", sideB, ethernet("02:00:00:00:00:77", hmiMAC, nil, 0x8892, make([]byte, 46)), verdict.ReasonUnknownDestination},
 		{"spoofed", sideB, hmi(ip4(stranger4, filler4, 17, 0, nil, udp(41011, 2222, 8))), verdict.ReasonAddressSpoofed},
 		{"wrong side", sideA, hmi(syn(4840)), verdict.ReasonWrongPort},
+		{"ARP probe for another's address", sideB, arpFrame(hmiMAC, hmiMAC, netip.IPv4Unspecified(), broadcast), verdict.ReasonARPSpoofed},
+		{"a VLAN that the receiver is not in", sideB, etherFrame(pumpMAC, hmiMAC, []frame.Tag{tag10}, ip4(hmi4, pump4, 17, 0, nil, udp(41000, 9, 8))), verdict.ReasonVLANNotPermitted},
+		{"the first fragment of VXLAN", sideB, pump(ip4(hmi4, pump4, 17, 0x2000, nil, udp(41000, 4789, 24))), verdict.ReasonEncapsulation},
+		{"a fragment beyond the largest packet", sideB, pump(ip4(hmi4, pump4, 17, 0x1fff, nil, make([]byte, 64))), verdict.ReasonMalformed},
+		{"a lease that nobody asked for", sideB, pump(ip4(hmi4, pump4, 17, 0, nil, udp(67, 68, 240))), verdict.ReasonNoConduit},
 		{"ARP for another", sideB, arpFrame(hmiMAC, hmiMAC, stranger4, broadcast), verdict.ReasonARPSpoofed},
 		{"fragment on an inspected conduit", sideB, hmi(ip4(hmi4, filler4, 6, 0x2000, nil, tcp(41012, 502, 2))), verdict.ReasonFragment},
 		{"another VLAN", sideB, hmi(syn(4840), frame.Tag{TPID: 0x8100, TCI: 11}), verdict.ReasonVLANNotPermitted},
@@ -242,7 +252,7 @@ func lineRows() []lineRow {
 		{"GRE", sideB, pump(ip4(hmi4, pump4, 47, 0, nil, make([]byte, 24))), verdict.ReasonEncapsulation},
 		{"VXLAN under an address-only conduit", sideB, pump(ip4(hmi4, pump4, 17, 0, nil, udp(41013, 4789, 50))), verdict.ReasonEncapsulation},
 		{"a source route", sideB, hmi(ip4(hmi4, filler4, 6, 0, []byte{131, 7, 4, 198, 18, 0, 11, 0}, tcp(41014, 4840, 2))), verdict.ReasonEncapsulation},
-		{"nine extension headers", sideB, hmi(ip6(hmi6, filler6, 6, []byte{0, 60, 60, 60, 60, 60, 60, 60, 60}, tcp(41015, 4840, 2))), verdict.ReasonNoConduit},
+		{"nine extension headers", sideB, hmi(ip6(hmi6, filler6, 6, []byte{0, 60, 60, 60, 60, 60, 60, 60, 60}, tcp(41015, 4840, 2))), verdict.ReasonEncapsulation},
 		{"LLC and SNAP around IP", sideB, ethernet(filler, hmiMAC, nil, 48, append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, syn(4840)...)), verdict.ReasonEncapsulation},
 		{"LLC and SNAP around IP to a link-local group", sideB, ethernet("01:80:c2:00:00:0e", hmiMAC, nil, 48, append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, syn(4840)...)), verdict.ReasonLinkLocal},
 		{"HSR without a conduit", sideB, ethernet(filler, hmiMAC, nil, 0x892f, make([]byte, 46)), verdict.ReasonEncapsulation},

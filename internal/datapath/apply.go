@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -290,6 +291,7 @@ func conduitTable(plan *policy.Plan) []bpf.BridgeConduit {
 			Limited: flag(!c.Limit.IsZero()),
 			Io:      flag(c.IO),
 			IoJoins: flag(joinsIO(c)),
+			Wide:    flag(slices.Contains(c.Services, policy.Service{Transport: policy.TransportUDP, Low: 0, High: 0xffff})),
 			Limit:   limitOf(c.Limit),
 		}
 	}

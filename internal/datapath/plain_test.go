@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/penstock-ot/penstock/internal/policy"
 )
@@ -33,7 +34,7 @@ func plainHeader(side policy.Side, b []byte) (h policy.Header, tcpFlags byte, ok
 		if int(kind) > len(rest) {
 			return h, 0, false
 		}
-		h.LLC = plainLLC(rest[:kind])
+		h.LLC = plainLLC(rest, int(kind))
 		return h, 0, true
 	}
 	h.EtherType = kind
@@ -50,11 +51,16 @@ func plainHeader(side policy.Side, b []byte) (h policy.Header, tcpFlags byte, ok
 	return h, 0, true
 }
 
-func plainLLC(b []byte) policy.LLC {
-	switch {
-	case bytes.HasPrefix(b, []byte{0x42, 0x42, 3}):
+// plainLLC reads what an 802.3 frame of so many bytes carries: bridges' own if all of it is right, another
+// format if the destination's access point leads to one.
+func plainLLC(b []byte, length int) policy.LLC {
+	if length >= 3 && bytes.HasPrefix(b, []byte{0x42, 0x42, 3}) {
 		return policy.LLCBridge
-	case bytes.HasPrefix(b, []byte{0xaa, 0xaa, 3, 0, 0, 0}), bytes.HasPrefix(b, []byte{0xaa, 0xaa, 3, 0, 0, 0xf8}):
+	}
+	if len(b) >= 3 && (b[0] == 6 || b[0] == 7) {
+		return policy.LLCSNAP
+	}
+	if len(b) >= 6 && (b[0] == 0xaa || b[0] == 0xab) && slices.Contains([]string{"\x00\x00\x00", "\x00\x00\xf8", "\x00\x80\xc2"}, string(b[3:6])) {
 		return policy.LLCSNAP
 	}
 	return policy.LLCOther
@@ -89,7 +95,11 @@ func plainIPv4(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 		return 0, false
 	}
 	if h.Fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0; h.Fragment {
-		return 0, true
+		at := int(binary.BigEndian.Uint16(b[6:])&0x1fff) * 8
+		if at == 0 {
+			h.FirstPort = plainFirstPort(h.Protocol, b[header:total])
+		}
+		return 0, at == 0 || at+total-header < 1<<16
 	}
 	return plainPorts(h, b[header:total])
 }
@@ -127,7 +137,11 @@ func plainIPv6(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 				return 0, false
 			}
 			h.Protocol = rest[0]
-			return 0, true
+			at := int(binary.BigEndian.Uint16(rest[2:]) &^ 7)
+			if at == 0 {
+				h.FirstPort = plainFirstPort(h.Protocol, rest[8:])
+			}
+			return 0, at == 0 || at+len(rest)-8 < 1<<16
 		}
 		if next != 0 && next != 43 && next != 60 {
 			break
@@ -179,6 +193,14 @@ func plainNeighbour(h *policy.Header, hopLimit byte, b []byte) bool {
 	return true
 }
 
+// plainFirstPort is the destination port of a datagram whose beginning this is, if it shows.
+func plainFirstPort(protocol uint8, b []byte) uint16 {
+	if protocol != 17 || len(b) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b[2:])
+}
+
 func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 	switch h.Protocol {
 	case 6:
@@ -198,6 +220,8 @@ func plainPorts(h *policy.Header, b []byte) (tcpFlags byte, ok bool) {
 			return 0, false
 		}
 		h.ICMPType = b[0]
+		h.SrcPort = binary.BigEndian.Uint16(b[4:]) // the identifier, which tells conversations apart
+		h.DstPort = h.SrcPort
 		return 0, (h.Protocol == 58) != h.SrcIP.Is6() || plainMTU(h.Protocol, b)
 	default:
 		return 0, true

@@ -35,8 +35,8 @@ identities:
   - {name: plc, zone: cell, mac: "02:00:00:00:00:10", ip: [198.18.0.10, "2001:2::10"], vlan: VLAN}
   - {name: rtu, zone: cell, mac: "02:00:00:00:00:11", ip: [198.18.0.11, "2001:2::11"]}
   - {name: drive, zone: cell, mac: "02:00:00:00:00:13"}
-  - {name: press, zone: line, side: a, mac: "02:00:00:00:00:12", ip: [198.18.0.30]}
-  - {name: feeder, zone: line, side: b, mac: "02:00:00:00:00:23", ip: [198.18.0.31]}
+  - {name: press, zone: line, side: a, mac: "02:00:00:00:00:12", ip: [198.18.0.30, "2001:2::30"]}
+  - {name: feeder, zone: line, side: b, mac: "02:00:00:00:00:23", ip: [198.18.0.31, "2001:2::31"]}
 conduits:
   - {name: modbus, from: [hmi], to: [plc], protocol: modbus, rules: [{functions: [read]}]CONDUIT}
   - {name: strict, from: [scada], to: [rtu], protocol: modbus, on_outage: closed, rules: [{functions: [read]}]}
@@ -60,8 +60,16 @@ conduits:
   - {name: cyclic, from: [rtu], to: ["group:239.192.0.0/14"], protocol: udp, ports: [2222]}
   - {name: nodes, from: [hmi], to: ["group:ff02::1:2"], protocol: udp, ports: [547]}
   - {name: boot, from: ["zone:cell"], to: [broadcast], protocol: udp, ports: [67]}
+  - {name: sntp, from: [router], to: [rtu], protocol: udp, ports: [123]}
+  - {name: all-but-sntp, from: [router], to: [rtu], protocol: udp}
+  - {name: watched-pieces, from: [press], to: [scada], protocol: udp, ports: [9], mode: observe}
+  - {name: drives, from: [drive], to: [hmi], protocol: tcp}
+  - {name: drives-datagrams, from: [drive], to: [hmi], protocol: udp}
   - {name: offers, from: [dhcp], to: ["zone:cell", broadcast], protocol: udp, ports: [68]}
 `
+
+// rowsZoneWide has identities of one zone speak as they like.
+const rowsZoneWide = "on_outage: open, intra_zone: permit"
 
 const rowsDefaults = "on_outage: open, unknown_identity: deny, intra_zone: deny, arp: guard, link_local: permit"
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -27,6 +28,7 @@ type Header struct {
 	Fragment         bool  // any fragment, the first too; then there are no ports
 	SourceRouted     bool  // an IPv4 source route, or IPv6 routing with segments left
 	SrcPort, DstPort uint16
+	FirstPort        uint16 // of a first fragment of UDP: its destination port, which only denies
 	ICMPType         uint8
 
 	ARP       ARPHeader       // for ARP only
@@ -36,7 +38,8 @@ type Header struct {
 // LLC is what an 802.3 frame carries (IEEE 802.2).
 type LLC uint8
 
-// The kinds. SNAP is an EtherType after all (RFC 1042, IEEE 802.1H), and so another format inside.
+// The kinds. SNAP has another format inside: an EtherType after all (RFC 1042, IEEE 802.1H) or a frame of
+// another kind of network (RFC 2684 5.3); so has IP by its own access point, which counts as SNAP here.
 const (
 	LLCOther  LLC = iota
 	LLCBridge     // spanning tree, GVRP, GMRP: service access point 0x42 on both ends
@@ -55,6 +58,7 @@ type NeighbourHeader struct {
 // Types of neighbour discovery messages.
 const (
 	neighbourRouterAdvertisement = 134
+	neighbourSolicitation        = 135
 	neighbourAdvertisement       = 136
 	neighbourRedirect            = 137
 )
@@ -82,8 +86,9 @@ type Decision struct {
 //
 // ARP passes between any two identities of this plan, and from one to broadcast: without it no
 // permitted conversation could begin, it carries nothing but the sender's own addresses, and the
-// guard holds it to those. A probe (sender 0.0.0.0, RFC 5227) claims nothing and passes. Neighbour
-// discovery is treated alike, and may also go to its own groups.
+// guard holds it to those. A probe (sender 0.0.0.0, RFC 5227) claims nothing, and may be for the sender's own
+// address or nobody's: asked for another's, that one would give it up. Neighbour discovery is treated
+// alike, and may also go to its own groups.
 func (p *Plan) Decide(h *Header) Decision {
 	if isLinkLocal(h.Dst) {
 		if p.LinkLocal == verdict.Allow && h.isLinkControl() {
@@ -109,11 +114,11 @@ func (p *Plan) Decide(h *Header) Decision {
 }
 
 // isLinkLocal knows control traffic that is for the segment, not for a device: the groups of IEEE
-// 802.1Q table 8-1 and GVRP's, MRP (IEC 62439-2), DLR (ODVA) and PTP (IEEE 1588 annex E).
+// 802.1Q table 8-1, those of MMRP and of MVRP and GVRP, MRP (IEC 62439-2), DLR (ODVA) and PTP (IEEE 1588 annex E).
 func isLinkLocal(mac [6]byte) bool {
 	switch [3]byte(mac[:3]) {
 	case [3]byte{0x01, 0x80, 0xc2}:
-		return mac[3] == 0 && mac[4] == 0 && (mac[5] <= 0x0f || mac[5] == 0x21)
+		return mac[3] == 0 && mac[4] == 0 && (mac[5] <= 0x0f || mac[5] == 0x20 || mac[5] == 0x21)
 	case [3]byte{0x01, 0x15, 0x4e}, [3]byte{0x01, 0x21, 0x6c}, [3]byte{0x01, 0x1b, 0x19}:
 		return true
 	}
@@ -199,12 +204,12 @@ func (d *decision) settleSide(source uint32) {
 	}
 }
 
-// stranger says what an unknown MAC address is: one that uses somebody's address is worse.
+// stranger says what an unknown MAC address is: one that uses somebody's address, or disputes it, is worse.
 func (d *decision) stranger() verdict.Reason {
 	switch {
 	case d.isIP() && d.plan.ownerOf(d.h.SrcIP) != 0:
 		return verdict.ReasonAddressSpoofed
-	case d.isARP() && d.plan.ownerOf(d.h.ARP.SenderIP) != 0:
+	case d.isARP() && (d.plan.ownerOf(d.h.ARP.SenderIP) != 0 || isUnspecified(d.h.ARP.SenderIP) && d.plan.ownerOf(d.h.ARP.TargetIP) != 0):
 		return verdict.ReasonARPSpoofed
 	case d.misleadsNeighbours():
 		return verdict.ReasonARPSpoofed
@@ -212,12 +217,24 @@ func (d *decision) stranger() verdict.Reason {
 	return verdict.ReasonUnknownSource
 }
 
-// misleadsNeighbours is for a stranger that claims somebody's address by neighbour discovery, that
-// redirects, or that says it is a router.
+// misleadsNeighbours is for a stranger that claims somebody's address by neighbour discovery or disputes it,
+// that redirects, or that says it is a router.
 func (d *decision) misleadsNeighbours() bool {
 	n := &d.h.Neighbour
 	return n.Type == neighbourRedirect || n.Type == neighbourRouterAdvertisement ||
-		n.Type == neighbourAdvertisement && d.plan.ownerOf(n.Target) != 0
+		(n.Type == neighbourAdvertisement || d.h.detects()) && d.plan.ownerOf(n.Target) != 0
+}
+
+// detects tells whether the frame detects duplicates of an address (RFC 4862 5.4.2).
+func (h *Header) detects() bool {
+	return h.Neighbour.Type == neighbourSolicitation && isUnspecified(h.SrcIP)
+}
+
+// mayProbe tells whether a device may ask if anybody has an address, in order to take it. Asked for
+// another's, that one gives it up when it is about to take it (RFC 5227 2.1.1, RFC 4862 5.4.3).
+func (p *Plan) mayProbe(id uint32, a netip.Addr) bool {
+	owner := p.ownerOf(a)
+	return owner == 0 || owner == id
 }
 
 // guardARP holds the sender to its own addresses; a router speaks ARP for itself only.
@@ -228,7 +245,9 @@ func (d *decision) guardARP(id uint32) verdict.Reason {
 	case d.h.ARP.SenderMAC != d.h.Src:
 		return verdict.ReasonARPSpoofed
 	case isUnspecified(d.h.ARP.SenderIP):
-		return verdict.ReasonNone
+		if !d.plan.mayProbe(id, d.h.ARP.TargetIP) {
+			return verdict.ReasonARPSpoofed
+		}
 	case d.plan.meantBy(id, d.h.ARP.SenderIP) != id:
 		return verdict.ReasonARPSpoofed
 	}
@@ -245,7 +264,8 @@ func (d *decision) guardNeighbour(id uint32) verdict.Reason {
 	case n.Foreign, n.Type == neighbourRedirect,
 		n.Type == neighbourRouterAdvertisement && d.plan.Identities[id].Kind != KindRouter,
 		!isUnspecified(d.h.SrcIP) && !d.plan.mayClaim(id, d.h.SrcIP),
-		n.Type == neighbourAdvertisement && !d.plan.mayClaim(id, n.Target):
+		n.Type == neighbourAdvertisement && !d.plan.mayClaim(id, n.Target),
+		d.h.detects() && !d.plan.mayProbe(id, n.Target):
 		return verdict.ReasonARPSpoofed
 	}
 	return verdict.ReasonNone
@@ -290,6 +310,9 @@ func (d *decision) guardAddress(id uint32) verdict.Reason {
 	if d.h.isBooting() {
 		return verdict.ReasonNone
 	}
+	if isNoSender(d.h.SrcIP) {
+		return verdict.ReasonAddressSpoofed
+	}
 	if owner := d.plan.meantBy(id, d.h.SrcIP); owner != 0 {
 		d.Source = owner
 		return verdict.ReasonNone
@@ -298,6 +321,16 @@ func (d *decision) guardAddress(id uint32) verdict.Reason {
 		return verdict.ReasonUnknownSource
 	}
 	return verdict.ReasonAddressSpoofed
+}
+
+// isNoSender knows addresses that nobody sends from: this network and this host, groups, broadcast
+// (RFC 1122 3.2.1.3, RFC 4291 2.5.2, 2.5.3 and 2.7). Stacks take some of these for their own.
+func isNoSender(a netip.Addr) bool {
+	if a.Is4() {
+		first := a.As4()[0]
+		return first == 0 || first == 127 || first >= 224
+	}
+	return a.IsUnspecified() || a.IsLoopback() || a.IsMulticast()
 }
 
 func isUnspecified(a netip.Addr) bool { return a.IsValid() && a.IsUnspecified() }
@@ -321,6 +354,11 @@ func (d *decision) destination() verdict.Reason {
 		d.Destination = id
 		return verdict.ReasonSameSide
 	}
+	// Answers pass by the flow, so that the receiver, too, has to live where they would be.
+	if !lent && (who.Kind == KindDevice || who.Kind == KindRouter) && !who.inVLAN(d.h.Tags) {
+		d.Destination = id
+		return verdict.ReasonVLANNotPermitted
+	}
 	if !lent && d.isIP() && d.h.Neighbour.Type == 0 && (who.Kind == KindDevice || who.Kind == KindRouter) {
 		owner := d.plan.meantBy(id, d.h.DstIP)
 		if owner == 0 {
@@ -339,7 +377,8 @@ func (d *decision) destination() verdict.Reason {
 // conduit decides between two known identities.
 func (d *decision) conduit() Decision {
 	switch {
-	case len(d.h.Tags) > maxTags, d.h.SourceRouted, d.h.EtherType == 0 && d.h.LLC == LLCSNAP:
+	case len(d.h.Tags) > maxTags, d.h.SourceRouted, d.h.EtherType == 0 && d.h.LLC == LLCSNAP,
+		d.h.Fragment && hasToBeNamed(d.h.FirstPort) != verdict.ReasonNone:
 		return d.deny(verdict.ReasonEncapsulation)
 	case d.isARP(), d.h.Neighbour.Type != 0:
 		d.Verdict = verdict.Permitted
@@ -353,9 +392,9 @@ func (d *decision) conduit() Decision {
 		}
 	}
 	if reason == verdict.ReasonNoConduit && d.plan.IntraZone == verdict.Allow && d.plan.sameZone(d.Source, d.Destination) {
-		switch {
-		case isUDPTunnel(d.h):
-			return d.deny(verdict.ReasonEncapsulation)
+		switch unnamed := unnamedPort(d.h); {
+		case unnamed != verdict.ReasonNone:
+			return d.deny(unnamed)
 		case misleads(d.h) && d.h.Fragment:
 			return d.deny(verdict.ReasonFragment)
 		case misleads(d.h):
@@ -363,6 +402,9 @@ func (d *decision) conduit() Decision {
 		}
 		d.Verdict = verdict.Permitted
 		return d.Decision
+	}
+	if reason == verdict.ReasonNoConduit && d.h.Fragment {
+		id, reason = d.plan.strayFragment(d.Source, d.Destination, d.h)
 	}
 	d.Conduit = id
 	if reason != verdict.ReasonNone {
@@ -391,47 +433,76 @@ func inspectable(tags []Tag) bool {
 	return len(tags) == 0 || len(tags) == 1 && tags[0].TPID == 0x8100
 }
 
+// strayFragment judges a fragment where no conduit for the protocol is in its direction. It may belong to an
+// answer: where all conduits of the other direction are observed, so is it.
+func (p *Plan) strayFragment(source, destination uint32, h *Header) (uint32, verdict.Reason) {
+	if _, observed := p.between(destination, source, h); observed != 0 {
+		return observed, verdict.ReasonFragment
+	}
+	return 0, verdict.ReasonNoConduit
+}
+
+// between tells whether there is a conduit for the header's protocol, and names the first one where all of
+// them are observed.
+func (p *Plan) between(source, destination uint32, h *Header) (some bool, observed uint32) {
+	transport, _ := service(h)
+	enforced := false
+	for id := 1; id < len(p.Conduits); id++ {
+		c := &p.Conduits[id]
+		if !contains(c.From, source) || !contains(c.To, destination) || !c.has(transport) {
+			continue
+		}
+		some, enforced = true, enforced || c.Mode == Enforce
+		if observed == 0 {
+			observed = uint32(id)
+		}
+	}
+	if enforced {
+		return some, 0
+	}
+	return some, observed
+}
+
+func (c *Conduit) has(t Transport) bool {
+	return slices.ContainsFunc(c.Services, func(s Service) bool { return s.Transport == t })
+}
+
 // covering finds the conduit for a header: an inspected one before a plain one, then the first. A
-// fragment shows no ports, so only a conduit for every port covers it. It is denied as one of a
-// conduit only where that and each other for the protocol between the two is observed.
+// fragment shows no ports, so only a conduit for every port covers it, and only if none goes before that for
+// some of them. It is denied as one of a conduit only where that and each other for the protocol between
+// the two is observed.
 func (p *Plan) covering(source, destination uint32, h *Header) (uint32, verdict.Reason) {
 	transport, port := service(h)
-	best, paired, wide := uint32(0), false, false
-	observed, enforced := uint32(0), false
+	best, wide := uint32(0), false
 	for id := 1; id < len(p.Conduits); id++ {
 		c := &p.Conduits[id]
 		if !contains(c.From, source) || !contains(c.To, destination) {
 			continue
 		}
 		for _, s := range c.Services {
-			if s.Transport != transport {
-				continue
-			}
-			paired = true
-			if c.Mode == Enforce {
-				enforced = true
-			} else if observed == 0 {
-				observed = uint32(id)
-			}
-			whole := s.Low == 0 && s.High == 0xffff
-			if port < s.Low || port > s.High || h.Fragment && !whole {
+			if s.Transport != transport || !h.Fragment && (port < s.Low || port > s.High) {
 				continue
 			}
 			if best == 0 || c.Inspect && !p.Conduits[best].Inspect {
-				best, wide = uint32(id), whole
+				best, wide = uint32(id), s.Low == 0 && s.High == 0xffff
 			}
 		}
 	}
-	switch {
-	case best != 0 && wide && isUDPTunnel(h):
-		return 0, verdict.ReasonEncapsulation
-	case best != 0:
+	if h.Fragment && !wide {
+		best = 0
+	}
+	if best != 0 {
+		if unnamed := unnamedPort(h); wide && unnamed != verdict.ReasonNone {
+			return 0, unnamed
+		}
 		return best, verdict.ReasonNone
-	case paired && h.Fragment && enforced:
-		return 0, verdict.ReasonFragment
-	case paired && h.Fragment:
-		return observed, verdict.ReasonFragment
-	case isTunnel(h):
+	}
+	if h.Fragment {
+		if some, observed := p.between(source, destination, h); some {
+			return observed, verdict.ReasonFragment
+		}
+	}
+	if isTunnel(h) {
 		return 0, verdict.ReasonEncapsulation
 	}
 	return 0, verdict.ReasonNoConduit

@@ -21,8 +21,8 @@ identities:
   - {name: router, zone: room, role: router, mac: "02:00:00:00:00:01", ip: [198.18.0.1]}
   - {name: far, zone: room, via: router, ip: [198.18.0.0/16]}
   - {name: farther, zone: room, via: router, ip: [198.18.64.7]}
-  - {name: plc, zone: cell, mac: "02:00:00:00:00:10", ip: [198.18.0.10, "2001:db8::10"]}
-  - {name: rtu, zone: cell, mac: "02:00:00:00:00:11", ip: [198.18.0.11]}
+  - {name: plc, zone: cell, mac: "02:00:00:00:00:10", ip: [198.18.0.10, "2001:db8::10"], vlan: [untagged, 10]}
+  - {name: rtu, zone: cell, mac: "02:00:00:00:00:11", ip: [198.18.0.11], vlan: [untagged, 10]}
   - {name: left, zone: split, side: a, mac: "02:00:00:00:00:30", ip: [198.18.0.30]}
   - {name: right, zone: split, side: b, mac: "02:00:00:00:00:31", ip: [198.18.0.31]}
 conduits:
@@ -128,6 +128,9 @@ func decideRows() []decideRow {
 
 		{"permitted VLAN", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(dot1q)), i, ok, "hmi>plc", "speak"},
 		{"priority tag", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(Tag{0x8100, 0xe000})), i, ok, "hmi>plc", "speak"},
+		{"a VLAN that is the sender's alone", ip(SideB, 0x22, "198.18.0.22", mac(0x10), "198.18.0.10", tcp(502), tags(Tag{0x8100, 20})), d, verdict.ReasonVLANNotPermitted, "tagged>plc", ""},
+		{"ARP in a VLAN that is the sender's alone", with(arp(SideB, 0x22, mac(0x10), "198.18.0.22", "198.18.0.10"), tags(Tag{0x8100, 20})), d, verdict.ReasonVLANNotPermitted, "tagged>plc", ""},
+		{"broadcast in it", with(arp(SideB, 0x22, broadcastTo, "198.18.0.22", "198.18.0.10"), tags(Tag{0x8100, 20})), a, ok, "tagged>broadcast", ""},
 		{"other VLAN", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(Tag{0x8100, 11})), d, verdict.ReasonVLANNotPermitted, "hmi>", ""},
 		{"without its tag", ip(SideB, 0x22, "198.18.0.22", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonVLANNotPermitted, "tagged>", ""},
 		{"two tags on an inspected conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502), tags(dot1q, dot1q)), d, verdict.ReasonEncapsulation, "hmi>plc", "speak"},
@@ -140,6 +143,11 @@ func decideRows() []decideRow {
 		{"other address", ip(SideB, 0x20, "198.18.0.10", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "hmi>", ""},
 		{"an address of nobody", ip(SideB, 0x20, "198.19.0.77", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "hmi>", ""},
 		{"without addresses, one of nobody", ip(SideB, 0x21, "198.19.0.77", mac(0x10), "198.18.0.10", tcp(502)), i, ok, "loose>plc", "speak"},
+		{"without addresses, from 0.0.0.0", ip(SideB, 0x21, "0.0.0.0", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "loose>", ""},
+		{"without addresses, from 127.0.0.1", ip(SideB, 0x21, "127.0.0.1", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "loose>", ""},
+		{"without addresses, from a group", ip(SideB, 0x21, "224.0.0.7", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "loose>", ""},
+		{"without addresses, from everybody", ip(SideB, 0x21, "255.255.255.255", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "loose>", ""},
+		{"without addresses, from ::1", ip(SideB, 0x21, "::1", mac(0x10), "2001:db8::10", tcp(502)), d, verdict.ReasonAddressSpoofed, "loose>", ""},
 		{"without addresses, somebody's", ip(SideB, 0x21, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(502)), d, verdict.ReasonAddressSpoofed, "loose>", ""},
 		{"behind the router", ip(SideB, 1, "198.18.64.9", mac(0x10), "198.18.0.10", tcp(443)), a, ok, "far>plc", "pull"},
 		{"behind the router, longer prefix", ip(SideB, 1, "198.18.64.7", mac(0x10), "198.18.0.10", tcp(8080)), a, ok, "farther>plc", "pull"},
@@ -152,6 +160,10 @@ func decideRows() []decideRow {
 
 		{"who has", arp(SideB, 0x20, broadcastTo, "198.18.0.20", "198.18.0.10"), a, ok, "hmi>broadcast", ""},
 		{"is at", arp(SideA, 0x10, mac(0x20), "198.18.0.10", "198.18.0.20"), a, ok, "plc>hmi", ""},
+		{"probe for another's address", arp(SideB, 0x20, broadcastTo, "0.0.0.0", "198.18.0.10"), d, verdict.ReasonARPSpoofed, "hmi>", ""},
+		{"probe for nobody's address", arp(SideB, 0x20, broadcastTo, "0.0.0.0", "198.19.0.10"), a, ok, "hmi>broadcast", ""},
+		{"probe of a stranger for somebody's address", arp(SideB, 0x99, broadcastTo, "0.0.0.0", "198.18.0.10"), d, verdict.ReasonARPSpoofed, ">", ""},
+		{"without addresses, probe for another's", arp(SideB, 0x21, broadcastTo, "0.0.0.0", "198.18.0.10"), d, verdict.ReasonARPSpoofed, "loose>", ""},
 		{"probe", arp(SideB, 0x20, broadcastTo, "0.0.0.0", "198.18.0.20"), a, ok, "hmi>broadcast", ""},
 		{"claims an address", arp(SideB, 0x20, broadcastTo, "198.18.0.10", "198.18.0.10"), d, verdict.ReasonARPSpoofed, "hmi>", ""},
 		{"claims in another's name", with(arp(SideB, 0x20, broadcastTo, "198.18.0.20", "198.18.0.10"), sender(0x10)), d, verdict.ReasonARPSpoofed, "hmi>", ""},
@@ -187,6 +199,9 @@ func decideRows() []decideRow {
 		{"fragment on an inspected conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x10), "198.18.0.10", tcp(0), fragment), d, verdict.ReasonFragment, "hmi>plc", ""},
 		{"fragment on a conduit with ports", ip(SideB, 1, "198.18.64.9", mac(0x10), "198.18.0.10", tcp(0), fragment), d, verdict.ReasonFragment, "far>plc", ""},
 		{"fragment on a conduit for every port", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(0), fragment), a, ok, "hmi>rtu", "all"},
+		{"first fragment of a tunnel", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(0), fragment, func(h *Header) { h.FirstPort = 4789 }), d, verdict.ReasonEncapsulation, "hmi>rtu", ""},
+		{"a tunnel's port", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(4789)), d, verdict.ReasonEncapsulation, "hmi>rtu", ""},
+		{"a lease that nobody asked for", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", udp(68)), d, verdict.ReasonNoConduit, "hmi>rtu", ""},
 		{"fragment without a conduit", ip(SideB, 0x20, "198.18.0.20", mac(0x11), "198.18.0.11", tcp(0), fragment), d, verdict.ReasonNoConduit, "hmi>rtu", ""},
 
 		{"one zone", ip(SideA, 0x30, "198.18.0.30", mac(0x31), "198.18.0.31", tcp(80)), d, verdict.ReasonNoConduit, "left>right", ""},

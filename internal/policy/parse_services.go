@@ -148,13 +148,13 @@ func icmpTypes() []word[icmpType] {
 }
 
 // icmpServices reads types. Without them every type is meant but those that tell a device which
-// way to send: redirects and router advertisements turn traffic past the appliance, so that they
-// are named or denied. Ping's reply is implied by its request.
+// way to send: redirects, router advertisements and renumbering of routers turn traffic past the appliance, so
+// that they are named or denied. Ping's reply is implied by its request.
 func (d *decoder) icmpServices(f *fields) []Service {
 	if !f.has("types") {
 		return []Service{
 			{TransportICMP, 0, 4}, {TransportICMP, 6, 8}, {TransportICMP, 10, 255},
-			{TransportICMPv6, 0, 133}, {TransportICMPv6, 135, 136}, {TransportICMPv6, 138, 255},
+			{TransportICMPv6, 0, 133}, {TransportICMPv6, 135, 136}, {TransportICMPv6, 139, 255},
 		}
 	}
 	var out []Service

@@ -135,7 +135,7 @@ func TestServices(t *testing.T) {
 		{"enip without I/O", "protocol: enip\n    ports: [44818]", "6/44818"},
 		{"every port of tcp", "protocol: tcp", "6/0-65535"},
 		{"every port of udp", "protocol: udp", "17/0-65535"},
-		{"icmp", "protocol: icmp", "1/0-4 1/6-8 1/10-255 58/0-133 58/135-136 58/138-255"},
+		{"icmp", "protocol: icmp", "1/0-4 1/6-8 1/10-255 58/0-133 58/135-136 58/139-255"},
 		{"icmp by name", "protocol: icmp\n    types: [echo_request, packet_too_big]", "1/8 58/2 58/128"},
 		{"icmp by number", "protocol: icmp\n    types: [8, 0x80]", "1/8 58/128"},
 		{"ethertypes", "protocol: ethertype\n    ethertypes: [profinet, 0x88b8, goose]", "256/34962 256/35000"},

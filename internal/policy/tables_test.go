@@ -47,7 +47,7 @@ func (t tables) source(h *Header) (uint32, verdict.Reason) {
 		switch {
 		case isIP && t.address(0, h.SrcIP) != 0:
 			return 0, verdict.ReasonAddressSpoofed
-		case isARP && t.address(0, h.ARP.SenderIP) != 0:
+		case isARP && (t.address(0, h.ARP.SenderIP) != 0 || h.ARP.SenderIP.IsUnspecified() && t.address(0, h.ARP.TargetIP) != 0):
 			return 0, verdict.ReasonARPSpoofed
 		}
 		return 0, verdict.ReasonUnknownSource
@@ -60,10 +60,17 @@ func (t tables) source(h *Header) (uint32, verdict.Reason) {
 		return id, verdict.ReasonVLANNotPermitted
 	case isARP && h.ARP.SenderMAC != h.Src:
 		return id, verdict.ReasonARPSpoofed
-	case isARP && !h.ARP.SenderIP.IsUnspecified() && t.meant(id, h.ARP.SenderIP) != id:
+	case isARP && h.ARP.SenderIP.IsUnspecified():
+		if owner := t.address(0, h.ARP.TargetIP); owner != 0 && owner != id {
+			return id, verdict.ReasonARPSpoofed
+		}
+		return id, verdict.ReasonNone
+	case isARP && t.meant(id, h.ARP.SenderIP) != id:
 		return id, verdict.ReasonARPSpoofed
 	case !isIP || h.isBooting():
 		return id, verdict.ReasonNone
+	case isNoSender(h.SrcIP):
+		return id, verdict.ReasonAddressSpoofed
 	}
 	if owner := t.meant(id, h.SrcIP); owner != 0 {
 		return owner, verdict.ReasonNone
@@ -88,6 +95,8 @@ func (t tables) destination(h *Header) (uint32, verdict.Reason) {
 		return 0, verdict.ReasonUnknownDestination
 	case who.Side == h.Side:
 		return id, verdict.ReasonSameSide
+	case (who.Kind == KindDevice || who.Kind == KindRouter) && !who.inVLAN(h.Tags):
+		return id, verdict.ReasonVLANNotPermitted
 	case isIP && (who.Kind == KindDevice || who.Kind == KindRouter):
 		owner := t.meant(id, h.DstIP)
 		if owner == 0 && who.Kind == KindRouter && t.address(0, h.DstIP) == 0 {
@@ -102,7 +111,7 @@ func (t tables) destination(h *Header) (uint32, verdict.Reason) {
 }
 
 // conduit finds the range by halving, as the fast path does.
-func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paired, whole bool) {
+func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paired bool) {
 	transport, port := service(h)
 	for _, p := range t.Pairs {
 		if p.From != t.Identities[source].Class || p.To != t.Identities[destination].Class || p.Transport != transport {
@@ -117,14 +126,24 @@ func (t tables) conduit(source, destination uint32, h *Header) (id uint32, paire
 			case port > r.High:
 				low = middle + 1
 			case h.Fragment && (r.Low != 0 || r.High != 0xffff):
-				return 0, true, false
+				return 0, true
 			default:
-				return r.Conduit, true, r.Low == 0 && r.High == 0xffff
+				return r.Conduit, true
 			}
 		}
-		return 0, true, false
+		return 0, true
 	}
-	return 0, false, false
+	return 0, false
+}
+
+// wide tells whether a conduit names no port of UDP.
+func (t tables) wide(id uint32) bool {
+	for _, s := range t.Conduits[id].Services {
+		if s == (Service{TransportUDP, 0, 0xffff}) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t tables) decide(h *Header) Decision {
@@ -144,7 +163,7 @@ func (t tables) decide(h *Header) Decision {
 		d.Verdict = verdict.Denied(reason)
 		return d
 	}
-	if h.LLC == LLCSNAP {
+	if h.LLC == LLCSNAP || h.Fragment && hasToBeNamed(h.FirstPort) != verdict.ReasonNone {
 		d.Verdict = verdict.Denied(verdict.ReasonEncapsulation)
 		return d
 	}
@@ -152,13 +171,17 @@ func (t tables) decide(h *Header) Decision {
 		d.Verdict = verdict.Permitted
 		return d
 	}
-	id, paired, whole := t.conduit(d.Source, d.Destination, h)
+	id, paired := t.conduit(d.Source, d.Destination, h)
+	unnamed := unnamedPort(h)
 	switch {
 	case id == 0 && h.Fragment && paired:
 		d.Verdict = verdict.Denied(verdict.ReasonFragment)
 		return d
-	case id == 0 && isTunnel(h), whole && isUDPTunnel(h):
+	case id == 0 && isTunnel(h):
 		d.Verdict = verdict.Denied(verdict.ReasonEncapsulation)
+		return d
+	case t.wide(id) && unnamed != verdict.ReasonNone:
+		d.Verdict = verdict.Denied(unnamed)
 		return d
 	case id == 0:
 		d.Verdict = verdict.Denied(verdict.ReasonNoConduit)
@@ -209,7 +232,7 @@ func drawHeader(t *rapid.T, plan *Plan) *Header {
 	for _, e := range plan.Addresses {
 		addresses = append(addresses, e.Prefix.Addr(), e.Prefix.Addr().Next())
 	}
-	ports := []uint16{0, 25, 67, 443, 502, 503, 2222, 8000, 8040, 65535}
+	ports := []uint16{0, 25, 67, 68, 443, 502, 503, 2222, 4789, 8000, 8040, 65535}
 	h := &Header{
 		Side:      rapid.SampledFrom([]Side{SideA, SideB}).Draw(t, "side"),
 		Src:       rapid.SampledFrom(macs).Draw(t, "source"),
@@ -239,6 +262,8 @@ func drawHeader(t *rapid.T, plan *Plan) *Header {
 		if !h.Fragment {
 			h.DstPort = rapid.SampledFrom(ports).Draw(t, "port")
 			h.ICMPType = rapid.SampledFrom([]uint8{0, 5, 8}).Draw(t, "type")
+		} else if h.Protocol == uint8(TransportUDP) {
+			h.FirstPort = rapid.SampledFrom(ports).Draw(t, "first port")
 		}
 	}
 	return h

@@ -227,6 +227,9 @@ func (a *assessor) headerOf(f *frame.Frame, reversed bool) *policy.Header {
 		h.Tags = append(h.Tags, policy.Tag{TPID: t.TPID, TCI: t.TCI})
 	}
 	if f.Fragment {
+		if f.IsUDP {
+			h.FirstPort = f.DstPort
+		}
 		h.SrcPort, h.DstPort = 0, 0
 	}
 	if reversed {
@@ -242,9 +245,16 @@ func llcOf(f *frame.Frame) policy.LLC {
 	b := f.LinkPayload
 	switch {
 	case !f.LLC || len(b) < 6:
+		return policy.LLCOther
 	case b[0] == 0x42 && b[1] == 0x42 && b[2] == 3:
 		return policy.LLCBridge
-	case b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 && b[3] == 0 && b[4] == 0 && (b[5] == 0 || b[5] == 0xf8):
+	case b[0]&^1 == 0x06:
+		return policy.LLCSNAP
+	case b[0]&^1 != 0xaa:
+		return policy.LLCOther
+	}
+	switch [3]byte(b[3:]) {
+	case [3]byte{}, [3]byte{0, 0, 0xf8}, [3]byte{0, 0x80, 0xc2}:
 		return policy.LLCSNAP
 	}
 	return policy.LLCOther
