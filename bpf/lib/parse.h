@@ -458,7 +458,7 @@ static __always_inline int parse_first_fragment(struct cursor *c, struct frame *
 	if (!udp)
 		return -1;
 	port = bpf_ntohs(udp->dest);
-	f->source_routed = is_tunnel_port(port) || is_lease_port(port);
+	f->source_routed |= is_tunnel_port(port) || is_lease_port(port);
 	return 0;
 }
 

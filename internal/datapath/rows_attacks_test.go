@@ -82,6 +82,7 @@ func attackRows() []row {
 		{"the same of IPv6", nil, b(extended(rtu6(vxlan), 44)), xdpDrop, verdict.ReasonEncapsulation},
 		{"the same of IPv6 behind another header", nil, b(extended(rtu6(vxlan), 60, 44)), xdpDrop, verdict.ReasonEncapsulation},
 		{"its later fragment, which nobody can put together", nil, b(rtu4(17, 3, make([]byte, 64))), xdpRedirect, 0},
+		{"a routed packet's first fragment", nil, b(edited(extended(rtu6(datagram), 43, 44), 43, 1)), xdpDrop, verdict.ReasonEncapsulation},
 		{"a lease's first fragment under address-only", nil, b(rtu4(17, 0x2000, dhcp)), xdpDrop, verdict.ReasonEncapsulation},
 		{"another first fragment", nil, b(rtu4(17, 0x2000, datagram)), xdpRedirect, 0},
 		{"a first fragment too small for its ports", nil, b(rtu4(17, 0x2000, datagram[:4])), xdpRedirect, 0},
