@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -47,23 +48,101 @@ func TestAgreesWithPlainEvaluation(t *testing.T) {
 				}
 			}
 			seen := agree(t, plan, row.frames, seed)
-			t.Logf("reasons: %v", seen)
+			t.Logf("reasons: %v", seen.reasons)
+			t.Logf("kinds, denied and not: %v", seen.kinds)
 			for _, r := range row.met {
-				if seen[r] == 0 {
+				if seen.reasons[r] == 0 {
 					t.Errorf("no frame met %v: the generator is blind there", r)
 				}
 			}
+			seen.blind(t)
 		})
 	}
 }
 
-// agree sends frames and returns how many met each reason.
-func agree(t *testing.T, p *policy.Plan, frames int, seed uint64) map[verdict.Reason]int {
+// coverage is what frames met: reasons, and of each kind of frame verdicts.
+type coverage struct {
+	reasons map[verdict.Reason]int
+	kinds   map[string][2]int // denied, not denied
+}
+
+func (c *coverage) note(side policy.Side, raw []byte, d *policy.Decision) {
+	c.reasons[d.Verdict.Reason]++
+	for _, kind := range kindsOf(side, raw) {
+		n := c.kinds[kind]
+		if d.Verdict.Action == verdict.Deny {
+			n[0]++
+		} else {
+			n[1]++
+		}
+		c.kinds[kind] = n
+	}
+}
+
+// blind fails the test for each kind of frame of which all were denied, or none was, where that is not
+// what becomes of every such frame.
+func (c *coverage) blind(t *testing.T) {
+	t.Helper()
+	for _, kind := range []string{
+		"IPv4", "IPv4 with options", "IPv6", "IPv6 with extension headers", "fragment", "first fragment of UDP", "TCP", "UDP", "ICMP", "ICMPv6",
+		"ARP", "ARP probe", "neighbour 133", "neighbour 134", "neighbour 135", "neighbour 136", "802.3", "another EtherType", "one tag", "two tags", "broadcast", "group", "link-local",
+	} {
+		if n := c.kinds[kind]; n[0] == 0 || n[1] == 0 {
+			t.Errorf("of the kind %q frames were denied and not %v times: the generator is blind there", kind, n)
+		}
+	}
+	for _, kind := range []string{"malformed", "three tags", "source route", "SNAP", "neighbour 137", "zero MAC"} {
+		if c.kinds[kind][0] == 0 {
+			t.Errorf("no frame of the kind %q", kind)
+		}
+	}
+}
+
+// kindsOf names what a frame is, in several respects.
+func kindsOf(side policy.Side, raw []byte) (kinds []string) {
+	h, _, ok := plainHeader(side, raw)
+	add := func(kind string, is bool) {
+		if is {
+			kinds = append(kinds, kind)
+		}
+	}
+	if add("malformed", !ok); !ok {
+		return kinds
+	}
+	v4, v6 := h.EtherType == 0x0800 && len(h.Tags) <= 2, h.EtherType == 0x86dd && len(h.Tags) <= 2
+	network := 14 + 4*len(h.Tags)
+	add("IPv4", v4)
+	add("IPv4 with options", v4 && raw[network]&15 > 5)
+	add("IPv6", v6)
+	add("IPv6 with extension headers", v6 && slices.Contains([]byte{0, 43, 44, 60}, raw[network+6]))
+	add("fragment", h.Fragment)
+	add("first fragment of UDP", h.Fragment && h.FirstPort != 0)
+	add("source route", h.SourceRouted)
+	for protocol, name := range map[uint8]string{1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"} {
+		add(name, (v4 || v6) && h.Protocol == protocol && h.Neighbour.Type == 0)
+	}
+	add("ARP", h.EtherType == 0x0806 && len(h.Tags) <= 2)
+	add("ARP probe", h.EtherType == 0x0806 && len(h.Tags) <= 2 && h.ARP.SenderIP == netip4(0, 0, 0, 0))
+	add(fmt.Sprintf("neighbour %d", h.Neighbour.Type), h.Neighbour.Type != 0)
+	add("802.3", h.EtherType == 0 && len(h.Tags) <= 2)
+	add("SNAP", h.EtherType == 0 && h.LLC == policy.LLCSNAP)
+	add("another EtherType", len(h.Tags) <= 2 && !v4 && !v6 && h.EtherType != 0 && h.EtherType != 0x0806)
+	add([]string{"no tag", "one tag", "two tags", "three tags"}[len(h.Tags)], true)
+	add("broadcast", h.Dst == broadcast)
+	linkLocal := h.Dst[0] == 1 && h.Dst[1] == 0x80 && h.Dst[2] == 0xc2
+	add("link-local", linkLocal)
+	add("group", h.Dst[0]&1 != 0 && h.Dst != broadcast && !linkLocal)
+	add("zero MAC", h.Src == [6]byte{} || h.Dst == [6]byte{})
+	return kinds
+}
+
+// agree sends frames and returns what they met.
+func agree(t *testing.T, p *policy.Plan, frames int, seed uint64) *coverage {
 	t.Helper()
 	require(t)
 	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 64})
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), plan: p}
-	seen := map[verdict.Reason]int{}
+	seen := &coverage{map[verdict.Reason]int{}, map[string][2]int{}}
 	before := d.reasons(t)
 	for i := range frames {
 		side, raw := g.frame()
@@ -73,7 +152,7 @@ func agree(t *testing.T, p *policy.Plan, frames int, seed uint64) map[verdict.Re
 		if got != xdpDrop {
 			d.emptyFlows(t)
 		}
-		seen[want.Reason]++
+		seen.note(side, raw, &decision)
 		after := d.reasons(t)
 		counted := moved(before, after)
 		before = after
@@ -116,10 +195,10 @@ zones:
   - {name: line, sl_target: 1, purdue_level: 1}
 identities:
   - {name: hmi, zone: plant, role: hmi, mac: "02:00:00:00:00:20", ip: [198.18.0.20, "2001:2::20"], vlan: [10, 20]}
-  - {name: hmi-2, zone: plant, role: hmi, mac: "02:00:00:00:00:21", ip: [198.18.0.21]}
+  - {name: hmi-2, zone: plant, role: hmi, mac: "02:00:00:00:00:21", ip: [198.18.0.21, "2001:2::21"]}
   - {name: free, zone: plant, role: hmi, mac: "02:00:00:00:00:22"}
   - {name: plc, zone: cell, role: plc, mac: "02:00:00:00:00:10", ip: [198.18.0.10, "2001:2::10"], vlan: [10, untagged]}
-  - {name: rtu, zone: cell, role: rtu, mac: "02:00:00:00:00:11", ip: [198.18.0.11, 198.18.0.12]}
+  - {name: rtu, zone: cell, role: rtu, mac: "02:00:00:00:00:11", ip: [198.18.0.11, 198.18.0.12, "2001:2::11"], vlan: [10, 20, untagged]}
   - {name: router, zone: plant, role: router, mac: "02:00:00:00:00:01", ip: [198.18.0.1]}
   - {name: historian, zone: office, via: router, ip: [198.18.64.0/18]}
   - {name: jump, zone: office, via: router, ip: [198.18.64.7]}
@@ -131,6 +210,10 @@ conduits:
   - {name: dnp3, from: ["zone:plant"], to: [rtu], protocol: dnp3, rules: [{functions: [read]}]}
   - {name: opc, from: [historian, hmi], to: ["zone:cell"], protocol: tcp, ports: [4840, 5000-5100]}
   - {name: jump, from: [jump], to: ["zone:cell"], protocol: tcp, ports: [22]}
+  - {name: time, from: [free], to: [rtu], protocol: udp, ports: [123]}
+  - {name: all-but-time, from: [free], to: [rtu], protocol: udp}
+  - {name: ping, from: [hmi-2, hmi, free], to: ["zone:cell"], protocol: icmp}
+  - {name: frames, from: [rtu], to: [hmi-2], protocol: ethertype, ethertypes: [llc, 0x88b5]}
   - {name: any-udp, from: [hmi-2], to: [rtu], protocol: udp}
   - {name: ntp, from: ["zone:cell"], to: [free], protocol: udp, ports: [123]}
   - {name: pn, from: [hmi-2], to: [rtu, "group:profinet_dcp"], protocol: ethertype, ethertypes: [profinet, 0x88b8]}
@@ -195,6 +278,9 @@ func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
 func (g *generator) mac() [6]byte {
 	switch g.IntN(12) {
 	case 0:
+		if g.IntN(8) == 0 {
+			return [6]byte{}
+		}
 		return [6]byte{2, 0, 0, 0, 0, byte(g.Uint32())}
 	case 1:
 		return broadcast
@@ -217,11 +303,11 @@ func (g *generator) ip4() netip.Addr {
 }
 
 func (g *generator) ip6() netip.Addr {
-	return netip.AddrFrom16([16]byte{0x20, 0x01, 0, 2, 15: pick(g, byte(0x20), 0x10, 0x99)})
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0, 2, 15: pick(g, byte(0x20), 0x10, 0x11, 0x21, 0x99)})
 }
 
 func (g *generator) port() uint16 {
-	return pick(g, uint16(502), 502, 20000, 4840, 5000, 5100, 5101, 4999, 22, 123, 67, 2222, 44818, 2000, 4789, 1701, uint16(g.Uint32()))
+	return pick(g, uint16(502), 502, 20000, 4840, 5000, 5100, 5101, 4999, 22, 123, 67, 2222, 44818, 2000, 4789, 1701, 68, 546, 53, uint16(g.Uint32()))
 }
 
 func (g *generator) tags() []uint32 {
@@ -249,8 +335,11 @@ func (g *generator) transport() (uint8, []byte) {
 }
 
 func (g *generator) frame() (policy.Side, []byte) {
-	side := pick(g, policy.SideA, policy.SideB)
 	p := packet{src: g.mac(), dst: g.mac(), tags: g.tags()}
+	side := sideOf(p.src)
+	if g.IntN(6) == 0 {
+		side = side.Other()
+	}
 	if g.IntN(4) > 0 {
 		g.matched(&p, &side)
 	} else {
@@ -274,8 +363,8 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 		mac byte
 		ip  netip.Addr
 	}
-	plant := []device{{0x20, ipHMI}, {0x20, netip.MustParseAddr("2001:2::20")}, {0x21, netip4(198, 18, 0, 21)}, {0x22, netip4(198, 18, 0, 50)}, {0x01, ipFar}, {0x01, netip4(198, 18, 64, 7)}}
-	cell := []device{{0x10, ipPLC}, {0x10, netip.MustParseAddr("2001:2::10")}, {0x11, ipRTU}, {0x11, netip4(198, 18, 0, 12)}}
+	plant := []device{{0x20, ipHMI}, {0x20, netip.MustParseAddr("2001:2::20")}, {0x21, netip4(198, 18, 0, 21)}, {0x21, ip6SCADA}, {0x22, netip4(198, 18, 0, 50)}, {0x01, ipFar}, {0x01, netip4(198, 18, 64, 7)}}
+	cell := []device{{0x10, ipPLC}, {0x10, netip.MustParseAddr("2001:2::10")}, {0x11, ipRTU}, {0x11, ip6RTU}, {0x11, netip4(198, 18, 0, 12)}}
 	from, to := pick(g, plant...), pick(g, cell...)
 	if g.IntN(12) == 0 {
 		from, to = device{0x23, netip4(198, 18, 0, 31)}, device{0x12, netip4(198, 18, 0, 30)}
@@ -288,12 +377,20 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 		*side = side.Other()
 	}
 	p.src, p.dst = [6]byte{2, 0, 0, 0, 0, from.mac}, [6]byte{2, 0, 0, 0, 0, to.mac}
-	if from.mac&^0x30 == 0 && g.IntN(4) > 0 { // the two that live in a VLAN
-		p.tags = []uint32{0x8100<<16 | 10}
+	switch {
+	case g.IntN(6) == 0: // whatever was drawn
+	case from.mac == 0x20 || to.mac == 0x20: // who lives in VLANs alone
+		p.tags = pick(g, []uint32{0x8100<<16 | 10}, []uint32{0x8100<<16 | 10}, []uint32{0x88a8<<16 | 10, 0x8100<<16 | 10})
+	default:
+		p.tags = nil
 	}
-	if from.ip.Is4() != to.ip.Is4() {
-		to.ip = pick(g, ipPLC, ipHMI)
-		if from.ip.Is6() {
+	if four := from.ip.Is4(); four != to.ip.Is4() {
+		for _, other := range append(plant, cell...) {
+			if other.mac == to.mac && other.ip.Is4() == four {
+				to.ip = other.ip
+			}
+		}
+		if four != to.ip.Is4() { // who has none
 			to.ip = g.ip6()
 		}
 	}
@@ -315,13 +412,17 @@ func (g *generator) matched(p *packet, side *policy.Side) {
 		}
 		fallthrough
 	case 1:
-		p.ethertype = pick(g, uint16(0x8892), 0x88b8, 0x8100, 0x0842, 0x8864, 0x8847, 100)
+		if g.IntN(6) == 0 {
+			g.neighbour(p)
+			return
+		}
+		p.ethertype = pick(g, uint16(0x8892), 0x88b8, 0x88b5, 0x8100, 0x0842, 0x8864, 0x8847, 0x8808, 100, 46)
 		return
 	}
 	protocol, body := g.transport()
 	fragment := uint16(0)
-	if g.IntN(8) == 0 {
-		fragment = pick(g, uint16(0x2000), 0x2001, 0x4000, 100)
+	if g.IntN(6) == 0 {
+		fragment = pick(g, uint16(0x2000), 0x2000, 0x2001, 0x4000, 100, 0x1fff)
 	}
 	ip := ether(p.src, p.dst, ipPacket(from.ip, to.ip, protocol, fragment, body))
 	p.ethertype, p.body = ip.ethertype, ip.body
@@ -351,12 +452,18 @@ func (g *generator) unmatched(p *packet) {
 	case 0:
 		*p = arp(p.src, p.dst, pick(g, p.src, g.mac()), g.ip4(), g.ip4()).tagged(p.tags...)
 	case 1:
+		if g.IntN(4) == 0 { // what a link-local group is for
+			p.dst = pick(g, [6]byte{1, 0x80, 0xc2, 0, 0, 0xe}, [6]byte{1, 0x80, 0xc2, 0, 0, 0x20}, [6]byte{1, 0x80, 0xc2})
+			p.ethertype = pick(g, uint16(0x88cc), 0x8809, 0x88f6, 0x8808)
+			return
+		}
 		p.ethertype = pick(g, uint16(g.Uint32()), 0x88cc, 0x88e3, 0x892f, 0x88e5, 0x9200, 0x8870)
 		p.body = make([]byte, g.IntN(60))
 		if g.IntN(2) == 0 {
 			p.ethertype = uint16(g.IntN(60))
 			p.body = append(pick(g, []byte{0x42, 0x42, 3}, []byte{0x42, 0x42, 0x7f}, []byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0},
-				[]byte{0xaa, 0xaa, 3, 0, 0, 0xf8, 8, 0}, []byte{0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0}), make([]byte, 52)...)
+				[]byte{0xaa, 0xaa, 3, 0, 0, 0xf8, 8, 0}, []byte{0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0},
+				[]byte{0xaa, 0, 0x13, 0, 0x80, 0xc2, 0, 7}, []byte{6, 6, 3, 0x45}, []byte{0xab, 0xaa, 3, 0, 0, 0, 8, 0}), make([]byte, 52)...)
 		}
 	case 2:
 		protocol, body := g.transport()
