@@ -176,7 +176,7 @@ struct {
 	__type(value, __u32);
 } flow_counts SEC(".maps");
 
-/* Slots that no flow holds, filled by user space, which also gives them back. */
+/* Slots that no flow holds, filled by user space once; whoever ends a flow gives its slot back. */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
 	__uint(max_entries, MAX_SLOTS);
@@ -208,6 +208,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct queue_share);
 } queue_shares SEC(".maps");
+
 /* Open I/O connections, for each direction its key. Written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/penstock-ot/penstock/bpf"
@@ -115,13 +116,37 @@ func TestNumbersAgree(t *testing.T) {
 	}
 }
 
-// TestDocumentationNamesEveryMap holds that docs/architecture.md says of each map what it is for.
+// typeOf is what the documentation calls a map's type, and how many entries or bytes it has. Maps that exist
+// for each generation are made in the size of the policy.
+func typeOf(m *ebpf.MapSpec) (kind, size string) {
+	kinds := map[ebpf.MapType]string{
+		ebpf.Hash: "hash", ebpf.LRUHash: "LRU hash", ebpf.LPMTrie: "LPM trie", ebpf.Array: "array", ebpf.PerCPUArray: "per-CPU array",
+		ebpf.Queue: "queue", ebpf.DevMap: "devmap", ebpf.RingBuf: "ring",
+	}
+	if m.Type == ebpf.ArrayOfMaps {
+		return kinds[m.InnerMap.Type], ""
+	}
+	digits := strconv.Itoa(int(m.MaxEntries))
+	for at := len(digits) - 3; at > 0; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	switch {
+	case m.Type == ebpf.RingBuf:
+		digits = fmt.Sprintf("%d MiB", m.MaxEntries>>20)
+	case int(m.MaxEntries) == verdict.ReasonCount:
+		digits = "one for each reason"
+	}
+	return kinds[m.Type], digits
+}
+
+// TestDocumentationNamesEveryMap holds that docs/architecture.md says of each map what it is for, and what
+// type and size it has.
 func TestDocumentationNamesEveryMap(t *testing.T) {
 	text, err := os.ReadFile("../../docs/architecture.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]bool{}
+	rows, types := map[string]bool{}, map[string]string{}
 	for _, line := range strings.Split(string(text), "\n") {
 		cells := strings.Split(line, "|")
 		if len(cells) < 3 || !strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
@@ -129,15 +154,21 @@ func TestDocumentationNamesEveryMap(t *testing.T) {
 		}
 		for _, name := range strings.Split(cells[1], ",") {
 			rows[strings.Trim(name, "` ")] = len(cells) == 8 // type, writer, reader, holds, full
+			types[strings.Trim(name, "` ")] = strings.TrimSpace(cells[2])
 		}
 	}
 	spec, err := bpf.LoadBridge()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range spec.Maps {
+	for name, m := range spec.Maps {
 		if pinned(name) && !rows[name] {
 			t.Errorf("the table of maps has no row of %s, or one with a cell missing", name)
+			continue
+		}
+		kind, size := typeOf(m)
+		if pinned(name) && (!strings.HasPrefix(types[name], kind) || !strings.Contains(types[name]+" ", " "+size) && size != "") {
+			t.Errorf("%s is called %q, and is %s, %s", name, types[name], kind, size)
 		}
 	}
 	if want := fmt.Sprintf("/layout-%d/", LayoutVersion); !strings.Contains(string(text), want) {
