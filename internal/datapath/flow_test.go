@@ -2,7 +2,9 @@ package datapath
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -193,4 +195,39 @@ func TestExpiredFlowAnswersNothing(t *testing.T) {
 	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
 	d.age(t)
 	d.denied(t, "a reply to an expired flow", policy.SideA, plcTCP(102, 40000, flagACK), verdict.ReasonNoConduit)
+}
+
+// TestHardLimits holds that identity and conduit are asked again after a conversation's hard limit, however
+// busy it is, and not before.
+func TestHardLimits(t *testing.T) {
+	d := open(t, plan())
+	for _, r := range []struct {
+		name  string
+		frame packet
+		limit time.Duration
+	}{
+		{"TCP", hmiTCP(40000, 102, flagACK), 24 * time.Hour},
+		{"UDP", hmi4(17, 0, udpDatagram(40000, 53)), time.Hour},
+		{"echo", hmi4(1, 0, icmpEcho(8, 7)), time.Hour},
+		{"UDP whose fragments have an entry", rtu4(17, 0, udpDatagram(40000, 9)), 10 * time.Second},
+	} {
+		d.emptyFlows(t)
+		d.passes(t, policy.SideB, r.frame, 1)
+		for _, age := range []time.Duration{r.limit / 2, r.limit + 10*time.Second} {
+			var before []uint16
+			d.changeFlows(t, func(e *entry) {
+				e.line.Decided -= uint16(age >> decidedShift)
+				before = append(before, e.line.Decided)
+			})
+			d.passes(t, policy.SideB, r.frame, 1)
+			var after []uint16
+			d.flowTable.each(func(e *entry) bool { after = append(after, e.line.Decided); return true })
+			if asked := !slices.Equal(before, after); asked != (age > r.limit) {
+				t.Errorf("%s: asked again %v after %v, with a limit of %v", r.name, asked, age, r.limit)
+			}
+			d.changeFlows(t, func(e *entry) {
+				e.line.Decided = uint16((d.flowClock().ticks * d.flowClock().tickLength) >> decidedShift)
+			})
+		}
+	}
 }

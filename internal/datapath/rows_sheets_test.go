@@ -13,6 +13,9 @@ func sheets() []sheet {
 	return []sheet{
 		{name: "Ethernet", rows: ethernetRows()},
 		{name: "EtherTypes", rows: etherTypeRows()},
+		{name: "EtherTypes by name", rows: etherTypeRows(), replace: []string{
+			"ethertypes: [0x8892, 0x88b8, 0x88ba, 0x88a4, 0x88ab, 0x88cd, 0x892f, 0x88fb, 0x88f7, 0x88cc, 0x88e3, 0x80e1, 0x88e5, 0x888e]",
+			"ethertypes: [profinet, goose, sv, ethercat, powerlink, sercos, hsr, prp, ptp, lldp, mrp, dlr, macsec, eapol]"}},
 		{name: "tags", rows: tagRows()},
 		{name: "IPv4", rows: ipv4Rows()},
 		{name: "IPv6", rows: ipv6Rows()},
@@ -148,6 +151,10 @@ func tagRows() []row {
 		{"or come", []sent{b(syn)}, a(plcTCP(102, 40000, flagSYN|flagACK).tagged(0x8100 << 16)), xdpRedirect, 0},
 		{"and is one stream with what has none", []sent{b(inspected)}, a(plcTCP(502, 40000, flagSYN|flagACK).tagged(0x8100 << 16)), xdpPass, 0},
 		{"a service tag without identifier is no priority tag of the flow", []sent{b(udp)}, a(ether(macPLC, macHMI, ipPacket(ipPLC, ipHMI, 17, 0, udpDatagram(53, 40000))).tagged(0x88a8 << 16)), xdpDrop, verdict.ReasonNoConduit},
+		{"9100 on a plain conduit", nil, b(syn.tagged(0x9100<<16 | 10)), xdpRedirect, 0},
+		{"9100 outside, 8100 inside", nil, b(syn.tagged(0x9100<<16|10, 0x8100<<16|20)), xdpRedirect, 0},
+		{"8100 outside, 88a8 inside", nil, b(syn.tagged(0x8100<<16|10, 0x88a8<<16|20)), xdpRedirect, 0},
+		{"8100 outside, 9100 inside, the VLAN not permitted", nil, b(syn.tagged(0x8100<<16|10, 0x9100<<16|11)), xdpDrop, verdict.ReasonVLANNotPermitted},
 		{"a permitted VLAN behind a priority tag", nil, b(syn.tagged(0x8100<<16, 0x8100<<16|10)), xdpRedirect, 0},
 		{"an untagged device in a VLAN", nil, b(raw(macSCADA, macDrive, 0x8892, 46).tagged(0x8100<<16 | 10)), xdpDrop, verdict.ReasonVLANNotPermitted},
 		{"ARP in a VLAN", nil, b(arp(macHMI, broadcast, macHMI, ipHMI, ipPLC).tagged(0x8100<<16 | 10)), xdpRedirect, 0},
