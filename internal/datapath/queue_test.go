@@ -252,3 +252,30 @@ func TestWhatNobodyDecidedOnIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatNobodyDecidedOnIsCountedOrTold floods marker and exit gate: what is not told is counted.
+func TestWhatNobodyDecidedOnIsCountedOrTold(t *testing.T) {
+	d := openLanes(t, 0)
+	r, err := d.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const frames = 500
+	for _, program := range []*ebpf.Program{d.objects.Marker, d.objects.ExitGate} {
+		for range frames {
+			runSKB(t, program, 0)
+		}
+	}
+	counted := d.reasons(t)[verdict.ReasonNoVerdict]
+	if counted.Frames != 2*frames || counted.EventsLost == 0 || counted.EventsLost >= 2*frames {
+		t.Errorf("%d frames, of which %d were not told: want %d, and a part of them", counted.Frames, counted.EventsLost, 2*frames)
+	}
+	told := uint64(0)
+	timeout := time.AfterFunc(2*time.Second, func() { r.Close() })
+	defer timeout.Stop()
+	for ; told < 2*frames-counted.EventsLost; told++ {
+		if _, err := r.Read(); err != nil {
+			t.Fatalf("%d frames are told, %d counted as not told, of %d: %v", told, counted.EventsLost, 2*frames, err)
+		}
+	}
+}
