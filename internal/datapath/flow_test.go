@@ -216,17 +216,17 @@ func TestHardLimits(t *testing.T) {
 		for _, age := range []time.Duration{r.limit / 2, r.limit + 10*time.Second} {
 			var before []uint16
 			d.changeFlows(t, func(e *entry) {
-				e.line.Decided -= uint16(age >> decidedShift)
-				before = append(before, e.line.Decided)
+				e.flow.Decided -= uint16(age >> decidedShift)
+				before = append(before, e.flow.Decided)
 			})
 			d.passes(t, policy.SideB, r.frame, 1)
 			var after []uint16
-			d.flowTable.each(func(e *entry) bool { after = append(after, e.line.Decided); return true })
+			d.flowTable.each(func(e *entry) bool { after = append(after, e.flow.Decided); return true })
 			if asked := !slices.Equal(before, after); asked != (age > r.limit) {
 				t.Errorf("%s: asked again %v after %v, with a limit of %v", r.name, asked, age, r.limit)
 			}
 			d.changeFlows(t, func(e *entry) {
-				e.line.Decided = uint16((d.flowClock().ticks * d.flowClock().tickLength) >> decidedShift)
+				e.flow.Decided = uint16((d.flowClock().ticks * d.flowClock().tickLength) >> decidedShift)
 			})
 		}
 	}
