@@ -41,6 +41,7 @@ KEEP_TYPE(struct, bucket);
 KEEP_TYPE(struct, control_counter);
 KEEP_TYPE(struct, tally);
 KEEP_TYPE(struct, flow_choice);
+KEEP_TYPE(struct, carried);
 
 static __always_inline int forward_from(__u8 side)
 {
@@ -382,6 +383,52 @@ int clock(struct xdp_md *ctx)
 	state->clock_ticks = bpf_jiffies64();
 	state->clock_ns = bpf_ktime_get_ns();
 	return XDP_PASS;
+}
+
+static __always_inline int carry_numbers(__u64 *to, __u64 *numbers, int n)
+{
+	if (!to)
+		return XDP_DROP;
+	for (int i = 0; i < n; i++)
+		__sync_fetch_and_add(&to[i], numbers[i]);
+	return XDP_PASS;
+}
+
+/* A direction goes on from the sequence that it had come to. Where its first frame was sooner, what had come
+ * meanwhile counts as lost, and has not been. */
+static __always_inline int carry_io(struct carried *c)
+{
+	struct io_state *state = bpf_map_lookup_elem(&io_states, &c->index);
+	__u64 began = c->numbers[0], came = c->numbers[1];
+
+	if (!state)
+		return XDP_DROP;
+	if (__sync_val_compare_and_swap(&state->sequence, began, came) != began && (began & IO_STARTED))
+		__sync_fetch_and_sub(&state->lost, (__u32)came - (__u32)began);
+	return carry_numbers(&state->frames, c->numbers + 2, 5);
+}
+
+/* Adds numbers to counters for user space, see struct carried, while the entry programs count on. Each
+ * addition is one instruction, and on the CPU whose counter it is: nothing that is counted there meanwhile
+ * is lost, as it would be if user space wrote a sum. */
+SEC("xdp")
+int carry(struct xdp_md *ctx)
+{
+	struct carried c;
+
+	if (bpf_xdp_load_bytes(ctx, CARRY_OFFSET, &c, sizeof(c)))
+		return XDP_DROP;
+	switch (c.what) {
+	case CARRY_REASON:
+		return carry_numbers(bpf_map_lookup_elem(&reasons, &c.index), c.numbers, 3);
+	case CARRY_LINK_CONTROL:
+		return carry_numbers(bpf_map_lookup_elem(&control_counters, &c.index), c.numbers, 2);
+	case CARRY_COPIES:
+		return carry_numbers(bpf_map_lookup_elem(&tap_counters, &c.index), c.numbers, 2);
+	case CARRY_IO:
+		return carry_io(&c);
+	}
+	return XDP_DROP;
 }
 
 /* Removes flows for user space: a packet that no wire has seen names them, behind room for an

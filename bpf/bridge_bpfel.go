@@ -26,6 +26,13 @@ type BridgeBucket struct {
 	Bytes  uint64
 }
 
+type BridgeCarried struct {
+	_       structs.HostLayout
+	What    uint32
+	Index   uint32
+	Numbers [7]uint64
+}
+
 type BridgeConduit struct {
 	_        structs.HostLayout
 	Action   uint8
@@ -438,6 +445,7 @@ const (
 	BridgeMapTallies            = "tallies"
 	BridgeMapTap                = "tap"
 	BridgeMapTapCounters        = "tap_counters"
+	BridgeProgCarry             = "carry"
 	BridgeProgClock             = "clock"
 	BridgeProgExitGate          = "exit_gate"
 	BridgeProgExpire            = "expire"
@@ -447,6 +455,7 @@ const (
 	BridgeProgTrial             = "trial"
 	BridgeVarKeepAddressKey     = "keep_address_key"
 	BridgeVarKeepBucket         = "keep_bucket"
+	BridgeVarKeepCarried        = "keep_carried"
 	BridgeVarKeepConduit        = "keep_conduit"
 	BridgeVarKeepControlCounter = "keep_control_counter"
 	BridgeVarKeepEvent          = "keep_event"
@@ -505,6 +514,7 @@ type BridgeSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeProgramSpecs struct {
+	Carry    *ebpf.ProgramSpec `ebpf:"carry"`
 	Clock    *ebpf.ProgramSpec `ebpf:"clock"`
 	ExitGate *ebpf.ProgramSpec `ebpf:"exit_gate"`
 	Expire   *ebpf.ProgramSpec `ebpf:"expire"`
@@ -558,6 +568,7 @@ type BridgeMapSpecs struct {
 type BridgeVariableSpecs struct {
 	KeepAddressKey     *ebpf.VariableSpec `ebpf:"keep_address_key"`
 	KeepBucket         *ebpf.VariableSpec `ebpf:"keep_bucket"`
+	KeepCarried        *ebpf.VariableSpec `ebpf:"keep_carried"`
 	KeepConduit        *ebpf.VariableSpec `ebpf:"keep_conduit"`
 	KeepControlCounter *ebpf.VariableSpec `ebpf:"keep_control_counter"`
 	KeepEvent          *ebpf.VariableSpec `ebpf:"keep_event"`
@@ -671,6 +682,7 @@ func (m *BridgeMaps) Close() error {
 type BridgeVariables struct {
 	KeepAddressKey     *ebpf.Variable `ebpf:"keep_address_key"`
 	KeepBucket         *ebpf.Variable `ebpf:"keep_bucket"`
+	KeepCarried        *ebpf.Variable `ebpf:"keep_carried"`
 	KeepConduit        *ebpf.Variable `ebpf:"keep_conduit"`
 	KeepControlCounter *ebpf.Variable `ebpf:"keep_control_counter"`
 	KeepEvent          *ebpf.Variable `ebpf:"keep_event"`
@@ -691,6 +703,7 @@ type BridgeVariables struct {
 //
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgePrograms struct {
+	Carry    *ebpf.Program `ebpf:"carry"`
 	Clock    *ebpf.Program `ebpf:"clock"`
 	ExitGate *ebpf.Program `ebpf:"exit_gate"`
 	Expire   *ebpf.Program `ebpf:"expire"`
@@ -702,6 +715,7 @@ type BridgePrograms struct {
 
 func (p *BridgePrograms) Close() error {
 	return _BridgeClose(
+		p.Carry,
 		p.Clock,
 		p.ExitGate,
 		p.Expire,

@@ -488,6 +488,21 @@ struct tally {
 	__u64 messages_denied;
 };
 
+/* What user space has added to counters, by program carry: those of the maps of another layout, whose programs
+ * were replaced. The numbers are fields of that counter, in their order. Of a direction of I/O the first two
+ * are the sequence that it began with here, and the one that it had come to there. */
+#define CARRY_REASON	   0 /* frames, bytes, events_lost */
+#define CARRY_LINK_CONTROL 1 /* frames, bytes */
+#define CARRY_COPIES	   2 /* copied, lost */
+#define CARRY_IO	   3 /* sequences; frames, bytes, lost, old, unequal */
+#define CARRY_OFFSET	   16 /* in its packet, behind room for an Ethernet header */
+
+struct carried {
+	__u32 what;
+	__u32 index; /* of the counter */
+	__u64 numbers[7];
+};
+
 #define EVENTS_PER_SECOND 64 /* for each reason and CPU */
 
 struct event {

@@ -279,22 +279,26 @@ func (d *daemon) openPath(context.Context) error {
 	d.watch = newWatch(path, d.settings.HeartbeatTimeout, d.lanes)
 	if path.Adopted() {
 		d.log.Info("adopting the fast path that is at work", "generation", path.Generation())
-		d.recall()
+		d.recallNames()
 	} else {
 		d.undos = append(d.undos, d.removePath)
 	}
+	d.recallMessages()
 	return d.policies.first(path, d.chosen.candidate, d.chosen.version)
 }
 
-// recall takes up what the daemon before was at: the names that its last records go by, and what it
-// had counted. Without either the numbers are right, and begin later.
-func (d *daemon) recall() {
+// recallNames takes up the names that the last records of the daemon before go by.
+func (d *daemon) recallNames() {
 	hash, number, err := d.path.InForce()
 	if err != nil {
 		d.warn("what the daemon before told has no names: %v", err)
 	} else if plan, ok := d.policies.planOf(hash, number, d.chosen.candidate); ok {
 		d.path.Recall(plan, number)
 	}
+}
+
+// recallMessages takes up what the daemon before had counted. Without it the numbers are right, and begin later.
+func (d *daemon) recallMessages() {
 	kept, err := d.path.KeptMessages()
 	if err != nil {
 		d.warn("the counters of messages begin anew: %v", err)
@@ -392,8 +396,30 @@ func (d *daemon) attach(context.Context) error {
 		if err := d.path.WatchDelivery(ports[0], ports[1]); err != nil {
 			d.warn("frames that a port does not take are not counted: %v", err)
 		}
-		return d.path.AttachGate(ports[0], ports[1])
+		if err := d.path.AttachGate(ports[0], ports[1]); err != nil {
+			return err
+		}
+		d.tellInherited()
+		return nil
 	})
+}
+
+// tellInherited says what came of the maps of another build. What of them could not be taken over is in the
+// warnings of the status.
+func (d *daemon) tellInherited() {
+	for _, i := range d.path.Inherited() {
+		d.log.Info("the fast path of another layout was replaced", "layout", i.Layout, "io", i.IO)
+		for _, what := range i.Lacking {
+			d.warn("%s", what)
+		}
+		if i.LostIO > 0 {
+			d.bus.Publish(event.Event{
+				Mode: event.ModeEnforce, Layer: event.LayerXDP, Verdict: verdict.Deny, Reason: verdict.ReasonIONotOpen,
+				Protocol: policy.ProtocolENIP.String(), Policy: d.version.Number,
+				Detail: fmt.Sprintf("%d I/O connections of %s could not be taken over", i.LostIO, i.Layout),
+			})
+		}
+	}
 }
 
 func (d *daemon) ports() (ports [2]datapath.Port, err error) {

@@ -34,11 +34,13 @@ type portLink struct {
 
 // AttachXDP puts the entry programs on the ports: a on side a, b on side b. Ports that already
 // carry ours, from a daemon before, get the new program in place. It has to be called in the
-// ports' network namespace; on failure what it attached itself is detached again.
+// ports' network namespace, with a policy applied; on failure what it attached itself is detached again. Open I/O
+// connections of another layout's maps are taken over before.
 func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
 	if err := d.setPorts(a, b); err != nil {
 		return modes, err
 	}
+	d.takeOver(a, b)
 	for i, at := range d.entries(a, b) {
 		if modes[i], err = d.attachXDP(at.port, at.program, at.pin); err != nil {
 			return modes, err
@@ -82,7 +84,7 @@ func (d *Datapath) AttachGate(a, b Port) error {
 			return err
 		}
 	}
-	return removeOtherLayouts(d.config.PinDir)
+	return d.settlePredecessors()
 }
 
 // Stands reports whether programs of a daemon before, of whatever layout, decide what comes in at both

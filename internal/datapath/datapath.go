@@ -7,7 +7,7 @@
 // attached. A new daemon opens the pinned maps if their layout is its own, loads its programs
 // against them and replaces the old ones in their links, one atomic step a link, so that no
 // moment is without a program. Maps of another layout are left to the old programs until they
-// are replaced, and removed afterwards.
+// are replaced, and removed afterwards; what of them has to go on is read by its names (predecessor.go).
 package datapath
 
 import (
@@ -64,6 +64,9 @@ type Datapath struct {
 	links    []*portLink
 	delivery *delivery // nil where nobody watches
 
+	before    []*predecessor // until AttachGate
+	inherited []Inheritance
+
 	clockMu sync.Mutex // program clock writes into the control block
 
 	applyMu sync.Mutex
@@ -109,12 +112,16 @@ func Open(config Config) (*Datapath, error) {
 	if err := errors.Join(d.fillSlots(), d.calibrate(), d.loadIO()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	if err := d.findPredecessors(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	found := d.adopted || d.inheritBeats()
 	d.control.setFlowQuota(max(homes/quotaShare, 1))
 	d.setLanes(max(config.Lanes, 1))
 	d.control.setQueueShare(config.QueueShare)
 	d.control.setHeartbeatTimeout(config.HeartbeatTimeout)
 	d.control.setAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
-	if d.adopted && d.wasOut() {
+	if found && d.wasOut() {
 		d.control.setIOAdoptUntil(monotonic() + uint64(config.AdoptionWindow))
 	}
 	return d, nil
@@ -216,6 +223,9 @@ func (d *Datapath) Close() error {
 		errs = append(errs, l.Close())
 	}
 	d.links = nil
+	for _, p := range d.before {
+		p.close()
+	}
 	if d.delivery != nil {
 		errs = append(errs, d.delivery.close())
 		d.delivery = nil

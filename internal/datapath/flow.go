@@ -101,7 +101,11 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 	generation := d.control.generation()
 	counts := map[uint32]uint32{}
 	var idle, stale []bpf.BridgeFlowChoice
+	stray := d.straySessions()
 	d.flowTable.each(func(e *entry) bool {
+		if _, ok := stray[e.record.Key]; ok {
+			stray[e.record.Key] = e.record.Slot
+		}
 		choice := bpf.BridgeFlowChoice{At: e.at, Version: e.flow.Version}
 		switch {
 		case now.idle(e):
@@ -117,6 +121,9 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		}
 		return true
 	})
+	if err := d.followSessions(stray); err != nil {
+		return 0, live, err
+	}
 	if expired, err = d.remove(idle, false); err != nil {
 		return expired, live, err
 	}

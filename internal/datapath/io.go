@@ -146,6 +146,7 @@ type ioEntry struct {
 	conduit  uint32
 	outlives bool
 	left     bool // its session was seen closed; the flow table forgets that
+	stray    bool // its session holds another slot than when it was opened, or none
 }
 
 // ioPlace is one direction in the kernel's tables. A multicast direction serves all connections that
@@ -461,8 +462,13 @@ func (d *Datapath) IOIsOpen(id uint32) bool {
 // endIO removes a connection and remembers to tell of it.
 func (d *Datapath) endIO(e *ioEntry, why string) {
 	d.removeIO(e)
-	if len(d.io.ended) < maxIO {
-		d.io.ended = append(d.io.ended, IOEnded{Connection: e.c, Why: why})
+	d.io.tell(IOEnded{Connection: e.c, Why: why})
+}
+
+// tell remembers an end for the next sweep.
+func (t *ioTable) tell(e IOEnded) {
+	if len(t.ended) < maxIO {
+		t.ended = append(t.ended, e)
 	}
 }
 
@@ -580,8 +586,7 @@ func (d *Datapath) ioOver(e *ioEntry, now clock) string {
 		if d.objects.IoStates.Lookup(d.io.places[key].number, &s) != nil {
 			continue // cannot be for an index of an array; the kernel goes by its own look
 		}
-		// As io_expired in bpf/lib/io.h.
-		if int64(now.jiffies()-s.Seen-ioGrace) > int64(s.Timeout) {
+		if ioExpired(&s, now) {
 			return IOTimedOut
 		}
 	}
@@ -591,21 +596,76 @@ func (d *Datapath) ioOver(e *ioEntry, now clock) string {
 	return ""
 }
 
+// ioExpired is io_expired of bpf/lib/io.h.
+func ioExpired(s *bpf.BridgeIoState, now clock) bool {
+	return int64(now.jiffies()-s.Seen-ioGrace) > int64(s.Timeout)
+}
+
 // sessionOver reports whether a connection is over with its TCP conversation: reset by an end or by us, or
 // closed by both ends where it may not outlive that. A conversation that the flow table knows nothing of,
 // and that nobody saw closed, has been silent for hours, and may live.
 func (d *Datapath) sessionOver(e *ioEntry) bool {
-	var slot bpf.BridgeSlot
-	var w entry
-	// After an outage the flow has the same slot under another generation.
-	if d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
-		w.record.Key == e.session {
+	if w, ok := d.sessionOf(e); ok {
 		if w.flow.State&flowReset != 0 {
 			return true
 		}
 		e.left = e.left || flowClosed(w.flow.State)
 	}
 	return e.left && !e.outlives
+}
+
+// sessionOf is the flow that a connection's session has, in the slot where it was last. After an outage that is the
+// same one under another generation.
+func (d *Datapath) sessionOf(e *ioEntry) (w entry, ok bool) {
+	var slot bpf.BridgeSlot
+	ok = d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
+		w.record.Key == e.session
+	return w, ok
+}
+
+// strays reports whether the flow of a session has to be looked for.
+func (d *Datapath) strays(e *ioEntry) bool {
+	if e.c.Session == nil {
+		return false
+	}
+	_, found := d.sessionOf(e)
+	return !found
+}
+
+// straySessions returns the sessions of which the slot is not known, as keys of flows.
+func (d *Datapath) straySessions() (slots map[bpf.BridgeFlowKey]uint32) {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	for _, e := range d.io.open {
+		if !e.stray {
+			continue
+		}
+		if slots == nil {
+			slots = map[bpf.BridgeFlowKey]uint32{}
+		}
+		slots[e.session] = 0
+	}
+	return slots
+}
+
+// followSessions notes the slots in which flows of stray sessions were found, for the next daemon, too.
+func (d *Datapath) followSessions(slots map[bpf.BridgeFlowKey]uint32) error {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	now := newClock()
+	for _, e := range d.io.open {
+		slot := slots[e.session]
+		if !e.stray || slot == 0 {
+			continue
+		}
+		session := *e.c.Session // others read the one that is there
+		session.Key = slot
+		e.c.Session, e.stray = &session, false
+		if err := d.objects.IoConnections.Put(e.c.ID, d.io.record(e, now)); err != nil {
+			return fmt.Errorf("write an I/O connection down: %w", err)
+		}
+	}
+	return nil
 }
 
 // adoptIO opens connections for what the fast path let through unread: each direction by itself, for
@@ -760,6 +820,7 @@ func (d *Datapath) restoreIO(id uint32, r *bpf.BridgeIoConnection, c clock) (*io
 		t.named[e.name()] = e
 	}
 	t.begun[e.c.Originator]++
+	e.stray = d.strays(e)
 	for i, key := range e.keys {
 		if !e.direction(i).sends() {
 			continue

@@ -51,22 +51,33 @@ func removeRemains(dir string, spec *ebpf.CollectionSpec) (none bool, err error)
 	return true, nil
 }
 
-// removeOtherLayouts removes the pins of every layout but ours.
-func removeOtherLayouts(pinDir string) error {
+// otherLayouts returns the names of the directories that hold the maps of other layouts than ours.
+func otherLayouts(pinDir string) (names []string, err error) {
 	entries, err := os.ReadDir(pinDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("list the pins in %s: %w", pinDir, err)
+		return nil, fmt.Errorf("list the pins in %s: %w", pinDir, err)
 	}
 	ours := filepath.Base(layoutDir(pinDir, LayoutVersion))
 	for _, e := range entries {
-		if !e.IsDir() || e.Name() == ours || !strings.HasPrefix(e.Name(), "layout-") {
-			continue
+		if e.IsDir() && e.Name() != ours && strings.HasPrefix(e.Name(), "layout-") {
+			names = append(names, e.Name())
 		}
-		if err := os.RemoveAll(filepath.Join(pinDir, e.Name())); err != nil {
-			return fmt.Errorf("remove the pins of %s: %w", e.Name(), err)
+	}
+	return names, nil
+}
+
+// removeOtherLayouts removes the pins of every layout but ours.
+func removeOtherLayouts(pinDir string) error {
+	names, err := otherLayouts(pinDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.RemoveAll(filepath.Join(pinDir, name)); err != nil {
+			return fmt.Errorf("remove the pins of %s: %w", name, err)
 		}
 	}
 	return nil

@@ -171,7 +171,7 @@ func (d *Datapath) KeepMessages(of func(conduit string) Messages) error {
 	return nil
 }
 
-// KeptMessages returns what a daemon before wrote down of the conduit of that name.
+// KeptMessages returns what a daemon before wrote down of the conduit of that name, be it one of another layout.
 func (d *Datapath) KeptMessages() (of func(conduit string) Messages, err error) {
 	d.countMu.Lock()
 	defer d.countMu.Unlock()
@@ -186,6 +186,15 @@ func (d *Datapath) KeptMessages() (of func(conduit string) Messages, err error) 
 		}
 		for _, t := range tallies {
 			kept[t.Name] = Messages{t.MessagesAllowed, t.MessagesDenied}
+		}
+	}
+	for _, p := range d.before {
+		tallies, err := p.tallies()
+		if err != nil {
+			p.lack("counters of messages", err)
+		}
+		for name, t := range tallies {
+			kept[name] = Messages{max(kept[name].Allowed, t.MessagesAllowed), max(kept[name].Denied, t.MessagesDenied)}
 		}
 	}
 	return func(conduit string) Messages { return kept[nameKey(conduit)] }, nil
