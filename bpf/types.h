@@ -2,7 +2,9 @@
 /* What the fast path and user space exchange. Every structure and number here is written once:
  * bpf2go emits the Go side, and a test compares the enumerations with package verdict.
  *
- * Whatever changes the meaning of a pinned map or of the metadata raises LAYOUT_VERSION. */
+ * Whatever changes the meaning of a pinned map or of the metadata raises LAYOUT_VERSION. A build of another
+ * layout reads some of the structures by the names of their fields (internal/datapath/predecessor.go says
+ * which): one whose meaning changes gets another name, too. */
 #ifndef PENSTOCK_TYPES_H
 #define PENSTOCK_TYPES_H
 

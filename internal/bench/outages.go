@@ -33,7 +33,7 @@ type injection struct {
 	before func(*outages) error
 	// limit is how long an inspected conduit that opens may be silent; 0 is only told.
 	limit time.Duration
-	// stops says that plain traffic may lose frames: a port or its program is gone for a moment.
+	// stops says that the fast path may lose frames: a port or its program is gone for a moment, or its table full.
 	stops bool
 	// beside says that it is not ours that fails, and that nothing is asked of it.
 	beside bool
@@ -266,6 +266,8 @@ func (o *outages) inject(i *injection, s *section) error {
 	o.report.bar(i.name+": denied writes through a conduit that closes", float64(passed), atMost(0))
 	if !i.stops {
 		o.report.bar(i.name+": plain frames lost", float64(worst[2].lost), atMost(0))
+		o.report.bar(i.name+": cyclic I/O frames lost", float64(ioLost), atMost(0))
+		o.report.bar(i.name+": cyclic I/O connections ended", float64(ioEnded), atMost(0))
 	}
 	return nil
 }
@@ -285,7 +287,7 @@ func (o *outages) buildOlder() (err error) {
 	return err
 }
 
-// downgrade has a daemon of another layout take over, whose maps know nothing of the connections, and one
+// downgrade has a daemon of another layout take over, in whose maps conversations begin anew, and one
 // of this build after it.
 func (o *outages) downgrade() error {
 	o.plant.Use(o.older)
