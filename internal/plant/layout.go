@@ -17,31 +17,42 @@ import (
 // one may: its number is in the program's metadata, in the name of the pins, and its flow table is of
 // another size. Flags are go build's.
 func BuildLayout(dir string, layout int, flags ...string) (string, error) {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := moduleRoot()
 	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
+		return "", err
 	}
-	dir = filepath.Join(dir, fmt.Sprintf("layout-%d", layout))
+	files := map[string][]byte{}
+	for name, change := range map[string]func([]byte, int) ([]byte, error){
+		"bpf/bridge_bpfel.o": changeMagic, "internal/datapath/datapath.go": changeNumber,
+	} {
+		raw, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			return "", err
+		}
+		if files[name], err = change(raw, layout); err != nil {
+			return "", fmt.Errorf("change the layout in %s: %w", name, err)
+		}
+	}
+	return BuildChanged(filepath.Join(dir, fmt.Sprintf("layout-%d", layout)), files, flags...)
+}
+
+// BuildChanged builds a penstockd with some files of the module changed or added, each given by its path from the
+// module's root. dir is made, and keeps them. Flags are go build's.
+func BuildChanged(dir string, files map[string][]byte, flags ...string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
 	replaced := map[string]string{}
-	for name, change := range map[string]func([]byte, int) ([]byte, error){
-		"bpf/bridge_bpfel.o": changeMagic, "internal/datapath/datapath.go": changeNumber,
-	} {
-		path := filepath.Join(string(bytes.TrimSpace(root)), name)
-		raw, err := os.ReadFile(path)
-		if err != nil {
+	for name, raw := range files {
+		is := filepath.Join(dir, filepath.Base(name))
+		if err := os.WriteFile(is, raw, 0o600); err != nil {
 			return "", err
 		}
-		changed, err := change(raw, layout)
-		if err != nil {
-			return "", fmt.Errorf("change the layout in %s: %w", name, err)
-		}
-		replaced[path] = filepath.Join(dir, filepath.Base(name))
-		if err := os.WriteFile(replaced[path], changed, 0o600); err != nil {
-			return "", err
-		}
+		replaced[filepath.Join(root, name)] = is
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
 	if err != nil {
@@ -52,6 +63,14 @@ func BuildLayout(dir string, layout int, flags ...string) (string, error) {
 		return "", err
 	}
 	return Build(dir, "github.com/penstock-ot/penstock/cmd/penstockd", append(flags, "-overlay="+file)...)
+}
+
+func moduleRoot() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return string(bytes.TrimSpace(root)), nil
 }
 
 // changeMagic writes another layout's number into the object: where the metadata is written, and where it
