@@ -32,6 +32,8 @@ func (d *daemon) openQueues(ctx context.Context) error {
 	d.pinholes = newPinholes(d.path, d.records, d.log)
 	d.background(func() error { d.records.run(d.done); return nil })
 	d.background(func() error { d.haste.run(d.done); return nil })
+	d.deputy.over = make(chan struct{})
+	d.onClose(func() error { close(d.deputy.over); return nil }) // after the loops, before the fast path
 	for _, n := range queuesOf(d.lanes) {
 		if err := d.openQueue(ctx, n); err != nil {
 			return err

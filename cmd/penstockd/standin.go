@@ -28,7 +28,7 @@ import (
 
 // What it is given, by descriptor.
 const (
-	standInDaemon = 3 + iota // a pidfd
+	standInDaemon = 3 + iota // a pipe that nobody writes to, and that ends with the daemon or a moment sooner
 	standInStates            // the queues' states
 	standInQueues            // of the first lane and, after it, of the others
 )
@@ -81,7 +81,7 @@ func newStandIn(timeout time.Duration, lanes int) (*standIn, error) {
 	return &standIn{timeout: timeout, lanes: lanes, beats: beats, until: make([]time.Time, lanes)}, nil
 }
 
-// run works until the daemon has ended, however it did.
+// run works until the daemon has ended, however it did, or its verdict loops have, on purpose.
 func (s *standIn) run() {
 	for !daemonEnds(s.look(time.Now())) {
 	}
@@ -126,15 +126,22 @@ func (s *standIn) release(lane int) {
 // daemonEnds waits for the daemon's end, and reports whether it came.
 func daemonEnds(patience time.Duration) bool {
 	wait := int(patience/time.Millisecond) + 1
-	n, err := unix.Poll([]unix.PollFd{{Fd: standInDaemon, Events: unix.POLLIN}}, wait)
+	n, err := unix.Poll([]unix.PollFd{{Fd: standInDaemon}}, wait) // only its end
 	return n > 0 || err != nil && err != unix.EINTR
 }
 
-// standInAgain is how long the daemon waits before it starts another one.
-const standInAgain = time.Second
+const (
+	// standInAgain is how long the daemon waits before it starts another one.
+	standInAgain = time.Second
+	// standInEnd is how long the daemon's end waits for that of the stand-in, which takes half of standInPatience.
+	standInEnd = 500 * time.Millisecond
+)
 
 // deputy is the stand-in as the daemon has it.
-type deputy struct{ running atomic.Bool }
+type deputy struct {
+	running atomic.Bool
+	over    chan struct{} // closed when the verdict loops have ended
+}
 
 // openStandIn starts the stand-in, and another one whenever that ends. Without one the daemon works as
 // well, and an outage costs what waits in the queues as it begins.
@@ -144,12 +151,12 @@ func (d *daemon) openStandIn() {
 		d.warn("no stand-in: %v", err)
 		return
 	}
-	d.onClose(null.Close)
 	d.background(func() error {
+		defer null.Close()
 		for told := ""; ; {
 			err := d.standIn(null)
 			select {
-			case <-d.done:
+			case <-d.deputy.over:
 				return nil
 			case <-time.After(standInAgain):
 			}
@@ -161,12 +168,14 @@ func (d *daemon) openStandIn() {
 	})
 }
 
-// standIn runs one, until it or the daemon ends.
+// standIn runs one, until it or the daemon ends, and leaves no process behind that has ended. One that somebody
+// stopped goes on when the daemon has ended, and is its next parent's.
 func (d *daemon) standIn(null *os.File) error {
-	cmd, err := d.startStandIn(null)
+	cmd, alive, err := d.startStandIn(null)
 	if err != nil {
 		return err
 	}
+	defer alive.Close()
 	d.deputy.running.Store(true)
 	defer d.deputy.running.Store(false)
 	ended := make(chan error, 1)
@@ -174,29 +183,42 @@ func (d *daemon) standIn(null *os.File) error {
 	select {
 	case err := <-ended:
 		return fmt.Errorf("it has ended: %v", err)
-	case <-d.done:
-		return errors.New("the daemon ends, and it does after that")
+	case <-d.deputy.over:
 	}
+	_ = alive.Close()
+	select {
+	case <-ended:
+	case <-time.After(standInEnd):
+	}
+	return errors.New("the daemon ends, and so does it")
 }
 
-func (d *daemon) startStandIn(null *os.File) (cmd *exec.Cmd, err error) {
+// startStandIn starts one that works until the file is closed, which this process's end does, too.
+func (d *daemon) startStandIn(null *os.File) (cmd *exec.Cmd, alive *os.File, err error) {
 	cmd = exec.Command("/proc/self/exe", "stand-in", d.settings.HeartbeatTimeout.String(), strconv.Itoa(d.lanes))
 	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, null, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what stops the daemon's group is not for it
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid: true, // what stops the daemon's group is not for it
+		// One that somebody stopped would hold the queues of a daemon that was killed: the kernel has it go on.
+		Pdeathsig: syscall.SIGCONT,
+	}
+	end, alive, err := os.Pipe()
+	if err != nil {
+		return cmd, nil, fmt.Errorf("open a pipe: %w", err)
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, end)
 	defer func() {
 		for _, f := range cmd.ExtraFiles {
 			err = errors.Join(err, f.Close())
 		}
+		if err != nil {
+			_ = alive.Close()
+		}
 	}()
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		return cmd, fmt.Errorf("open a descriptor of the daemon: %w", err)
-	}
-	cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(self), "daemon"))
 	states, err := d.path.QueueStates()
 	if err != nil {
-		return cmd, err
+		return cmd, alive, err
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, states)
 	for _, i := range d.inspections {
@@ -205,11 +227,11 @@ func (d *daemon) startStandIn(null *os.File) (cmd *exec.Cmd, err error) {
 		}
 		f, err := i.queue.File()
 		if err != nil {
-			return cmd, err
+			return cmd, alive, err
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
-	return cmd, bridge.OnOwnThread(func() error {
+	return cmd, alive, bridge.OnOwnThread(func() error {
 		if err := keepOnly(unix.CAP_NET_ADMIN); err != nil {
 			return err
 		}

@@ -141,6 +141,36 @@ func TestTheStandIn(t *testing.T) {
 	}
 }
 
+// TestTheStandInIsNoBurden: a daemon that ends in order leaves none behind, not even one that nobody has waited for; and
+// one that somebody stopped does not keep the queues from the next daemon, when the one before was killed.
+func TestTheStandInIsNoBurden(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite()})
+	running := standInOf(t, p)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", running)); err == nil {
+		t.Errorf("the stand-in is still there:\n%s", state)
+	}
+	start(t, p)
+	stopped := standInOf(t, p)
+	if err := syscall.Kill(stopped, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	start(t, p)
+	if took := time.Since(began); took > inspectionTimeout/2 {
+		t.Errorf("the next daemon was ready after %v", took)
+	}
+	eventually(t, "the stopped one to end", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", stopped))
+		return err != nil || bytes.Contains(stat, []byte(") Z "))
+	})
+}
+
 func standInOf(t *testing.T, p *plant.Plant) int {
 	t.Helper()
 	var pid int
