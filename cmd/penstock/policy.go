@@ -46,6 +46,9 @@ func (a *app) check(file string) error {
 	if err != nil {
 		return fileError(err)
 	}
+	if err := p.CheckWaivers(time.Now()); err != nil {
+		return err
+	}
 	addressOnly := map[string]bool{}
 	for _, appliance := range p.Appliances {
 		plan, err := p.Compile(appliance.Name)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -51,6 +52,9 @@ func TestInvariant06_Evasion36_FloodDoesNotOpenTheGate(t *testing.T) {
 		return slices.ContainsFunc(status.Queues, func(q api.QueueStatus) bool { return q.Dropped > 0 }) ||
 			slices.ContainsFunc(status.Warnings, func(w string) bool { return strings.Contains(w, "as many waiting as one identity may") })
 	})
+	if failureOf(t, p, outage.QueueFull).Count == 0 {
+		t.Error("no failure is told")
+	}
 	if s := status.Outage; s.State != api.StateInspecting || s.UninspectedFrames != 0 {
 		t.Errorf("the outage is told as %+v", s)
 	}

@@ -24,6 +24,9 @@ type candidate struct {
 	name string
 	raw  []byte
 	plan *policy.Plan
+	// lapsed says which conduits open by a waiver that is over: nobody puts that in force anew, and what is in force
+	// goes on.
+	lapsed error
 }
 
 // policies holds what policy is in force and takes every change of it: the store first learns
@@ -191,7 +194,7 @@ func (p *policies) compile(name string, raw []byte) (candidate, error) {
 	if err != nil {
 		return candidate{}, api.Refuse(api.CodePolicyWrong, err) // not for this appliance
 	}
-	return candidate{name: name, raw: raw, plan: plan}, nil
+	return candidate{name: name, raw: raw, plan: plan, lapsed: parsed.CheckWaivers(time.Now())}, nil
 }
 
 // put stores a version without putting it in force. With an error the version has no number.
@@ -376,6 +379,9 @@ func (p *policies) ApplyPolicy(_ context.Context, s api.Submission) (api.Applied
 	if err != nil {
 		return api.Applied{}, err
 	}
+	if c.lapsed != nil {
+		return api.Applied{}, c.lapsed
+	}
 	return p.apply(c, s.Who, s.ConfirmWithin)
 }
 
@@ -393,6 +399,9 @@ func (p *policies) Reload(_ context.Context, who string) (api.Applied, error) {
 			Version: p.version.Number, Hash: p.version.Hash, Site: p.version.Site,
 			Unchanged: true, ConfirmBy: p.confirm,
 		}, nil
+	}
+	if c.lapsed != nil {
+		return api.Applied{}, c.lapsed
 	}
 	return p.apply(c, who, 0)
 }

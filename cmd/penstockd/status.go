@@ -54,6 +54,12 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 		}
 	}
 	s.Conduits = d.conduitStatus(plan, conduits)
+	for i := range plan.Conduits {
+		if c := &plan.Conduits[i]; c.WaiverLapsed(time.Now()) {
+			warnings = append(warnings, fmt.Sprintf("conduit %s opens in an outage by a waiver of %s that expired on %s",
+				c.Name, c.Assurance.Waiver.Owner, c.Assurance.Waiver.Expires.Format(time.DateOnly)))
+		}
+	}
 	s.Queues, warnings = d.queueStatus(warnings)
 	s.IO.Open, s.IO.Refused = d.path.CountIO()
 	s.IO.Refused += d.counters.IORefused.Load()

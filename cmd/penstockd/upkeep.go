@@ -37,7 +37,7 @@ type upkeep struct {
 	began                  time.Time            // the daemon, by the clock that only goes forward
 	wall                   time.Time            // of the last look
 	forward                time.Duration        // since it began, at the last look
-	counted                counted              // at the last comparison
+	counted                *counted             // at the last comparison; nil before the first
 	mute                   map[string]time.Time // complaints of what cannot be mended, by text
 }
 
@@ -282,19 +282,27 @@ func (u *upkeep) lookAtCounters(now time.Time) {
 		c.table = reasons[verdict.ReasonTableFull].Frames
 		c.full += reasons[verdict.ReasonQueueFull].Frames
 	}
+	u.compare(c, now)
+}
+
+// compare notes what has grown since the last time. The first time tells nothing: counters go on across daemons.
+func (u *upkeep) compare(c counted, now time.Time) {
+	was := c
+	if u.counted != nil {
+		was = *u.counted
+	}
+	u.counted = &c
 	for _, row := range []struct {
 		class    outage.Class
 		was, now uint64
 		what     string
 	}{
-		{outage.QueueFull, u.counted.full, c.full, "packets dropped"},
-		{outage.NetlinkError, u.counted.netlink, c.netlink, "messages lost or refused"},
-		{outage.TableFull, u.counted.table, c.table, "frames denied"},
+		{outage.QueueFull, was.full, c.full, "packets dropped"},
+		{outage.NetlinkError, was.netlink, c.netlink, "messages lost or refused"},
+		{outage.TableFull, was.table, c.table, "frames denied"},
 	} {
-		grown := row.now > row.was && u.counted != counted{}
-		u.ledger.Note(row.class, grown, fmt.Sprintf("%d %s within a second", row.now-row.was, row.what), now)
+		u.ledger.Note(row.class, row.now > row.was, fmt.Sprintf("%d %s within a second", row.now-row.was, row.what), now)
 	}
-	u.counted = c
 }
 
 func (u *upkeep) mended(class outage.Class, repaired []string, now time.Time) {

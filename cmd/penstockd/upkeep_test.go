@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -239,5 +240,87 @@ func TestAPolicyFileThatIsOfNoUseIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "it to be over", func() bool { return !failureOf(t, p, outage.PolicyInvalid).Active })
+	}
+}
+
+// TestAnExpiredWaiverIsTold: a conduit goes on that opens by a waiver which is over, the status says so, and nobody puts
+// such a policy in force anew.
+func TestAnExpiredWaiverIsTold(t *testing.T) {
+	text := site{conduits: []string{modbusConduit("opens", openPort, "on_outage: open", "sl_target: 3",
+		"waiver: {owner: line manager, expires: 2020-06-30, compensating: the cabinet is locked}")}}.String()
+	p := lay(t, plant.Options{Policy: text})
+	s, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "conduit opens opens in an outage by a waiver of line manager that expired on 2020-06-30"
+	if !slices.Contains(s.Warnings, want) || s.Conduits[0].Waiver == nil || !s.Conduits[0].Waiver.Lapsed || s.Conduits[0].SLTarget != "3" {
+		t.Errorf("the status warns %q, and shows %+v", s.Warnings, s.Conduits[0])
+	}
+	if _, err := p.Apply(text + "# another\n"); err == nil || !strings.Contains(err.Error(), "expired on 2020-06-30") {
+		t.Errorf("applied anew: %v", err)
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, p) // what is cached is in force
+}
+
+// TestFailuresThatOnlyCountersShowAreTold: the first as well as any other, each as long as it lasts; what was
+// counted before the daemon began is none.
+func TestFailuresThatOnlyCountersShowAreTold(t *testing.T) {
+	u := &upkeep{daemon: &daemon{ledger: outage.NewLedger(nil)}}
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	for i, look := range []struct {
+		counted counted
+		active  []outage.Class
+	}{
+		{counted{}, nil},
+		{counted{netlink: 1}, []outage.Class{outage.NetlinkError}},
+		{counted{netlink: 1, full: 7}, []outage.Class{outage.QueueFull}},
+		{counted{netlink: 1, full: 9, table: 3}, []outage.Class{outage.TableFull, outage.QueueFull}},
+		{counted{netlink: 1, full: 9, table: 3}, nil},
+	} {
+		u.compare(look.counted, noon.Add(time.Duration(i)*time.Second))
+		var active []outage.Class
+		for _, f := range u.ledger.Failures() {
+			if f.Active {
+				active = append(active, f.Class)
+			}
+		}
+		if !slices.Equal(active, look.active) {
+			t.Errorf("look %d: %v, want %v", i, active, look.active)
+		}
+	}
+	u = &upkeep{daemon: &daemon{ledger: outage.NewLedger(nil)}}
+	u.compare(counted{full: 5, netlink: 5, table: 5}, noon)
+	if f := u.ledger.Failures(); len(f) != 0 {
+		t.Errorf("of a daemon before: %v", f)
+	}
+}
+
+// TestNetlinkErrorsAreTold: the kernel's messages find no room. Their packets are dropped, which is told as that and
+// opens nothing, and everything goes on when there is room again.
+func TestNetlinkErrorsAreTold(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite(), Settings: []string{"outage: {heartbeat_timeout: 5s}"}})
+	o := openOutage(t, p)
+	widen, err := plant.NarrowQueues(p.Daemon.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := flood(t, p)
+	eventually(t, "it to be told", func() bool { return failureOf(t, p, outage.NetlinkError).Active })
+	stop()
+	if err := widen(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it to be over", func() bool { return !failureOf(t, p, outage.NetlinkError).Active })
+	for _, port := range []int{openPort, closedPort, plainPort} {
+		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
+			t.Errorf("port %d: %v", port, err)
+		}
+	}
+	if s := outageOf(t, p); s.UninspectedFrames != 0 || s.State != api.StateInspecting {
+		t.Errorf("the outage is told as %+v", s)
 	}
 }

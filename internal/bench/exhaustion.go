@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/frame"
+	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
@@ -20,6 +21,7 @@ func exhaustions() []injection {
 	return []injection{
 		{name: "out of memory, and a start", harm: (*outages).starve, limit: gapLimit},
 		{name: "flood of an inspected conduit (queue full)", harm: (*outages).fillQueue, stops: true},
+		{name: "no room for the kernel's messages, and a flood (netlink errors)", harm: (*outages).narrowQueues, stops: true},
 		{name: "datagrams from 60,000 ports (flow table full)", harm: (*outages).fillTable, limit: gapLimit, stops: true},
 	}
 }
@@ -50,6 +52,15 @@ func (o *outages) fillQueue() error {
 		}
 		return nil
 	})
+}
+
+// narrowQueues floods likewise while the kernel has no room for its messages to the daemon.
+func (o *outages) narrowQueues() error {
+	widen, err := plant.NarrowQueues(o.plant.Daemon.PID())
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.fillQueue(), widen())
 }
 
 // fillTable begins a flow of the plain conduit from every port that an address has to give.

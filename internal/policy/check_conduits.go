@@ -133,7 +133,7 @@ func (c *checker) target(conduit *ConduitSpec) {
 // assurance holds the conduit to IEC 62443-3-3 5.2 RE 3: from SL 3 up a boundary fails closed, and
 // what closes may not be essential unless there is another way.
 func (c *checker) assurance(conduit *ConduitSpec) {
-	if conduit.SLTarget.RestrictedDataFlow() >= 3 && conduit.OnOutage == OutageOpen && conduit.Waiver == nil {
+	if needsWaiver(conduit.SLTarget, conduit.OnOutage) && conduit.Waiver == nil {
 		c.errorf(conduit.outageAt, "conduit %q has a target of SL %d and opens in an outage, which SL 3 and 4 exclude: "+
 			"write on_outage: closed, or a waiver with owner, expires and compensating", conduit.Name, conduit.SLTarget.RestrictedDataFlow())
 	}

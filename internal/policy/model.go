@@ -157,7 +157,7 @@ type ConduitSpec struct {
 }
 
 // Waiver is an owner's acceptance of a conduit that opens in an outage although its target is 3 or
-// more. That it has not expired is for whoever knows the time: see LapsedWaivers.
+// more. That it has not expired is for whoever knows the time: see CheckWaivers.
 type Waiver struct {
 	Owner        string
 	Expires      time.Time // the last day on which it holds, at midnight UTC
@@ -229,15 +229,29 @@ func permitWords() []word[verdict.Action] {
 // Lapsed reports whether the waiver does not hold any more at the time given.
 func (w *Waiver) Lapsed(now time.Time) bool { return !now.Before(w.Expires.AddDate(0, 0, 1)) }
 
-// LapsedWaivers returns the names of the conduits whose waiver does not hold any more at the time
-// given.
-func (p *Policy) LapsedWaivers(now time.Time) []string {
-	var lapsed []string
+// CheckWaivers says of each conduit that opens in an outage by a waiver which does not hold any more at the
+// time given what to do about it. Parse does not: a policy that was right when it was put in force goes on.
+func (p *Policy) CheckWaivers(now time.Time) error {
+	r := report{file: p.File}
 	for i := range p.Conduits {
-		w := p.Conduits[i].Waiver
-		if w != nil && w.Lapsed(now) {
-			lapsed = append(lapsed, p.Conduits[i].Name)
+		c := &p.Conduits[i]
+		if !needsWaiver(c.SLTarget, c.OnOutage) || c.Waiver == nil || !c.Waiver.Lapsed(now) {
+			continue
 		}
+		r.errorf(c.outageAt, "conduit %q has a target of SL %d and opens in an outage by a waiver that expired on %s: "+
+			"write on_outage: closed, or have its owner renew it", c.Name, c.SLTarget.RestrictedDataFlow(), c.Waiver.Expires.Format(time.DateOnly))
 	}
-	return lapsed
+	return r.err()
+}
+
+// needsWaiver reports whether a conduit of that target may do in an outage what it does only with a waiver (IEC 62443-3-3 SR
+// 5.2 RE 3).
+func needsWaiver(target SecurityLevel, choice OnOutage) bool {
+	return target.RestrictedDataFlow() >= 3 && choice == OutageOpen
+}
+
+// WaiverLapsed reports whether the conduit opens in an outage by a waiver that does not hold any more.
+func (c *Conduit) WaiverLapsed(now time.Time) bool {
+	w := c.Assurance.Waiver
+	return needsWaiver(c.Assurance.SLTarget, c.OnOutage) && w != nil && w.Lapsed(now)
 }

@@ -234,13 +234,25 @@ func TestConduitMode(t *testing.T) {
 	}
 }
 
-func TestLapsedWaivers(t *testing.T) {
-	p := mustParse(t, edit(t, base, "    protocol: tcp", "    sl_target: 3\n    waiver: {owner: ada, expires: 2027-01-31, compensating: guard}\n    protocol: tcp"))
-	last := time.Date(2027, 1, 31, 23, 59, 59, 0, time.UTC)
-	if got := p.LapsedWaivers(last); got != nil {
-		t.Errorf("on the last day %v has lapsed", got)
+// TestExpiredWaiver: what opens in an outage by a waiver is refused when that is over, and what does not need
+// one is not.
+func TestExpiredWaiver(t *testing.T) {
+	with := func(keys string) *Policy {
+		return mustParse(t, edit(t, base, "    protocol: tcp", keys+"    waiver: {owner: ada, expires: 2027-01-31, compensating: guard}\n    protocol: tcp"))
 	}
-	if got := p.LapsedWaivers(last.Add(time.Second)); len(got) != 1 || got[0] != "web" {
-		t.Errorf("a day later %v has lapsed", got)
+	last := time.Date(2027, 1, 31, 23, 59, 59, 0, time.UTC)
+	after := last.Add(time.Second)
+	opens := with("    sl_target: 3\n    on_outage: open\n")
+	if err := opens.CheckWaivers(last); err != nil {
+		t.Errorf("on the last day: %v", err)
+	}
+	const want = "conduit \"web\" has a target of SL 3 and opens in an outage by a waiver that expired on 2027-01-31"
+	if err := opens.CheckWaivers(after); err == nil || !strings.Contains(err.Error(), ":42:5: "+want) {
+		t.Errorf("a day later: %v", err)
+	}
+	for _, keys := range []string{"    sl_target: 3\n    on_outage: closed\n", "    sl_target: 2\n    on_outage: open\n"} {
+		if err := with(keys).CheckWaivers(after); err != nil {
+			t.Errorf("%q: %v", keys, err)
+		}
 	}
 }
