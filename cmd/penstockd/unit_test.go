@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
@@ -37,19 +41,125 @@ func TestTheUnitsCapabilitiesAreEnough(t *testing.T) {
 // capabilities reads the unit's bounding set as setpriv takes one: ",+net_admin,+net_raw".
 func capabilities(t *testing.T) string {
 	t.Helper()
-	raw, err := os.ReadFile("../../images/penstockd.service")
+	var b strings.Builder
+	for _, name := range unitList(t, "penstockd.service", "CapabilityBoundingSet") {
+		b.WriteString(",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_")))
+	}
+	return b.String()
+}
+
+// unitList reads a setting of a unit that is a list of words.
+func unitList(t *testing.T, unit, setting string) []string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("../../images", unit))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(raw)) {
-		if set, ok := strings.CutPrefix(strings.TrimSpace(line), "CapabilityBoundingSet="); ok {
-			var b strings.Builder
-			for _, name := range strings.Fields(set) {
-				b.WriteString(",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_")))
-			}
-			return b.String()
+		if list, ok := strings.CutPrefix(strings.TrimSpace(line), setting+"="); ok {
+			return strings.Fields(list)
 		}
 	}
-	t.Fatal("the unit bounds no capabilities")
-	return ""
+	t.Fatalf("%s has no %s", unit, setting)
+	return nil
+}
+
+// need skips a test where a program is missing that nothing but this test asks for.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("needs the program %s", p)
+		}
+	}
+}
+
+// systemCalls are what a unit's filter lets through, with its groups written out as the systemd that is here has
+// them.
+func systemCalls(t *testing.T, unit string) []string {
+	t.Helper()
+	var calls []string
+	known := map[string]bool{}
+	for todo := unitList(t, unit, "SystemCallFilter"); len(todo) > 0; todo = todo[1:] {
+		name := todo[0]
+		if known[name] {
+			continue
+		}
+		known[name] = true
+		if !strings.HasPrefix(name, "@") {
+			calls = append(calls, name)
+			continue
+		}
+		text, err := exec.Command("systemd-analyze", "syscall-filter", name).Output()
+		if err != nil {
+			t.Fatalf("ask for the group %s: %v", name, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if word := strings.TrimSpace(line); word != "" && word != name && word[0] != '#' {
+				todo = append(todo, word)
+			}
+		}
+	}
+	return calls
+}
+
+// TestTheUnitsSystemCallsAreEnough has every system call written down that the unit would refuse: from a cold start through
+// work, a policy, an outage, an adoption and repairs to the end there is none.
+func TestTheUnitsSystemCallsAreEnough(t *testing.T) {
+	need(t, "systemd-analyze", "strace")
+	refused := filepath.Join(t.TempDir(), "refused") // it is there until the plant is taken down
+	p := layStopped(t, plant.Options{Policy: outageSite(), Settings: []string{"outage: {heartbeat_timeout: 2s}"}})
+	allowed := "?" + strings.Join(systemCalls(t, "penstockd.service"), ",?")
+	p.Wrap("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-A", "-o", refused, "-e", "signal=none", "-e", "trace=!"+allowed)
+	start(t, p)
+	o := openOutage(t, p)
+	defer o.close()
+	if _, err := p.Apply(outageSite() + "# another\n"); err != nil {
+		t.Error(err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, p)
+	if err := detach(p, "xdp_a_native"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a repair", func() bool { return failureOf(t, p, outage.ProgramRemoved).Count > 0 })
+	for _, port := range []int{openPort, closedPort, plainPort} {
+		if err := ask(o.conns[port], mbap(2, 1, readRegisters(0, 2)), patience); err != nil {
+			t.Errorf("port %d: %v", port, err)
+		}
+	}
+	if strings.Contains(p.Daemon.Output(), "not confined") {
+		t.Errorf("the daemon is not confined:\n%s", p.Daemon.Output())
+	}
+	if err := errors.Join(p.Stop(), p.Down()); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(refused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(raw) > 0 {
+		t.Errorf("the unit would refuse:\n%s", raw[:min(len(raw), 4000)])
+	}
+}
+
+// TestTheUnitsAreUnderstood: systemd finds nothing to complain of in them.
+func TestTheUnitsAreUnderstood(t *testing.T) {
+	need(t, "systemd-analyze")
+	for _, unit := range []string{"penstockd.service", "penstock-relay.service"} {
+		raw, err := os.ReadFile(filepath.Join("../../images", unit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := filepath.Join(t.TempDir(), unit) // with a program that is here
+		text := strings.ReplaceAll(string(raw), "/usr/local/sbin/penstockd", daemonBinary)
+		if err := os.WriteFile(at, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if said, err := exec.Command("systemd-analyze", "verify", "--man=no", at).CombinedOutput(); err != nil || len(said) > 0 {
+			t.Errorf("%s: %v\n%s", unit, err, said)
+		}
+	}
 }
