@@ -73,8 +73,14 @@ func healthy() api.Status {
 		Ports:  []api.PortStatus{{Name: "pa", Side: "a", Link: "up", XDP: "native", LinkControl: 12, Undelivered: new(uint64)}, {Name: "pb", Side: "b", Link: "up", XDP: "native"}},
 		Outage: api.OutageStatus{State: api.StateInspecting},
 		Conduits: []api.ConduitStatus{
-			{Name: "hmi-to-filler", Protocol: "modbus", Mode: "enforce", OnOutage: "open", State: api.StateInspecting, Allowed: 1200, Denied: 34},
-			{Name: "scada-to-pump", Protocol: "dnp3", Mode: "observe", OnOutage: "closed", State: api.StateAddressOnly, Allowed: 7},
+			{
+				Name: "hmi-to-filler", Protocol: "modbus", Mode: "enforce", OnOutage: "open", State: api.StateInspecting, Allowed: 1200, Denied: 34,
+				SLTarget: "3", Waiver: &api.WaiverStatus{Owner: "line manager", Expires: "2026-06-30", Compensating: "the cabinet is locked"},
+			},
+			{
+				Name: "scada-to-pump", Protocol: "dnp3", Mode: "observe", OnOutage: "closed", State: api.StateAddressOnly, Allowed: 7,
+				SLTarget: "iac 2, rdf 3", Essential: true, SecondPath: "by hand",
+			},
 		},
 		Queues: []api.QueueStatus{{Number: 100, Packets: 1234, Dropped: 1, Depth: 2}, {Number: 101}},
 		Events: api.EventStatus{Published: 3},

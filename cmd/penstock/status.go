@@ -38,7 +38,7 @@ func printStatus(w io.Writer, s api.Status) error {
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", clean(warning))
 	}
-	for _, t := range []table{summary(s), ports(s), conduits(s), queues(s), failures(s)} {
+	for _, t := range []table{summary(s), ports(s), conduits(s), assurance(s), queues(s), failures(s)} {
 		if len(t.rows) < 2 {
 			continue
 		}
@@ -105,6 +105,32 @@ func conduits(s api.Status) table {
 		t.add(c.Name, or(c.Protocol), c.Mode, c.OnOutage, unsigned(c.Allowed), unsigned(c.Denied), conduitState(c.State))
 	}
 	return t
+}
+
+// assurance is what the conduits' owners have stated, by which their choices are to be judged.
+func assurance(s api.Status) (t table) {
+	t.add("CONDUIT", "SL-T", "ESSENTIAL", "SECOND PATH", "WAIVER")
+	for _, c := range s.Conduits {
+		if c.SLTarget == "" {
+			continue
+		}
+		essential := "no"
+		if c.Essential {
+			essential = "yes"
+		}
+		t.add(c.Name, c.SLTarget, essential, or(c.SecondPath), waiver(c.Waiver))
+	}
+	return t
+}
+
+func waiver(w *api.WaiverStatus) string {
+	switch {
+	case w == nil:
+		return or("")
+	case w.Lapsed:
+		return fmt.Sprintf("EXPIRED on %s, of %s: %s", w.Expires, w.Owner, w.Compensating)
+	}
+	return fmt.Sprintf("until %s, of %s: %s", w.Expires, w.Owner, w.Compensating)
 }
 
 func conduitState(s api.OutageState) string {
