@@ -114,7 +114,7 @@ func (d *daemon) observe(context.Context) error {
 	d.onClose(tap.Close)
 	d.observation = &observation{
 		tap: tap, records: d.records,
-		pipeline: inspect.New(inspect.Config{Flows: newFlows(d.path), Counters: d.counters, IO: d.pinholes}),
+		pipeline: inspect.New(inspect.Config{Flows: newFlows(d.path), Counters: d.counters, Common: d.common.ForObserver(), IO: d.pinholes}),
 	}
 	d.background(d.observation.run)
 

@@ -39,7 +39,7 @@ func newENIPDissector(l Limits, c *Common, io IOConnections, counters *Counters)
 		limits:   l,
 		decoded:  make([]enipMessage, l.Messages+1),
 		requests: enipPool{limit: l.AllRequests, used: &c.requests},
-		io:       &c.io, told: io, counters: counters,
+		io:       c.io, told: io, counters: counters,
 	}
 }
 

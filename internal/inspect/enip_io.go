@@ -81,7 +81,7 @@ func (p *Pipeline) IOFlow(from, to netip.Addr, datagram []byte) (Flow, bool) {
 	if len(datagram) < implicitHeader {
 		return Flow{}, false
 	}
-	t := &p.common.io
+	t := p.common.io
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o, _ := t.find(from, to, value32(datagram, offsetID))

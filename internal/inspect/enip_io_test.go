@@ -33,7 +33,7 @@ func scannerOf(t testing.TB, plan *policy.Plan, common *Common, log IOConnection
 	t.Helper()
 	d := newTarget(t, plan)
 	dissector := d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)
-	dissector.io, dissector.told = &common.io, log
+	dissector.io, dissector.told = common.io, log
 	return d
 }
 
@@ -135,6 +135,45 @@ func TestIOClosedOnAnotherSession(t *testing.T) {
 	}
 	if n := len(common.io.open) + len(common.io.paths) + len(common.io.begun) + len(common.io.shares) + len(common.io.telling); n != 0 {
 		t.Errorf("%d entries are left of nothing", n)
+	}
+}
+
+// TestIOOfAnObserverAndOfAnEnforcer: a conduit is observed first and enforced then, on one TCP connection. No two
+// connections go by one identifier, and each is closed by its own: one that the observer has seen open by a
+// Forward Close that the enforcer sees, and not with the session in the observer's books.
+func TestIOOfAnObserverAndOfAnEnforcer(t *testing.T) {
+	plan, log := enipPlan(t, policy.DenyReset, lastingRules...), &ioLog{}
+	common := NewCommon(Limits{})
+	observer, enforcer := newTarget(t, plan), newTarget(t, plan)
+	for _, d := range []*target{observer, enforcer} {
+		of := common
+		if d.observed = d == observer; d.observed {
+			of = common.ForObserver()
+		}
+		d.pipeline = New(Config{Flows: d.flows, Common: of, IO: log})
+		d.handshake()
+		d.read = 0
+		d.client(ct.Register(0))
+		d.work()
+	}
+	observer.rr(ioOpening(9).Forward())
+	enforcer.rr(ioOpening(10).Forward())
+	if len(log.opened) != 2 || log.opened[0].ID == log.opened[1].ID {
+		t.Fatalf("opened %v", log.opened)
+	}
+	if !log.opened[0].Observed || log.opened[1].Observed {
+		t.Error("who was observed is not known")
+	}
+	enforcer.rr(ct.Close(9, ioOpening(9).Path))
+	if len(log.closed) != 1 || log.closed[0] != log.opened[0].ID || len(log.forgotten) != 0 {
+		t.Fatalf("closed %v, forgotten %v", log.closed, log.forgotten)
+	}
+	observer.send(stream.FromInitiator, segment{flags: frame.FlagRST})
+	if len(log.closed) != 1 {
+		t.Errorf("closed %v with the observer's session", log.closed[1:])
+	}
+	if a, b := enforcer.pipeline.common, observer.pipeline.common; a.ratesOf(plan) == b.ratesOf(plan) || a.memory == b.memory {
+		t.Error("what is observed takes of what is enforced")
 	}
 }
 
@@ -319,7 +358,7 @@ func TestIOIsToldInOrder(t *testing.T) {
 	plan := enipPlan(t, policy.DenyReset)
 	common := NewCommon(Limits{})
 	fast := &strictIO{
-		t: t, table: &common.io, busy: map[IOTriad]bool{}, open: map[IOTriad]IOConnectionID{}, closed: map[IOConnectionID]bool{},
+		t: t, table: common.io, busy: map[IOTriad]bool{}, open: map[IOTriad]IOConnectionID{}, closed: map[IOConnectionID]bool{},
 	}
 	var group sync.WaitGroup
 	for lane := range 4 {

@@ -28,8 +28,8 @@ type ioTable struct {
 	number  uint64
 }
 
-func newIOTable() ioTable {
-	return ioTable{
+func newIOTable() *ioTable {
+	return &ioTable{
 		open: map[ioName]*ioOpen{}, paths: map[ioPath][]*ioOpen{}, begun: map[*enipSession]map[ioName]bool{},
 		shares: map[string]int{}, telling: map[ioName]chan struct{}{},
 	}

@@ -47,7 +47,7 @@ type IOTriad struct {
 }
 
 // IOConnectionID names an I/O connection within its flow source: the flow of the TCP connection that
-// opened it, and a number that no other connection of the pipeline has.
+// opened it, and a number that no other connection has, of any pipeline that shares them.
 type IOConnectionID struct {
 	Key    uint64
 	Number uint64

@@ -20,7 +20,7 @@ type Common struct {
 	// assemblies are DNP3 messages of which a part has come.
 	assemblies atomic.Int64
 
-	io ioTable // of EtherNet/IP
+	io *ioTable // of EtherNet/IP
 
 	mu          sync.Mutex
 	connections int
@@ -37,6 +37,16 @@ type planRates struct {
 func NewCommon(l Limits) *Common {
 	l.setDefaults()
 	return &Common{limits: l, memory: stream.NewBudget(l.StreamBytes, nil), shares: map[string]*share{}, io: newIOTable()}
+}
+
+// ForObserver returns what a pipeline has that only observes, beside those that c is for: limits and rates of
+// its own, for what is observed must take nothing from what is enforced, and the I/O connections in common. A
+// conduit that was observed may be enforced, or the reverse, while they are open: who closes one then is
+// not who has seen it open, and numbers of two tables would name one and the other.
+func (c *Common) ForObserver() *Common {
+	o := NewCommon(c.limits)
+	o.io = c.io
+	return o
 }
 
 // share is what one identity's connections take of the limits that all have in common. It may take
