@@ -552,48 +552,79 @@ func (d *Datapath) writeApprovals(approvals map[uint32]bpf.BridgeIoApproval) err
 	return nil
 }
 
-// SweepIO removes connections that an end's watchdog has given up and those whose session is over,
-// adopts what passed unread on conduits that open, and returns what was removed since the last call,
-// for whatever reason.
-func (d *Datapath) SweepIO() ([]IOEnded, error) {
-	t := &d.io
+// ioLook is what a sweep or a list has to know of a connection to read its state without the lock.
+type ioLook struct {
+	entry   *ioEntry
+	id      uint32
+	places  [2]uint32 // of output and input; 0: nothing is sent
+	session *Flow
+	left    bool
+}
+
+// look writes down what is open. The lock is held.
+func (t *ioTable) look(e *ioEntry) ioLook {
+	l := ioLook{entry: e, id: e.c.ID, session: e.c.Session, left: e.left}
+	for i, key := range e.keys {
+		if e.direction(i).sends() {
+			l.places[i] = t.places[key].number
+		}
+	}
+	return l
+}
+
+func (t *ioTable) looks() []ioLook {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	list := make([]ioLook, 0, len(t.open))
+	for _, e := range t.open {
+		list = append(list, t.look(e))
+	}
+	return list
+}
+
+// SweepIO removes connections that an end's watchdog has given up and those whose session is over,
+// adopts what passed unread on conduits that open, and returns what was removed since the last call,
+// for whatever reason. The maps are read without the lock, which who opens and closes connections
+// waits for, and with it the replies that do; only of what seems to be over they are read again under it.
+func (d *Datapath) SweepIO() ([]IOEnded, error) {
+	t := &d.io
 	err := d.adoptIO()
-	if len(t.open) > 0 {
+	if looks := t.looks(); len(looks) > 0 {
 		now, clockErr := d.readClock()
 		if clockErr != nil {
 			return nil, errors.Join(err, clockErr)
 		}
-		for _, e := range t.open {
-			if why := d.ioOver(e, now); why != "" {
-				d.endIO(e, why)
+		for i := range looks {
+			if l := &looks[i]; l.left || d.gaveUp(l, now) || d.sessionOf(l) != ioSessionLives {
+				d.settleIO(l, now)
 			}
 		}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	ended := t.ended
 	t.ended = nil
 	return ended, err
 }
 
-// ioOver says why a connection is over, "" if it is not.
-func (d *Datapath) ioOver(e *ioEntry, now clock) string {
-	for i, key := range e.keys {
-		if !e.direction(i).sends() {
-			continue
-		}
-		var s bpf.BridgeIoState
-		if d.objects.IoStates.Lookup(d.io.places[key].number, &s) != nil {
-			continue // cannot be for an index of an array; the kernel goes by its own look
-		}
-		if ioExpired(&s, now) {
-			return IOTimedOut
-		}
+// settleIO ends a connection that seemed to be over, if it is the one that was looked at and still does.
+func (d *Datapath) settleIO(seen *ioLook, now clock) {
+	t := &d.io
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.open[seen.id]
+	if e == nil || e != seen.entry {
+		return
 	}
-	if e.c.Session != nil && d.sessionOver(e) {
-		return IOSessionOver
+	l := t.look(e)
+	session := d.sessionOf(&l)
+	e.left = e.left || session == ioSessionClosed
+	switch {
+	case d.gaveUp(&l, now):
+		d.endIO(e, IOTimedOut)
+	case session == ioSessionReset || e.left && !e.outlives:
+		d.endIO(e, IOSessionOver)
 	}
-	return ""
 }
 
 // ioExpired is io_expired of bpf/lib/io.h.
@@ -601,25 +632,54 @@ func ioExpired(s *bpf.BridgeIoState, now clock) bool {
 	return int64(now.jiffies()-s.Seen-ioGrace) > int64(s.Timeout)
 }
 
-// sessionOver reports whether a connection is over with its TCP conversation: reset by an end or by us, or
-// closed by both ends where it may not outlive that. A conversation that the flow table knows nothing of,
-// and that nobody saw closed, has been silent for hours, and may live.
-func (d *Datapath) sessionOver(e *ioEntry) bool {
-	if w, ok := d.sessionOf(e); ok {
-		if w.flow.State&flowReset != 0 {
+// gaveUp reports whether an end's watchdog has given the connection up.
+// The lock need not be held: of a place that has passed to another connection meanwhile it says nothing that
+// settleIO does not ask again.
+func (d *Datapath) gaveUp(l *ioLook, now clock) bool {
+	for _, place := range l.places {
+		var s bpf.BridgeIoState
+		if place == 0 || d.objects.IoStates.Lookup(place, &s) != nil {
+			continue // it cannot fail for an index of an array; the kernel goes by its own look
+		}
+		if ioExpired(&s, now) {
 			return true
 		}
-		e.left = e.left || flowClosed(w.flow.State)
 	}
-	return e.left && !e.outlives
+	return false
 }
 
-// sessionOf is the flow that a connection's session has, in the slot where it was last. After an outage that is the
-// same one under another generation.
-func (d *Datapath) sessionOf(e *ioEntry) (w entry, ok bool) {
+type ioSession uint8
+
+const (
+	ioSessionLives  ioSession = iota
+	ioSessionClosed           // by both ends
+	ioSessionReset            // by an end or by us
+)
+
+// sessionOf says what has become of the TCP conversation that opened a connection. One that the flow table
+// knows nothing of has been silent for hours, and may live.
+func (d *Datapath) sessionOf(l *ioLook) ioSession {
+	if l.session == nil {
+		return ioSessionLives
+	}
+	w, found := d.flowOfSession(l.session, &l.entry.session)
+	switch {
+	case !found:
+		return ioSessionLives
+	case w.flow.State&flowReset != 0:
+		return ioSessionReset
+	case flowClosed(w.flow.State):
+		return ioSessionClosed
+	}
+	return ioSessionLives
+}
+
+// flowOfSession is the flow that a connection's session has, in the slot where it was last. After an outage that
+// is the same one under another generation.
+func (d *Datapath) flowOfSession(session *Flow, key *bpf.BridgeFlowKey) (w entry, ok bool) {
 	var slot bpf.BridgeSlot
-	ok = d.objects.Slots.Lookup(e.c.Session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
-		w.record.Key == e.session
+	ok = d.objects.Slots.Lookup(session.Key&mark.SlotMask, &slot) == nil && d.flowTable.get(slot.At, &w) &&
+		w.record.Key == *key
 	return w, ok
 }
 
@@ -628,7 +688,7 @@ func (d *Datapath) strays(e *ioEntry) bool {
 	if e.c.Session == nil {
 		return false
 	}
-	_, found := d.sessionOf(e)
+	_, found := d.flowOfSession(e.c.Session, &e.session)
 	return !found
 }
 
@@ -680,16 +740,22 @@ func (d *Datapath) adoptIO() error {
 	}
 	var errs []error
 	for i := range keys {
-		_ = d.objects.IoCandidates.Delete(&keys[i])
-		if _, known := d.io.places[keys[i]]; known {
-			continue
-		}
-		_, err := d.openIO(adopted(&keys[i], &candidates[i]))
-		if err != nil && !errors.Is(err, ErrIONotPermitted) {
+		if err := d.adoptOne(&keys[i], &candidates[i]); err != nil && !errors.Is(err, ErrIONotPermitted) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (d *Datapath) adoptOne(key *bpf.BridgeIoKey, c *bpf.BridgeIoCandidate) error {
+	d.io.mu.Lock()
+	defer d.io.mu.Unlock()
+	_ = d.objects.IoCandidates.Delete(key)
+	if _, known := d.io.places[*key]; known {
+		return nil
+	}
+	_, err := d.openIO(adopted(key, c))
+	return err
 }
 
 // adopted is the connection of which one frame was seen.
@@ -711,28 +777,43 @@ func adopted(k *bpf.BridgeIoKey, seen *bpf.BridgeIoCandidate) IOConnection {
 // ListIO returns the open connections with their counters, in no order.
 func (d *Datapath) ListIO() ([]IOStatus, error) {
 	t := &d.io
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	looks := t.looks()
 	now := d.flowClock()
-	list := make([]IOStatus, 0, len(t.open))
-	for _, e := range t.open {
-		s := IOStatus{IOConnection: e.c, Conduit: e.conduit}
-		for i, count := range []*IOCount{&s.Output, &s.Input} {
-			if !e.direction(i).sends() {
+	states := make([][2]bpf.BridgeIoState, len(looks))
+	for i := range looks {
+		for j, place := range looks[i].places {
+			if place == 0 {
 				continue
 			}
-			var state bpf.BridgeIoState
-			if err := d.objects.IoStates.Lookup(t.places[e.keys[i]].number, &state); err != nil {
+			if err := d.objects.IoStates.Lookup(place, &states[i][j]); err != nil {
 				return nil, fmt.Errorf("read an I/O connection's counters: %w", err)
 			}
-			*count = IOCount{
-				Frames: state.Frames, Bytes: state.Bytes, Lost: state.Lost, Old: state.Old, Unequal: state.Unequal,
-				Seen: now.wall(now.ns - (now.jiffies() - state.Seen)),
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]IOStatus, 0, len(looks))
+	for i := range looks {
+		e := looks[i].entry
+		if t.open[looks[i].id] != e {
+			continue // its places may be another's by now
+		}
+		s := IOStatus{IOConnection: e.c, Conduit: e.conduit}
+		for j, count := range []*IOCount{&s.Output, &s.Input} {
+			if e.direction(j).sends() {
+				*count = countOf(&states[i][j], now)
 			}
 		}
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+func countOf(s *bpf.BridgeIoState, now clock) IOCount {
+	return IOCount{
+		Frames: s.Frames, Bytes: s.Bytes, Lost: s.Lost, Old: s.Old, Unequal: s.Unequal,
+		Seen: now.wall(now.ns - (now.jiffies() - s.Seen)),
+	}
 }
 
 // CountIO returns how many connections are open, and how many OpenIO could not open: their ends find no

@@ -337,6 +337,70 @@ func TestIOWatchdogs(t *testing.T) {
 	})
 }
 
+// TestIOSweepHoldsUpNobody: who opens and closes connections goes on while a sweep looks through many.
+func TestIOSweepHoldsUpNobody(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "closed", "enforce"))
+	for i := range ioQuota {
+		c := ioConnection()
+		c.Triad.Serial, c.Output.Connection, c.Input.Connection = uint16(i), uint32(2*i+2), uint32(2*i+3)
+		d.mustOpenIO(t, c)
+	}
+	shortest, least := time.Hour, time.Hour // of the sweeps, and of the longest waits during one
+	for range 20 {
+		swept := make(chan time.Duration)
+		go func() {
+			began := time.Now()
+			if _, err := d.SweepIO(); err != nil {
+				t.Error(err)
+			}
+			swept <- time.Since(began)
+		}()
+		longest, took := time.Duration(0), time.Duration(0)
+		for took == 0 {
+			began := time.Now()
+			d.IOIsOpen(1)
+			longest = max(longest, time.Since(began))
+			select {
+			case took = <-swept:
+			case <-time.After(10 * time.Microsecond): // or the sweep would wait for us
+			}
+		}
+		shortest, least = min(shortest, took), min(least, longest)
+	}
+	if least > shortest/2 {
+		t.Errorf("a sweep takes %v, and who comes to the table meanwhile waits %v", shortest, least)
+	}
+	t.Logf("a sweep takes %v, and who comes to the table meanwhile waits %v", shortest, least)
+}
+
+// TestIOThatIsOpenedWhileASweepLooks: what a sweep has found to be over is another connection by the time it
+// comes to it, in the same places, and stays.
+func TestIOThatIsOpenedWhileASweepLooks(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "closed", "enforce"), ioConnection())
+	d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
+	d.idleIO(t, d.io.open[1].keys[0], 2*time.Minute)
+	looks := d.io.looks()
+	now, err := d.readClock()
+	if err != nil || len(looks) != 1 || !d.gaveUp(&looks[0], now) {
+		t.Fatalf("%d connections, of which the first is not over: %v", len(looks), err)
+	}
+	again := d.mustOpenIO(t, ioConnection())
+	d.settleIO(&looks[0], now)
+	if !d.IOIsOpen(again) {
+		t.Error("the sweep has ended what was opened meanwhile")
+	}
+	d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
+	// A frame that has come meanwhile is a sign of life.
+	d.idleIO(t, d.io.open[again].keys[0], 2*time.Minute)
+	looks = d.io.looks()
+	if err := d.objects.IoStates.Put(looks[0].places[0], bpf.BridgeIoState{Seen: now.jiffies(), Timeout: uint64(time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	if d.settleIO(&looks[0], now); !d.IOIsOpen(again) {
+		t.Error("the sweep has ended what lives")
+	}
+}
+
 // TestIOSharedGroup: a target sends to a group once for all that listen, for as long as one does.
 func TestIOSharedGroup(t *testing.T) {
 	d := openIOWith(t, ioPlan(t, "closed", "enforce"), multicastConnection(1, outputID), multicastConnection(2, outputID+1))
