@@ -23,6 +23,7 @@ var (
 	errVersion      = &MalformedError{"protocol version is not 1, or session options are not 0"}
 	errInterface    = &MalformedError{"interface handle is not 0"}
 	errItemCount    = &MalformedError{"item count is outside 2..4"}
+	errListItems    = &MalformedError{"list of more than 64 items"}
 	errListCount    = &MalformedError{"item count does not fit the length"}
 	errItemLength   = &MalformedError{"item does not fit the length of the message"}
 	errItemSize     = &MalformedError{"item has not the length of its type"}

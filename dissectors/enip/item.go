@@ -53,6 +53,10 @@ func (t ItemType) String() string {
 // no meaning in the specification.
 const MaxItems = 4
 
+// MaxListItems is how many items a reply to a discovery command may have. A device has one identity and offers
+// one service (V2 2-4.2, 2-4.3), and who reads a reply that arrives in pieces reads its list with each of them.
+const MaxListItems = 64
+
 // Item is one item. Data aliases the message; in a prefix it is what has arrived, of Length bytes.
 type Item struct {
 	Type   ItemType

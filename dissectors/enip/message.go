@@ -248,11 +248,14 @@ func (m *Message) checkRegister() *MalformedError {
 }
 
 // checkList judges the items of a reply to a discovery command: any types, and exactly as many as are
-// announced.
+// announced, up to MaxListItems.
 func (m *Message) checkList() *MalformedError {
 	count, rest, left := int(value16(m.Data, 0)), from(m.Data, 2), m.Length-2
 	if len(m.Data) < 2 {
 		return nil
+	}
+	if count > MaxListItems {
+		return errListItems
 	}
 	for range count {
 		if left < itemHeader {

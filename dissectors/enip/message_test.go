@@ -131,6 +131,26 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestListsAreBounded: a discovery reply has not more items than MaxListItems, which is known by its count.
+func TestListsAreBounded(t *testing.T) {
+	list := func(n int) []byte {
+		b := ct.U16(uint16(n))
+		for range n {
+			b = append(b, ct.Item(0x0c, nil)...)
+		}
+		return ct.Encapsulate(0x63, 0, 0, b)
+	}
+	var m enip.Message
+	if n, err := enip.Parse(list(enip.MaxListItems), enip.Reply, &m); err != nil || n != 26+4*enip.MaxListItems {
+		t.Errorf("the longest list: %d, %v", n, err)
+	}
+	for _, b := range [][]byte{list(enip.MaxListItems + 1), list(enip.MaxListItems + 1)[:26], list(16000)} {
+		if _, err := enip.Parse(b, enip.Reply, &m); !malformed(err) {
+			t.Errorf("%d bytes of a longer list: %v", len(b), err)
+		}
+	}
+}
+
 func malformed(err error) bool {
 	var bad *enip.MalformedError
 	return errors.As(err, &bad)

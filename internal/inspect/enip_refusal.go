@@ -1,6 +1,8 @@
 package inspect
 
 import (
+	"slices"
+
 	"github.com/penstock-ot/penstock/dissectors/cip"
 	"github.com/penstock-ot/penstock/dissectors/enip"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -53,18 +55,20 @@ func refusable(e *enipJudgement) bool {
 
 // rewrite makes a reply, or the beginning of one, the refusal of the request that w is: the service that was
 // asked for, status privilege violation, and zeros as far as the reply goes. CIP replies have no length of
-// their own, so that the encapsulation's stays. It returns what leaves.
-func (s *enipSession) rewrite(b []byte, p *enipReply, w *enipWaiting) []byte {
+// their own, so that the encapsulation's stays. It returns what leaves, of which the last fresh bytes are made:
+// those before them have left.
+func (s *enipSession) rewrite(b []byte, p *enipReply, w *enipWaiting, fresh int) []byte {
 	d := s.dissector
-	d.edited = append(d.edited[:0], b...)
-	reply := d.edited[p.offset : p.offset+len(p.payload)]
-	clear(reply)
+	from, end := max(0, len(b)-fresh), p.offset+len(p.payload)
+	d.edited = slices.Grow(d.edited[:0], len(b))[:len(b)]
+	copy(d.edited[from:], b[from:])
+	clear(d.edited[min(max(from, p.offset), end):end])
 	const status = 2
-	if len(reply) > 0 {
-		reply[0] = byte(w.refusal.code) | 0x80
+	if len(p.payload) > 0 {
+		d.edited[p.offset] = byte(w.refusal.code) | 0x80
 	}
-	if len(reply) > status {
-		reply[status] = cip.StatusPrivilegeViolation
+	if len(p.payload) > status {
+		d.edited[p.offset+status] = cip.StatusPrivilegeViolation
 	}
 	return d.edited
 }
@@ -76,7 +80,7 @@ func (s *enipSession) refused(r *reading, b []byte, m *enip.Message, p *enipRepl
 	if m.Status != 0 || len(p.payload) < least {
 		return s.unsolicited(r, b, len(b), w.refusal.reason, "the device has answered a refused request with an error of the encapsulation")
 	}
-	edited := s.rewrite(b, p, w)
+	edited := s.rewrite(b, p, w, len(b))
 	var message enip.Message
 	if _, err := enip.Parse(edited, enip.Reply, &message); err == nil {
 		s.recordReply(r, edited, &message, w, verdict.Permitted, "")

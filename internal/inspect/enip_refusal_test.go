@@ -142,6 +142,26 @@ func TestCIPRefusalOfAReplyInPieces(t *testing.T) {
 	}
 }
 
+// TestCIPRefusalOfALongReplyInPieces: what leaves of a refusal is the same however the device's reply is cut.
+func TestCIPRefusalOfALongReplyInPieces(t *testing.T) {
+	data := bytes.Repeat([]byte{0x55}, 900)
+	for piece := 1; piece < 60; piece += 7 {
+		d := newTarget(t, enipPlan(t, policy.DenyException))
+		d.silent = true
+		d.client(ct.RR(enipHandle, 7, otherTag(1)))
+		before := len(d.got(stream.FromInitiator))
+		reply := ct.RR(enipHandle, 7, append([]byte{0x81, 0, 0, 0}, data...), ct.Item(0x8000, ct.Socket(2222, 0, 0, 0, 0)))
+		for from := 0; from < len(reply); from += piece {
+			d.device(reply[from:min(from+piece, len(reply))])
+			d.mustAllow("a piece")
+		}
+		want := ct.RR(enipHandle, 7, append([]byte{0xcd, 0, 0x0f, 0}, make([]byte, len(data))...), ct.Item(0x8000, ct.Socket(2222, 0, 0, 0, 0)))
+		if got := d.got(stream.FromInitiator)[before:]; !bytes.Equal(got, want) {
+			t.Errorf("%d bytes a piece: the client got %x", piece, got)
+		}
+	}
+}
+
 func TestCIPRefusalFallsBackToReset(t *testing.T) {
 	plan := enipPlan(t, policy.DenyException, `{services: [read_tag], tags: ["Line3.*"]}`)
 	t.Run("a service that would be the neutral one", func(t *testing.T) {

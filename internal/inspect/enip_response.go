@@ -108,7 +108,7 @@ func (s *enipSession) replyPrefix(r *reading, b []byte, m *enip.Message, p *enip
 	case !w.refusal.active || p.code == 0:
 		return step{verdict: verdict.Permitted}
 	}
-	return step{verdict: verdict.Permitted, edited: s.rewrite(b[:m.Seen], p, w)}
+	return step{verdict: verdict.Permitted, edited: s.rewrite(b[:m.Seen], p, w, r.fresh)}
 }
 
 // unsolicited refuses a message of the device. Of one that is only observed the services are told, too.
