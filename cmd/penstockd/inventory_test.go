@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/identity"
 	"github.com/penstock-ot/penstock/internal/plant"
@@ -58,6 +59,36 @@ func TestDiscoverKnowsDevicesConversationsAndClaims(t *testing.T) {
 	if after := assetOf(inventoryOf(t, p), "filler-plc"); after == nil || len(after.Claims) != 1 || !after.FirstSeen.Equal(plc.FirstSeen) {
 		t.Errorf("after a restart filler-plc is %+v, before it was %+v", after, plc)
 	}
+}
+
+// TestDiscoverKnowsACIPDevice: who reads its Identity object, or asks it who it is over TCP, tells it to discover.
+func TestDiscoverKnowsACIPDevice(t *testing.T) {
+	p := layIO(t, plant.Options{Policy: site{conduits: []string{cyclicConduit("100, 150, 151") + "\n  - {commands: [list_identity]}"}}.String()})
+	claimed := func(what string) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			plc := assetOf(inventoryOf(t, p.Plant), "filler-plc")
+			if plc == nil || len(plc.Claims) != 1 {
+				return false
+			}
+			c := plc.Claims[0]
+			return c.Protocol == "cip" && c.Vendor != "" && c.Type != "" && c.Product != "" && c.Revision != "" && c.Serial != ""
+		})
+	}
+	if err := p.connect(t).Identity(); err != nil {
+		t.Fatal(err)
+	}
+	claimed("what its Identity object says to be known")
+	first := *assetOf(inventoryOf(t, p.Plant), "filler-plc")
+	conn := socketTo(t, p.HMI, p.Filler, 44818)
+	if _, err := conn.Write(ct.Encapsulate(0x63, 0, 7, nil)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its reply to ListIdentity to be known", func() bool {
+		plc := assetOf(inventoryOf(t, p.Plant), "filler-plc")
+		return plc.Claims[0].Seen.After(first.Claims[0].Seen)
+	})
+	claimed("the same of both")
 }
 
 func inventoryOf(t *testing.T, p *plant.Plant) identity.Snapshot {

@@ -276,6 +276,36 @@ func (m *Message) checkList() *MalformedError {
 	return nil
 }
 
+// List goes through the items of a whole reply to a discovery command.
+type List struct {
+	Item Item
+	rest []byte
+	left int
+}
+
+// List returns the items of a whole reply to ListIdentity, ListServices or ListInterfaces.
+func (m *Message) List() List {
+	if !m.Complete() || len(m.Data) < 2 {
+		return List{}
+	}
+	return List{rest: m.Data[2:], left: int(value16(m.Data, 0))}
+}
+
+// Next finds the next item, and returns false if there is none.
+func (l *List) Next() bool {
+	if l.left == 0 || len(l.rest) < itemHeader {
+		return false
+	}
+	l.Item = Item{Type: ItemType(value16(l.rest, 0)), Length: int(value16(l.rest, 2))}
+	end := itemHeader + l.Item.Length
+	if len(l.rest) < end {
+		return false
+	}
+	l.Item.Data = l.rest[itemHeader:end:end]
+	l.rest, l.left = l.rest[end:], l.left-1
+	return true
+}
+
 // parseCPF reads interface handle, time-out and items (V2 2-6).
 func (m *Message) parseCPF(d Direction) *MalformedError {
 	for i := range min(4, len(m.Data)) {

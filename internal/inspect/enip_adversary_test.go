@@ -143,6 +143,7 @@ func FuzzENIPSession(f *testing.F) {
 			m := &j.Messages[i]
 			_, _ = json.Marshal(m.Fields())
 			_, _, _ = m.Operation(), m.Detail(), m.Changes()
+			_, _ = m.Claim()
 		}
 	})
 }
