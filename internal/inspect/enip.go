@@ -20,7 +20,8 @@ type enipDissector struct {
 	used     int
 	last     enipMessage // the denial in the last place of a full list
 	requests enipPool
-	io       *ioTable // in common
+	io       *ioTable     // in common
+	named    *identifiers // in common
 	told     IOConnections
 	counters *Counters
 	partials []*enipPartial // spare
@@ -39,7 +40,7 @@ func newENIPDissector(l Limits, c *Common, io IOConnections, counters *Counters)
 		limits:   l,
 		decoded:  make([]enipMessage, l.Messages+1),
 		requests: enipPool{limit: l.AllRequests, used: &c.requests},
-		io:       c.io, told: io, counters: counters,
+		io:       c.io, named: c.named, told: io, counters: counters,
 	}
 }
 
@@ -271,6 +272,7 @@ func (s *enipSession) sweep(now time.Time) verdict.Reason {
 func (s *enipSession) close() {
 	s.requests.clear()
 	s.forget()
+	s.dismissAll()
 	s.handle, s.connections, s.effects = 0, nil, nil
 	s.grace, s.seenReply, s.adopts = time.Time{}, false, false
 }

@@ -3,6 +3,7 @@ package inspect
 import (
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/penstock-ot/penstock/dissectors/cip"
@@ -20,6 +21,9 @@ type enipConnection struct {
 	// adopted says that its opening was not seen: where it leads to is not known, and toOriginator only
 	// once a reply has come.
 	adopted, answered bool
+	// elsewhere says that the device has given the identifier to a connection by another route meanwhile. It may
+	// be set by any pipeline.
+	elsewhere atomic.Bool
 }
 
 // triad names a connection as its originator does (V1 3-5.5.2).
@@ -33,7 +37,7 @@ var unknownRoute = []cip.Hop{{Other: true}}
 
 // route returns the hops that lead to where the connection does.
 func (c *enipConnection) route() []cip.Hop {
-	if c.adopted {
+	if c.adopted || c.elsewhere.Load() {
 		return unknownRoute
 	}
 	return c.hops[:c.hopCount]
@@ -61,13 +65,36 @@ func (s *enipSession) connectionTo(r *reading, id uint32) *enipConnection {
 
 // file keeps a connection; an earlier one of its identifier or its triad is not there any more.
 func (s *enipSession) file(c *enipConnection) {
-	s.connections = slices.DeleteFunc(s.connections, func(old *enipConnection) bool {
+	s.dismiss(func(old *enipConnection) bool {
 		return old.toTarget == c.toTarget || !c.adopted && !old.adopted && old.triad == c.triad
 	})
 	if len(s.connections) >= maxConnections {
-		s.connections = slices.Delete(s.connections, 0, 1)
+		oldest := s.connections[0]
+		s.dismiss(func(old *enipConnection) bool { return old == oldest })
 	}
 	s.connections = append(s.connections, c)
+	if !c.adopted {
+		s.dissector.named.open(s.identifierOf(c), c)
+	}
+}
+
+// dismiss lets go of connections that are over.
+func (s *enipSession) dismiss(over func(*enipConnection) bool) {
+	s.connections = slices.DeleteFunc(s.connections, func(c *enipConnection) bool {
+		if !over(c) {
+			return false
+		}
+		if !c.adopted {
+			s.dissector.named.forget(s.identifierOf(c), c)
+		}
+		return true
+	})
+}
+
+func (s *enipSession) dismissAll() { s.dismiss(func(*enipConnection) bool { return true }) }
+
+func (s *enipSession) identifierOf(c *enipConnection) identifierName {
+	return identifierName{s.ends[stream.FromResponder].Addr(), c.toTarget}
 }
 
 // enipEffect is what a reply, or a request without one, changes once it has left.
@@ -96,16 +123,15 @@ func (s *enipSession) apply(e *enipEffect) {
 	case effectRegister:
 		s.handle, s.adopts = e.handle, false
 	case effectUnregister:
-		s.handle, s.connections = 0, nil
+		s.handle = 0
+		s.dismissAll()
 		s.loseIO(e.flow, true)
 	case effectOpen:
 		s.file(e.connection)
 	case effectOpenIO:
 		s.dissector.io.add(s, s.ioName(e.triad), e.io)
 	case effectClose:
-		s.connections = slices.DeleteFunc(s.connections, func(c *enipConnection) bool {
-			return !c.adopted && c.triad == e.triad
-		})
+		s.dismiss(func(c *enipConnection) bool { return !c.adopted && c.triad == e.triad })
 		s.dissector.io.close(s.dissector.told, s.ioName(e.triad), e.key)
 	}
 }

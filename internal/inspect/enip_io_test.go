@@ -33,7 +33,7 @@ func scannerOf(t testing.TB, plan *policy.Plan, common *Common, log IOConnection
 	t.Helper()
 	d := newTarget(t, plan)
 	dissector := d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)
-	dissector.io, dissector.told = common.io, log
+	dissector.io, dissector.named, dissector.told = common.io, common.named, log
 	return d
 }
 

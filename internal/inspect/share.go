@@ -20,7 +20,8 @@ type Common struct {
 	// assemblies are DNP3 messages of which a part has come.
 	assemblies atomic.Int64
 
-	io *ioTable // of EtherNet/IP
+	io    *ioTable // of EtherNet/IP
+	named *identifiers
 
 	mu          sync.Mutex
 	connections int
@@ -36,7 +37,7 @@ type planRates struct {
 // NewCommon returns what pipelines share under the limits. Zero limits mean their defaults.
 func NewCommon(l Limits) *Common {
 	l.setDefaults()
-	return &Common{limits: l, memory: stream.NewBudget(l.StreamBytes, nil), shares: map[string]*share{}, io: newIOTable()}
+	return &Common{limits: l, memory: stream.NewBudget(l.StreamBytes, nil), shares: map[string]*share{}, io: newIOTable(), named: newIdentifiers()}
 }
 
 // ForObserver returns what a pipeline has that only observes, beside those that c is for: limits and rates of
@@ -45,7 +46,7 @@ func NewCommon(l Limits) *Common {
 // not who has seen it open, and numbers of two tables would name one and the other.
 func (c *Common) ForObserver() *Common {
 	o := NewCommon(c.limits)
-	o.io = c.io
+	o.io, o.named = c.io, c.named
 	return o
 }
 
