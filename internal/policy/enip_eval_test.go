@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -430,6 +433,138 @@ func TestOutlivesSession(t *testing.T) {
 		}
 		if got := plan.OutlivesSession(1, opening, r.route); got != r.outlives {
 			t.Errorf("%s: outlives its session %v", r.name, got)
+		}
+	}
+}
+
+// TestValuesOfEachType holds both ends of a range for each type with numbers, written whole and in a fragment, as
+// one element and as the last of several, alone and in a packet in an Unconnected Send. Types without numbers
+// have no values.
+func TestValuesOfEachType(t *testing.T) {
+	le := binary.LittleEndian
+	number := func(size int) func(float64) []byte {
+		return func(v float64) []byte { return le.AppendUint64(nil, uint64(int64(v)))[:size] }
+	}
+	single := func(v float64) []byte { return le.AppendUint32(nil, math.Float32bits(float32(v))) }
+	double := func(v float64) []byte { return le.AppendUint64(nil, math.Float64bits(v)) }
+	plan := enipPlanOf(t, `services: [write_tag, write_tag_fragmented], tags: [A], values: [-3-100]`, `services: [unconnected_send]`)
+	for _, r := range []struct {
+		kind    cip.DataType
+		bytes   func(float64) []byte
+		in, out []float64
+	}{
+		{cip.SINT, number(1), []float64{-3, 0, 100}, []float64{-4, 101, 127, -128}},
+		{cip.INT, number(2), []float64{-3, 100}, []float64{-4, 101, -32768, 32767, 256}},
+		{cip.DINT, number(4), []float64{-3, 100}, []float64{-4, 101, 1 << 16, -1 << 31, 1<<32 - 4}},
+		{cip.LINT, number(8), []float64{-3, 100}, []float64{-4, 101, 1 << 32, -1 << 62}},
+		{cip.USINT, number(1), []float64{0, 100}, []float64{101, 253, 255}},
+		{cip.UINT, number(2), []float64{0, 100}, []float64{101, 65533}},
+		{cip.UDINT, number(4), []float64{0, 100}, []float64{101, 1<<32 - 3}},
+		{cip.ULINT, number(8), []float64{0, 100}, []float64{101, -3}},
+		{cip.BYTE, number(1), []float64{0, 100}, []float64{101, 255}},
+		{cip.WORD, number(2), []float64{0, 100}, []float64{101, 65533}},
+		{cip.DWORD, number(4), []float64{0, 100}, []float64{101, 1<<32 - 3}},
+		{cip.LWORD, number(8), []float64{0, 100}, []float64{101, -3}},
+		{cip.REAL, single, []float64{-3, 0.5, 100}, []float64{-3.5, 100.5, math.Inf(1), math.NaN()}},
+		{cip.LREAL, double, []float64{-3, 0.5, 100}, []float64{-3.0000001, 100.0000001, math.Inf(-1), math.NaN()}},
+	} {
+		for i, v := range append(slices.Clone(r.in), r.out...) {
+			want := i < len(r.in)
+			one, two := r.bytes(v), append(r.bytes(1), r.bytes(v)...)
+			kind, size := ct.U16(uint16(r.kind)), uint32(r.kind.Size())
+			for name, service := range map[string][]byte{
+				"one":         ct.Request(0x4d, ct.Symbol("A"), kind, ct.U16(1), one),
+				"the last":    ct.Request(0x4d, ct.Symbol("A"), kind, ct.U16(2), two),
+				"a fragment":  ct.Request(0x53, ct.Symbol("A"), kind, ct.U16(9), ct.U32(3*size), two),
+				"in a packet": ct.Unconnected(ct.Multiple(ct.Request(0x4d, ct.Symbol("A"), kind, ct.U16(1), one))),
+			} {
+				if got := evalENIP(plan, service); got.Allows() != want || !want && got.Reason != verdict.ReasonValueNotPermitted {
+					t.Errorf("type %#x, %v, %s: %v", r.kind, v, name, got.Reason)
+				}
+			}
+		}
+	}
+	for _, kind := range []uint16{0xd0, 0xda, 0xcc, 0xcd, 0xdb, 0x00, 0x8fce, 0x1c4} { // strings, times, structures
+		service := ct.Request(0x4d, ct.Symbol("A"), ct.U16(kind), ct.U16(1), ct.U32(1))
+		if got := evalENIP(plan, service); got.Allows() {
+			t.Errorf("type %#x has a value", kind)
+		}
+	}
+}
+
+// nestings are ways to carry a service, the plain one first.
+var nestings = map[string]func([]byte) []byte{
+	"alone":                         func(s []byte) []byte { return s },
+	"in a packet":                   func(s []byte) []byte { return ct.Multiple(ct.ReadTag(ct.Symbol("A"), 1), s) },
+	"in a send":                     func(s []byte) []byte { return ct.Unconnected(s, ct.Port(1, 0)) },
+	"in a packet in a send":         func(s []byte) []byte { return ct.Unconnected(ct.Multiple(s, s), ct.Port(1, 0)) },
+	"in a send in a packet":         func(s []byte) []byte { return ct.Multiple(ct.Unconnected(s, ct.Port(1, 0))) },
+	"in packets to the last level":  func(s []byte) []byte { return ct.Multiple(ct.Multiple(ct.Multiple(ct.Multiple(s)))) },
+	"in a packet in a send in such": func(s []byte) []byte { return ct.Multiple(ct.Unconnected(ct.Multiple(s), ct.Port(1, 0))) },
+}
+
+// TestExecutionIsNamedOrDenied: what changes what a device executes is denied by rules that read and write anything,
+// in every nesting, and permitted by its name. So is every service of a vendor's that has a number only, and
+// every PCCC function that is more than data.
+func TestExecutionIsNamedOrDenied(t *testing.T) {
+	const everything = `services: [read, write, unconnected_send, forward_open, large_forward_open, forward_close, execute_pccc], route: ["1/0"]`
+	plain := strings.TrimSuffix(everything, `, route: ["1/0"]`)
+	object := ct.Join(ct.Class(0x300), ct.Instance(1))
+	type sample struct {
+		name    string
+		rule    string // that names it
+		service []byte
+	}
+	var samples []sample
+	named := map[string]cip.NamedService{}
+	for _, s := range cip.Services() {
+		named[s.Name] = s
+	}
+	for _, g := range cipGroups() {
+		for _, name := range g.value {
+			path := object
+			if named[name].Owner == cip.File {
+				path = ct.Join(ct.Class(cip.ClassFile), ct.Instance(1))
+			}
+			if g.name == "execution" {
+				samples = append(samples, sample{name, "services: [" + name + "]", ct.Request(byte(named[name].Code), path, []byte{0})})
+			}
+		}
+	}
+	for code := byte(cip.FirstOwn); code < 0x80; code++ {
+		samples = append(samples, sample{fmt.Sprintf("a vendor's %#x", code), fmt.Sprintf("services: [%#x]", code), ct.Request(code, object, []byte{0})})
+	}
+	for _, f := range cip.Functions() {
+		if f.Function.Data() {
+			continue
+		}
+		command := []byte{7, 0x4d, 0, 1, 2, 3, 4, f.Function.Command, 0, 1, 0}
+		if f.Function.HasSub {
+			command = append(command, f.Function.Sub, 0)
+		}
+		samples = append(samples, sample{f.Name, "services: [execute_pccc], pccc: {functions: [" + f.Name + "]}",
+			ct.Request(0x4b, ct.Join(ct.Class(0x67), ct.Instance(1)), command)})
+	}
+	if len(samples) < 100 {
+		t.Fatalf("%d samples", len(samples))
+	}
+	without := enipPlanOf(t, everything, plain)
+	for _, s := range samples {
+		with := enipPlanOf(t, everything, plain, s.rule)
+		for nesting, carry := range nestings {
+			if v := evalENIP(without, carry(s.service)); v.Allows() {
+				t.Errorf("%s, %s, is permitted without its name", s.name, nesting)
+			}
+			if v := evalENIP(with, carry(s.service)); !v.Allows() {
+				t.Errorf("%s, %s, is %v with its name", s.name, nesting, v.Reason)
+			}
+		}
+	}
+	for nesting, carry := range nestings {
+		for _, s := range [][]byte{ct.ReadTag(ct.Symbol("A"), 1), ct.WriteDINT(ct.Symbol("A"), 1), ct.Request(0x0e, object)} {
+			if v := evalENIP(without, carry(s)); !v.Allows() {
+				t.Errorf("%x, %s: %v", s, nesting, v.Reason)
+			}
 		}
 	}
 }
