@@ -19,7 +19,7 @@ type enipDissector struct {
 	decoded  []enipMessage // of the packet under judgement; never grows, so that pointers hold
 	used     int
 	last     enipMessage // the denial in the last place of a full list
-	requests enipPool
+	requests pool[enipWaiting]
 	io       *ioTable     // in common
 	named    *identifiers // in common
 	told     IOConnections
@@ -39,7 +39,7 @@ func newENIPDissector(l Limits, c *Common, io IOConnections, counters *Counters)
 	return &enipDissector{
 		limits:   l,
 		decoded:  make([]enipMessage, l.Messages+1),
-		requests: enipPool{limit: l.AllRequests, used: &c.requests},
+		requests: pool[enipWaiting]{limit: l.AllRequests, used: &c.requests},
 		io:       c.io, named: c.named, told: io, counters: counters,
 	}
 }
@@ -55,7 +55,7 @@ func (d *enipDissector) open(o opening) session {
 	}
 	return &enipSession{
 		dissector: d, ends: o.ends, datagrams: o.datagrams,
-		requests: enipOutstanding{pool: &d.requests, share: o.share, limit: d.limits.Requests},
+		requests: enipOutstanding{unanswered: unanswered[enipWaiting]{pool: &d.requests, share: o.share, limit: d.limits.Requests}},
 	}
 }
 

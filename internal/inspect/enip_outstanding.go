@@ -1,7 +1,7 @@
 package inspect
 
 import (
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/penstock-ot/penstock/dissectors/cip"
@@ -34,40 +34,11 @@ type enipWaiting struct {
 	refusal enipRefusal
 }
 
-// enipPool bounds the requests that wait on all connections together, and keeps their storage for reuse.
-type enipPool struct {
-	limit int
-	used  *atomic.Int64 // by all pipelines that share the limit
-	spare []*enipWaiting
-}
-
-func (p *enipPool) get() *enipWaiting {
-	p.used.Add(1)
-	if n := len(p.spare); n > 0 {
-		w := p.spare[n-1]
-		p.spare = p.spare[:n-1]
-		return w
-	}
-	return new(enipWaiting)
-}
-
-func (p *enipPool) put(w *enipWaiting) {
-	p.used.Add(-1)
-	w.connection = nil
-	if len(p.spare) < spareWaiting {
-		p.spare = append(p.spare, w)
-	}
-}
-
 // enipOutstanding holds one session's requests in the order in which they were sent. Clients repeat sender
 // contexts, most of them 0 always, so the same one may wait several times; a reply belongs to the oldest
 // that it fits.
 type enipOutstanding struct {
-	pool  *enipPool
-	share *share // of the pool, and of the session's identity
-	limit int
-	list  []*enipWaiting
-	added int // since the last commit
+	unanswered[enipWaiting]
 
 	refused int // how many of the list are
 }
@@ -80,16 +51,9 @@ func (o *enipOutstanding) room(n int, now time.Time, patience time.Duration) boo
 	return o.holds(n)
 }
 
-func (o *enipOutstanding) holds(n int) bool {
-	return len(o.list)+n <= o.limit && int(o.pool.used.Load())+n <= o.pool.limit &&
-		int(o.share.requests.Load())+n <= shareOf(o.pool.limit)
-}
-
 // add files a request. There has to be room.
 func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
-	w := o.pool.get()
-	o.share.requests.Add(1)
-	m := e.m
+	w, m := o.file(), e.m
 	w.command, w.context, w.since, w.refusal = m.Command, m.Context, now, enipRefusal{}
 	w.services, w.connection, w.sequence = m.PayloadKnown, e.connection, 0
 	payload := m.Payload
@@ -100,8 +64,6 @@ func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
 	w.keptLength, w.length = copy(w.kept[:], payload), len(payload)
 	w.outerCode, w.innerCode, w.inUnconnected = e.outerCode, e.innerCode, e.inner != 0
 	w.manages = e.manages
-	o.list = append(o.list, w)
-	o.added++
 	return w
 }
 
@@ -125,8 +87,8 @@ func (o *enipOutstanding) release(w *enipWaiting) {
 	if w.refusal.active {
 		o.refused--
 	}
-	o.pool.put(w)
-	o.share.requests.Add(-1)
+	w.connection = nil
+	o.giveBack(w)
 }
 
 // answers reports whether a reply, or the beginning of one, may answer the request. code is the service of
@@ -183,13 +145,7 @@ func (o *enipOutstanding) find(m *enip.Message, code cip.ServiceCode, sequence u
 
 // take takes an answered request off the list. What it points to is valid until the next add.
 func (o *enipOutstanding) take(w *enipWaiting) {
-	for i := range o.list {
-		if o.list[i] == w {
-			o.list = append(o.list[:i], o.list[i+1:]...)
-			o.added = min(o.added, len(o.list))
-			break
-		}
-	}
+	o.takeAt(slices.Index(o.list, w))
 	connection := w.connection
 	o.release(w)
 	w.connection = connection
@@ -197,23 +153,18 @@ func (o *enipOutstanding) take(w *enipWaiting) {
 
 // expire forgets requests that have waited for longer than patience.
 func (o *enipOutstanding) expire(now time.Time, patience time.Duration) {
-	n := 0
-	for n < len(o.list)-o.added && now.Sub(o.list[n].since) > patience {
-		o.release(o.list[n])
-		n++
+	over := o.expired(now, patience, func(w *enipWaiting) time.Time { return w.since })
+	for _, w := range over {
+		o.release(w)
 	}
-	o.list = append(o.list[:0], o.list[n:]...)
+	o.drop(len(over))
 }
-
-func (o *enipOutstanding) commit() { o.added = 0 }
 
 // rollback takes back what was added since the last commit.
 func (o *enipOutstanding) rollback() {
-	keep := len(o.list) - o.added
-	for _, w := range o.list[keep:] {
+	for _, w := range o.uncommitted() {
 		o.release(w)
 	}
-	o.list, o.added = o.list[:keep], 0
 }
 
 func (o *enipOutstanding) clear() {

@@ -20,7 +20,7 @@ type modbusDissector struct {
 	decoded  []modbusMessage // of the packet under judgement; never grows, so that pointers hold
 	used     int
 	last     modbusMessage // the denial in the last place of a full list
-	requests waitingPool
+	requests pool[waiting]
 	edited   [modbus.MaxMessage]byte // the message that was edited last
 
 	measured, without *policy.Plan // see unmeasured
@@ -30,7 +30,7 @@ func newModbusDissector(l Limits, used *atomic.Int64) *modbusDissector {
 	return &modbusDissector{
 		limits:   l,
 		decoded:  make([]modbusMessage, l.Messages+1),
-		requests: waitingPool{limit: l.AllRequests, used: used},
+		requests: pool[waiting]{limit: l.AllRequests, used: used},
 	}
 }
 
@@ -41,7 +41,7 @@ func (m *modbusDissector) open(o opening) session {
 	if o.datagrams {
 		return nil
 	}
-	return &modbusSession{dissector: m, requests: outstanding{pool: &m.requests, share: o.share, limit: m.limits.Requests}}
+	return &modbusSession{dissector: m, requests: outstanding{unanswered: unanswered[waiting]{pool: &m.requests, share: o.share, limit: m.limits.Requests}}}
 }
 
 // next returns storage for one message. Where a packet has more than are recorded, the last

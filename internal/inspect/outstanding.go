@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/penstock-ot/penstock/dissectors/modbus"
@@ -17,43 +16,11 @@ type waiting struct {
 	flushes bool // the device may throw away what follows, until it has answered
 }
 
-// waitingPool bounds the requests that wait on all connections together, and keeps their
-// storage for reuse.
-type waitingPool struct {
-	limit int
-	used  *atomic.Int64 // by all pipelines that share the limit
-	spare []*waiting
-}
-
-// spareWaiting is how many are kept for reuse.
-const spareWaiting = 1024
-
-func (p *waitingPool) get() *waiting {
-	p.used.Add(1)
-	if n := len(p.spare); n > 0 {
-		w := p.spare[n-1]
-		p.spare = p.spare[:n-1]
-		return w
-	}
-	return new(waiting)
-}
-
-func (p *waitingPool) put(w *waiting) {
-	p.used.Add(-1)
-	if len(p.spare) < spareWaiting {
-		p.spare = append(p.spare, w)
-	}
-}
-
 // outstanding holds one connection's requests in the order in which they were sent. Clients
 // repeat transaction identifiers, after a time-out or always, so the same one may wait several
 // times; a reply belongs to the oldest that it fits.
 type outstanding struct {
-	pool  *waitingPool
-	share *share // of the pool, and of the connection's identity
-	limit int
-	list  []*waiting
-	added int // since the last commit
+	unanswered[waiting]
 
 	refused, fences, flushers int  // how many of the list are
 	owed                      bool // a flusher was forgotten unanswered: it may flush at any time
@@ -68,18 +35,10 @@ func (o *outstanding) room(n int, now time.Time, patience time.Duration) bool {
 	return o.holds(n)
 }
 
-func (o *outstanding) holds(n int) bool {
-	return len(o.list)+n <= o.limit && int(o.pool.used.Load())+n <= o.pool.limit &&
-		int(o.share.requests.Load())+n <= shareOf(o.pool.limit)
-}
-
 // add files a request. There has to be room.
 func (o *outstanding) add(r *modbus.Request, now time.Time) *waiting {
-	w := o.pool.get()
-	o.share.requests.Add(1)
+	w := o.file()
 	w.request, w.since, w.refusal, w.flushes = r.Clone(&w.body), now, refusal{}, false
-	o.list = append(o.list, w)
-	o.added++
 	o.setFlushes(w, r.Function.Flushes())
 	return w
 }
@@ -115,8 +74,7 @@ func (o *outstanding) release(w *waiting) {
 		o.fences--
 	}
 	o.setFlushes(w, false)
-	o.pool.put(w)
-	o.share.requests.Add(-1)
+	o.giveBack(w)
 }
 
 // answer takes the request that a reply answers off the list. Where there is none it says what
@@ -129,7 +87,7 @@ func (o *outstanding) answer(r *modbus.Response) (*waiting, verdict.Reason) {
 			continue
 		}
 		if w.answeredBy(r) {
-			o.list = append(o.list[:i], o.list[i+1:]...)
+			o.takeAt(i)
 			o.release(w)
 			return w, verdict.ReasonPermitted
 		}
@@ -181,27 +139,21 @@ func (o *outstanding) expects(r *modbus.Response) bool {
 	return false
 }
 
-// expire forgets requests that have waited for longer than patience. They are the oldest, and
-// none of a segment under judgement is among them.
+// expire forgets requests that have waited for longer than patience.
 func (o *outstanding) expire(now time.Time, patience time.Duration) {
-	n := 0
-	for n < len(o.list)-o.added && now.Sub(o.list[n].since) > patience {
-		o.owed = o.owed || o.list[n].flushes
-		o.release(o.list[n])
-		n++
+	over := o.expired(now, patience, func(w *waiting) time.Time { return w.since })
+	for _, w := range over {
+		o.owed = o.owed || w.flushes
+		o.release(w)
 	}
-	o.list = append(o.list[:0], o.list[n:]...)
+	o.drop(len(over))
 }
-
-func (o *outstanding) commit() { o.added = 0 }
 
 // rollback takes back what was added since the last commit.
 func (o *outstanding) rollback() {
-	keep := len(o.list) - o.added
-	for _, w := range o.list[keep:] {
+	for _, w := range o.uncommitted() {
 		o.release(w)
 	}
-	o.list, o.added = o.list[:keep], 0
 }
 
 func (o *outstanding) clear() {
