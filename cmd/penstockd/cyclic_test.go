@@ -386,6 +386,40 @@ func TestCyclicIOObserved(t *testing.T) {
 	}
 }
 
+// TestCyclicIOFromObservedToEnforced: a connection that was opened while its conduit was observed goes on when that is
+// enforced, beside one that is opened then on the same session, and each is closed by itself.
+func TestCyclicIOFromObservedToEnforced(t *testing.T) {
+	of := func(mode string) string {
+		return site{mode: mode, conduits: []string{cyclicConduit("100, 150, 151")}}.String()
+	}
+	p := layIO(t, plant.Options{Policy: of("observe")})
+	s := p.connect(t)
+	first := mustOpen(t, s, cipio.Options{})
+	p.flows(t, first)
+	if _, err := p.Apply(of("enforce")); err != nil {
+		t.Fatal(err)
+	}
+	p.flows(t, first)
+	second := mustOpen(t, s, cipio.Options{})
+	p.flows(t, second)
+	time.Sleep(2 * time.Second) // sweeps of both pipelines
+	p.flows(t, first)
+	p.flows(t, second)
+	intact(t, first.Received(), second.Received(), p.adapter.Received())
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.flows(t, second)
+	intact(t, second.Received())
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.stops(t)
+	if s, err := p.Status(); err != nil || s.IO.Open != 0 {
+		t.Errorf("open at the end: %+v, %v", s.IO, err)
+	}
+}
+
 // denials is how often cyclic I/O was, or would have been, denied.
 func (p *ioPlant) denials(t *testing.T) (n uint64) {
 	t.Helper()
