@@ -138,6 +138,77 @@ func TestIOClosedOnAnotherSession(t *testing.T) {
 	}
 }
 
+// TestIOIsOpenedAsItWasAgreed: what the fast path is told is what request and reply say together, direction by
+// direction, and nothing where they do not agree or one of them is no success.
+func TestIOIsOpenedAsItWasAgreed(t *testing.T) {
+	toTarget := IODirection{Type: IOPointToPoint, ConnectionID: 0x70001, Size: 100, Interval: 20 * time.Millisecond, Requested: 20 * time.Millisecond, Destination: netip.AddrPortFrom(deviceEnd.Addr(), implicitPort)}
+	toOriginator := toTarget
+	toOriginator.ConnectionID, toOriginator.Destination = 0x9009, netip.AddrPortFrom(clientEnd.Addr(), implicitPort)
+	none := func(d IODirection) IODirection { d.Type, d.Destination = IONone, netip.AddrPort{}; return d }
+	group := toOriginator
+	group.Type, group.ConnectionID, group.Destination = IOMulticast, 0x555, netip.MustParseAddrPort("239.192.1.5:2222")
+	nowhere := group
+	nowhere.Destination = netip.AddrPort{}
+	socket := func(kind uint16, a, b, c, d byte) []byte { return ct.Item(kind, ct.Socket(2222, a, b, c, d)) }
+	opened := func(o ct.Open) []byte { return ct.Opened(o, 0x70001, 0x9009) }
+	multicast := func(o ct.Open) []byte { return ct.Opened(o, 0x70001, 0x555) }
+	for _, r := range []struct {
+		name   string
+		change func(*ct.Open)
+		reply  func(ct.Open) []byte
+		items  [][]byte
+		want   []IODirection // to target and to originator; nil: nothing is told
+		class  uint8
+		owner  IOOwner
+	}{
+		{"both ways", nil, opened, nil, []IODirection{toTarget, toOriginator}, 1, OwnerExclusive},
+		{"class 0", func(o *ct.Open) { o.Class = 0xff }, opened, nil, []IODirection{toTarget, toOriginator}, 0, OwnerExclusive},
+		{"large", func(o *ct.Open) { o.Large = true }, opened, nil, []IODirection{toTarget, toOriginator}, 1, OwnerExclusive},
+		{"redundant owner", func(o *ct.Open) { o.Owner = true }, opened, nil, []IODirection{toTarget, toOriginator}, 1, OwnerRedundant},
+		{"nothing to the target", func(o *ct.Open) { o.Types[0] = ct.Null }, opened, nil, []IODirection{none(toTarget), toOriginator}, 1, OwnerNone},
+		{"nothing to the originator", func(o *ct.Open) { o.Types[1] = ct.Null }, opened, nil, []IODirection{toTarget, none(toOriginator)}, 1, OwnerExclusive},
+		{"nothing at all", func(o *ct.Open) { o.Types = [2]byte{ct.Null, ct.Null} }, opened, nil, nil, 0, 0},
+		{"to a group", func(o *ct.Open) { o.Types[1] = 1 }, multicast, [][]byte{socket(0x8001, 239, 192, 1, 5)}, []IODirection{toTarget, group}, 1, OwnerExclusive},
+		{"to a group that nobody names", func(o *ct.Open) { o.Types[1] = 1 }, multicast, nil, []IODirection{toTarget, nowhere}, 1, OwnerExclusive},
+		{"to a group that is the device", func(o *ct.Open) { o.Types[1] = 1 }, multicast, [][]byte{socket(0x8001, 198, 18, 0, 10)}, []IODirection{toTarget, nowhere}, 1, OwnerExclusive},
+		{"to a group of the other direction", func(o *ct.Open) { o.Types[1] = 1 }, multicast, [][]byte{socket(0x8000, 239, 192, 1, 5)}, []IODirection{toTarget, nowhere}, 1, OwnerExclusive},
+		{"a group where none was asked for", nil, opened, [][]byte{socket(0x8001, 239, 192, 1, 5)}, []IODirection{toTarget, toOriginator}, 1, OwnerExclusive},
+		{"an error", nil, func(ct.Open) []byte { return []byte{0xd4, 0, 1, 1, 0, 1, 9, 0, 0x37, 0x13, 42, 0, 0, 0, 0, 0} }, nil, nil, 0, 0},
+		{"a success of another service", nil, func(o ct.Open) []byte { o.Large = true; return opened(o) }, nil, nil, 0, 0},
+		{"a success of another connection", nil, func(o ct.Open) []byte { o.Serial = 10; return opened(o) }, nil, nil, 0, 0},
+		{"a success that ends", nil, func(o ct.Open) []byte { return opened(o)[:20] }, nil, nil, 0, 0},
+		{"a partial success", nil, func(o ct.Open) []byte { b := opened(o); b[2] = 6; return b }, nil, nil, 0, 0},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			log := &ioLog{}
+			d := scannerOf(t, enipPlan(t, policy.DenyReset, lastingRules...), NewCommon(Limits{}), log)
+			o := ioOpening(9)
+			if r.change != nil {
+				r.change(&o)
+			}
+			d.silent = true
+			d.rr(o.Forward())
+			d.mustAllow("forward open")
+			if len(log.opened) != 0 {
+				t.Error("told before the reply")
+			}
+			d.device(ct.RR(enipHandle, 7, r.reply(o), r.items...))
+			switch {
+			case r.want == nil && len(log.opened) != 0:
+				t.Errorf("opened %+v", log.opened)
+			case r.want == nil:
+			case len(log.opened) != 1:
+				t.Errorf("%d opened", len(log.opened))
+			default:
+				c := &log.opened[0]
+				if c.OriginatorToTarget != r.want[0] || c.TargetToOriginator != r.want[1] || c.Class != r.class || c.Owner != r.owner {
+					t.Errorf("opened %+v and %+v, class %d, owner %d", c.OriginatorToTarget, c.TargetToOriginator, c.Class, c.Owner)
+				}
+			}
+		})
+	}
+}
+
 // TestIOOfAnObserverAndOfAnEnforcer: a conduit is observed first and enforced then, on one TCP connection. No two
 // connections go by one identifier, and each is closed by its own: one that the observer has seen open by a
 // Forward Close that the enforcer sees, and not with the session in the observer's books.
