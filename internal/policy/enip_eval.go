@@ -379,7 +379,8 @@ func (c *ENIPCheck) permitsPath(rule *ENIPRule, r *cip.Request) bool {
 	if rule.Tags != nil || rule.Classes != nil && !(p.HasClass && rule.Classes.Contains(p.Class)) {
 		return false
 	}
-	if rule.Instances != nil && !(p.HasInstance && rule.Instances.Contains(p.Instance)) {
+	// Behind a tag, such as a program's, instances count anew.
+	if rule.Instances != nil && !(p.HasInstance && p.Tag() == nil && rule.Instances.Contains(p.Instance)) {
 		return false
 	}
 	for _, o := range p.Parents() {

@@ -113,6 +113,8 @@ func TestEvalCIP(t *testing.T) {
 		{"star and range", `services: [read_tag], tags: ["*[2-3]"]`, read("B.C[3]", 1), permitted},
 		{"instance of a symbol", `services: [read_tag], tags: ["*"]`, ct.ReadTag(ct.Join(ct.Class(0x6b), ct.Instance(5)), 1), path},
 		{"instance by class", `services: [read_tag], classes: [symbol], instances: [5]`, ct.ReadTag(ct.Join(ct.Class(0x6b), ct.Instance(5)), 1), permitted},
+		{"instance in a program", `services: [read_tag], classes: [symbol], instances: [5]`, ct.ReadTag(ct.Join(ct.Symbol("Program:Main"), ct.Class(0x6b), ct.Instance(5)), 1), path},
+		{"any instance in a program", `services: [read_tag], classes: [symbol]`, ct.ReadTag(ct.Join(ct.Symbol("Program:Main"), ct.Class(0x6b), ct.Instance(5)), 1), permitted},
 		{"tag under a class rule", `services: [read_tag], classes: [symbol]`, read("A", 1), tag},
 
 		{"value", `services: [write_tag], values: [-5-5]`, write("A", 0xc3, 0xfb, 0xff), permitted},
