@@ -23,7 +23,7 @@ var (
 var ErrParents = &MalformedError{"path names an object inside more than 3 others"}
 
 var (
-	errNested      = &MalformedError{"path names an object beside the message router, connection manager or PCCC"}
+	errNested      = &MalformedError{"path names an object or a tag beside the message router, connection manager, PCCC or a file"}
 	errShort       = &MalformedError{"service is shorter than its code and path size"}
 	errReplyBit    = &MalformedError{"request with the reply bit in its service"}
 	errCode        = &MalformedError{"service code is 0"}

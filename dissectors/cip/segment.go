@@ -226,6 +226,9 @@ func (p *Path) class(v uint32) *MalformedError {
 	}
 	p.indexed = false
 	if !p.HasClass {
+		if p.tagLength > 0 && standsAlone(v) && !p.connection {
+			return errNested
+		}
 		p.Class, p.HasClass = v, true
 		return nil
 	}
@@ -241,15 +244,15 @@ func (p *Path) class(v uint32) *MalformedError {
 }
 
 // inner begins an object inside the one before: controllers keep the tags and routines of a program so.
-// It makes no sense with the objects whose services carry others, and a device that reads only the first
-// or only the last class would take a request for one of them.
+// It makes no sense with the objects that stand alone, and a device that reads only the first or only the last
+// class would take a request for one of them.
 func (p *Path) inner(v uint32) *MalformedError {
 	switch {
 	case !p.HasInstance || p.HasAttribute || p.pointCount > 0:
 		return errTwice
 	case p.parentCount == MaxParents:
 		return ErrParents
-	case isRouting(p.Class) || isRouting(v):
+	case standsAlone(p.Class) || standsAlone(v):
 		return errNested
 	}
 	p.parents[p.parentCount] = Object{p.Class, p.Instance}
@@ -258,9 +261,10 @@ func (p *Path) inner(v uint32) *MalformedError {
 	return nil
 }
 
-// isRouting tells whether services of the class carry others.
-func isRouting(class uint32) bool {
-	return class == ClassMessageRouter || class == ClassConnectionManager || class == ClassPCCC
+// standsAlone tells whether services of the class carry others, or have codes that say something else to a tag:
+// 0x4e closes a connection, and writes bits of a tag. Beside such an object a path of a request names nothing.
+func standsAlone(class uint32) bool {
+	return class == ClassMessageRouter || class == ClassConnectionManager || class == ClassPCCC || class == ClassFile
 }
 
 // notePoint counts the instance of an assembly among the points of a connection path, once.

@@ -6,8 +6,11 @@ import "strconv"
 // in brackets without leading zeros, several of them joined by commas. So Line.Speed in one segment is
 // the same as Line and Speed in two, and A[3] the same as A with a member segment.
 func (p *Path) symbol(s []byte) *MalformedError {
-	if p.HasAttribute || p.pointCount > 0 {
+	switch {
+	case p.HasAttribute || p.pointCount > 0:
 		return errOrder
+	case p.HasClass && standsAlone(p.Class) && !p.connection:
+		return errNested
 	}
 	if len(s) == 0 {
 		return errSymbol
