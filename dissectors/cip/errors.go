@@ -33,6 +33,7 @@ var (
 	errSegmentEnd  = &MalformedError{"path ends inside a segment"}
 	errPad         = &MalformedError{"pad byte of a path segment is not 0"}
 	errTwice       = &MalformedError{"path names a class, instance or attribute twice"}
+	errWide        = &MalformedError{"class or attribute of more than 16 bits"}
 	errOrder       = &MalformedError{"path segments are not in the order of class, instance, attribute"}
 	errSymbol      = &MalformedError{"symbol is empty or has characters that no tag has"}
 	errIndex       = &MalformedError{"array index of a symbol is not a list of 32-bit numbers"}

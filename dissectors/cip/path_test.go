@@ -104,7 +104,7 @@ func TestGeneratedSpellingsAreEqual(t *testing.T) {
 	number := func() uint32 { return r.Uint32() >> (8 * r.IntN(4)) }
 	var paths [2]cip.Path
 	for range 20000 {
-		class, instance, attribute := 0x100+number()&0xffff, number(), number()
+		class, instance, attribute := 0x100+number()&0x7fff, number(), number()&0xffff
 		names := []string{"Program:Main", "Line", "x_1", "Speed"}[r.IntN(3):]
 		index := r.IntN(200) - 100
 		tag := r.IntN(2) == 0
@@ -159,6 +159,8 @@ func TestMalformedPaths(t *testing.T) {
 		"router inside":    {ct.Join(ct.Class(4), ct.Instance(1), ct.Manager()), "path names an object or a tag beside the message router, connection manager, PCCC or a file"},
 		"manager of a tag": {ct.Join(ct.Symbol("A"), ct.Manager()), "path names an object or a tag beside the message router, connection manager, PCCC or a file"},
 		"tag of a file":    {ct.Join(ct.Class(0x37), ct.Instance(1), ct.Symbol("A")), "path names an object or a tag beside the message router, connection manager, PCCC or a file"},
+		"wide class":       {ct.Join(ct.Class(0x10006), ct.Instance(1)), "class or attribute of more than 16 bits"},
+		"wide attribute":   {ct.Join(ct.Class(6), ct.Instance(1<<31), ct.Attribute(0x10001)), "class or attribute of more than 16 bits"},
 		"five objects":     {ct.Join(ct.Class(8), ct.Instance(1), ct.Class(8), ct.Instance(1), ct.Class(8), ct.Instance(1), ct.Class(8), ct.Instance(1), ct.Class(8)), cip.ErrParents.Reason},
 		"long tag":         {ct.Join(ct.Symbol(string(long)), ct.Symbol("a")), cip.ErrTag.Reason},
 		"seventeen hops":   {ct.Join(make17()...), cip.ErrHops.Reason},

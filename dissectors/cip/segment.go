@@ -183,6 +183,9 @@ func (p *Path) logicalSegment(b []byte, form Form) (int, *MalformedError) {
 // logical files a number. A request names one object; a connection path may name several, one after
 // another.
 func (p *Path) logical(kind uint8, v uint32) *MalformedError {
+	if v > 0xffff && (kind == logicalClass || kind == logicalAttribute) {
+		return errWide
+	}
 	switch kind {
 	case logicalClass:
 		return p.class(v)
