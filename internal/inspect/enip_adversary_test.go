@@ -124,6 +124,9 @@ func FuzzENIPSession(f *testing.F) {
 	for _, service := range [][]byte{readSpeed(), ct.Multiple(readSpeed(), otherTag(1)), ct.Unconnected(setpoint(5), ct.Port(1, 0))} {
 		f.Add(ct.RR(enipHandle, 7, service), ct.RR(enipHandle, 7, []byte{service[0] | 0x80, 0, 0, 0}), uint8(9), false)
 	}
+	name := ct.Join(ct.U16(1), ct.U16(12), ct.U16(58), []byte{4, 3}, ct.U16(0x30), ct.U32(7), []byte("\x03abc"))
+	f.Add(ct.RR(enipHandle, 7, readIdentity()), ct.RR(enipHandle, 7, append([]byte{0x81, 0, 0, 0}, name...)), uint8(0), false)
+	f.Add(ct.Encapsulate(0x63, 0, 7, nil), ct.Encapsulate(0x63, 0, 7, ct.Join(ct.U16(1), ct.Item(0x0c, ct.Join(ct.U16(1), ct.Socket(44818, 198, 18, 0, 10), name)))), uint8(0), false)
 	plans := map[bool]*policy.Plan{false: enipPlan(f, policy.DenyReset), true: enipPlan(f, policy.DenyException)}
 	f.Fuzz(func(t *testing.T, request, reply []byte, cut uint8, exceptions bool) {
 		if len(request) == 0 || len(request) > 1200 || len(reply) == 0 || len(reply) > 1200 {
@@ -212,6 +215,44 @@ func TestCountsOfANestedMessage(t *testing.T) {
 	if got := counters.Allowed.Load() - before; got != 3 {
 		t.Errorf("%d allowed, want the packet and its two services", got)
 	}
+}
+
+// TestSafetyAndSecurityAreRecognised: the objects of CIP Safety and CIP Security have names, and so do a
+// connection's safety segment, the command that begins DTLS, and the item that carries a message over it.
+func TestSafetyAndSecurityAreRecognised(t *testing.T) {
+	d := newTarget(t, enipPlan(t, policy.DenyReset, `{services: [0x4b, get_attribute_single, forward_open], io: {assemblies: [1, 2], safety: true}}`, `{commands: [start_dtls]}`))
+	d.silent = true
+	lines := func(message []byte) string {
+		t.Helper()
+		j := d.client(message)
+		d.mustAllow("message")
+		var list []string
+		for i := range j.Messages {
+			m := &j.Messages[i]
+			fields, err := json.Marshal(m.Fields())
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, m.Operation()+" "+m.Detail()+" "+string(fields))
+		}
+		return strings.Join(list, "\n")
+	}
+	get := func(class uint32) []byte {
+		return ct.RR(enipHandle, 7, ct.Request(0x0e, ct.Join(ct.Class(class), ct.Instance(1), ct.Attribute(1))))
+	}
+	safety := ct.Open{Class: 0xff, Size: 10, Path: ct.Join(ct.Class(4), ct.Point(1), ct.Point(2), []byte{0x50, 0})}
+	for want, message := range map[string][]byte{
+		"class safety_supervisor instance 1": get(0x39), "class safety_validator instance 1": get(0x3a),
+		"class cip_security instance 1": get(0x5d), "class ethernet_ip_security instance 1": get(0x5e),
+		"class certificate_management instance 1": get(0x5f), `"safety":true`: ct.RR(enipHandle, 7, safety.Forward()),
+		"start_dtls": ct.Encapsulate(0xc8, 0, 7, nil),
+	} {
+		if got := lines(message); !strings.Contains(got, want) {
+			t.Errorf("%s is not among:\n%s", want, got)
+		}
+	}
+	d.client(ct.Encapsulate(0x6f, enipHandle, 7, ct.Items(ct.Item(0, nil), ct.Item(0x8003, readSpeed()))))
+	d.mustDeny("a message over DTLS outside of it", verdict.ReasonMalformed)
 }
 
 func TestEvasion32_UDPIsAnotherThing(t *testing.T) {
