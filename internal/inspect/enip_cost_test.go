@@ -32,6 +32,8 @@ func (p *tagPoller) again() bool {
 func TestJudgingATagDoesNotAllocate(t *testing.T) {
 	for name, service := range map[string][]byte{
 		"a read": readSpeed(), "a write": setpoint(5), "a packet": ct.Multiple(readSpeed(), readSpeed(), setpoint(7)),
+		"a fragment":   ct.Request(0x53, ct.Symbol("Line3.Setpoint"), ct.U16(0xc4), ct.U16(1), ct.U32(0), ct.U32(7)),
+		"an attribute": ct.Request(0x0e, ct.Join(ct.Class(4), ct.Instance(100), ct.Attribute(3))),
 	} {
 		reply := []byte{service[0] | 0x80, 0, 0, 0}
 		p := newTagPoller(t, service, reply)
@@ -41,6 +43,29 @@ func TestJudgingATagDoesNotAllocate(t *testing.T) {
 			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations for a request and its reply", name, n)
+		}
+	}
+}
+
+// TestAskingForAClaimDoesNotAllocate: every message is asked what it says of its sender, and few say anything.
+func TestAskingForAClaimDoesNotAllocate(t *testing.T) {
+	d := newTarget(t, enipPlan(t, policy.DenyReset))
+	d.silent = true
+	for name, service := range map[string][]byte{
+		"a read": readSpeed(), "an attribute": ct.Request(0x0e, ct.Join(ct.Class(4), ct.Instance(100), ct.Attribute(3))),
+		"all attributes that are an error": readIdentity(),
+	} {
+		d.rr(service)
+		j := d.device(ct.RR(enipHandle, 7, []byte{service[0] | 0x80, 0, 8, 0}))
+		d.mustAllow(name)
+		if n := testing.AllocsPerRun(1000, func() {
+			for i := range j.Messages {
+				if _, ok := j.Messages[i].Claim(); ok {
+					t.Errorf("%s claims something", name)
+				}
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
 }
