@@ -151,17 +151,21 @@ func TestEvasion33CyclicIOThroughTheAppliance(t *testing.T) {
 		t.Fatal(err)
 	}
 	const mark = "forged frame"
-	forge := func(id, sequence uint32, size int) {
+	forgeFrom := func(source netip.Addr, mac [6]byte, id, sequence uint32, size int) {
 		t.Helper()
 		data := cipio.Frame(id, sequence, uint16(size))
 		copy(data[len(data)-len(mark):], mark)
-		ip, err := frame.AppendUDP(nil, netip.AddrPortFrom(p.HMI.Address(), policy.IOPort), netip.AddrPortFrom(p.Filler.Address(), policy.IOPort), data)
+		ip, err := frame.AppendUDP(nil, netip.AddrPortFrom(source, policy.IOPort), netip.AddrPortFrom(p.Filler.Address(), policy.IOPort), data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := attacker.Send(etherFrame(fillerMAC, hmiMAC, nil, ip)); err != nil {
+		if err := attacker.Send(etherFrame(fillerMAC, mac, nil, ip)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	forge := func(id, sequence uint32, size int) {
+		t.Helper()
+		forgeFrom(p.HMI.Address(), hmiMAC, id, sequence, size)
 	}
 	denied := func(reason verdict.Reason) {
 		t.Helper()
@@ -183,6 +187,12 @@ func TestEvasion33CyclicIOThroughTheAppliance(t *testing.T) {
 	forge(output, late, 38)
 	forge(output, 1, 38)
 	denied(verdict.ReasonIOSequence)
+	next := uint32(c.Sent()) + 100
+	forgeFrom(netip.MustParseAddr("198.18.0.77"), hmiMAC, output, next, 38)
+	forgeFrom(p.HMI.Address(), [6]byte{2, 0, 0, 0, 0, 0x77}, output, next, 38)
+	if _, err := p.AwaitEvent(patience, func(e *event.Event) bool { return e.Reason == verdict.ReasonAddressSpoofed }); err != nil {
+		t.Errorf("another source was not told: %v", err)
+	}
 	p.flows(t, c)
 
 	if err := p.Stop(); err != nil {
