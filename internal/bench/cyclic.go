@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,11 @@ const (
 	cyclicSessions    = 4 // that ask explicit messages without a pause
 	cyclicApply       = 100 * time.Millisecond
 )
+
+// cyclicProcessors is how many threads of this program the runtime lets run at once. Where none is to spare it
+// takes one from a thread that is in a system call, and while it does its monitor wakes some thousand times a
+// second, each time in the middle of whatever a core does.
+const cyclicProcessors = 16
 
 // cableName is the line with nothing in between.
 const cableName = "cable"
@@ -68,6 +74,7 @@ func (t *cyclicTurn) jitter() time.Duration { return t.p99 - t.p50 }
 // cyclicIO compares how evenly cyclic frames come through, alone and while the slow path has as much to
 // do as it can and policies change.
 func (b *bench) cyclicIO() error {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(cyclicProcessors, runtime.NumCPU())))
 	lines, err := b.layCyclic()
 	if err != nil {
 		return err
@@ -104,8 +111,10 @@ func (b *bench) cyclicIO() error {
 }
 
 // layCyclic lays what cyclic frames go through: nothing, the bridge by default and with polled ports, the
-// least program, Penstock.
+// least program, Penstock. Their ports have a queue for each core.
 func (b *bench) layCyclic() ([]*line, error) {
+	b.lab = append(b.lab, testnet.QueueForEachCore)
+	defer func() { b.lab = nil }()
 	var lines []*line
 	for _, lay := range []func() (*line, error){
 		func() (*line, error) { return b.layCable(cableName) },
@@ -135,6 +144,9 @@ func (c *cyclic) run(b *bench) error {
 		return err
 	}
 	defer station.Close()
+	if err := apart(adapter, station); err != nil {
+		return err
+	}
 	scanner, err := station.Connect(c.Cell.Address())
 	if err != nil {
 		return err
@@ -168,6 +180,15 @@ func (c *cyclic) run(b *bench) error {
 	t.frames, t.lost = count.Frames, count.Lost+count.Old+count.Unequal
 	c.turns = append(c.turns, t)
 	return nil
+}
+
+// apart keeps the producers of both ends to cores of their own, where there are two: what wakes one would
+// interrupt a frame of the other.
+func apart(adapter *cipio.Adapter, station *cipio.Station) error {
+	if runtime.NumCPU() < 2 {
+		return nil
+	}
+	return errors.Join(adapter.KeepTo(0), station.KeepTo(1))
 }
 
 // at is the value below which a part of sorted values lies.

@@ -26,7 +26,7 @@ const carrierTimeout = 5 * time.Second
 
 // layAppliance lays a line through a penstockd that enforces the policy.
 func (b *bench) layAppliance(name, policy string) (*line, error) {
-	lab, err := testnet.Build(b.env)
+	lab, err := testnet.Build(b.env, b.lab...)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (b *bench) layAppliance(name, policy string) (*line, error) {
 
 // layCable lays a line without anything in it: one cable from the cell to the plant.
 func (b *bench) layCable(name string) (*line, error) {
-	lab, err := testnet.Build(b.env)
+	lab, err := testnet.Build(b.env, b.lab...)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (b *bench) layCable(name string) (*line, error) {
 
 // layBridge lays a line through the kernel's bridge as it is by default.
 func (b *bench) layBridge(name string) (*line, error) {
-	lab, err := testnet.Build(b.env)
+	lab, err := testnet.Build(b.env, b.lab...)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (b *bench) layPolledBridge(name string) (*line, error) {
 
 // layRedirect lays a line through the least XDP program that forwards.
 func (b *bench) layRedirect(name string) (*line, error) {
-	lab, err := testnet.Build(b.env)
+	lab, err := testnet.Build(b.env, b.lab...)
 	if err != nil {
 		return nil, err
 	}

@@ -26,11 +26,12 @@ type bench struct {
 	rounds     int
 	time       time.Duration // of each round of each contender
 	trips      int
-	injections int    // of each failure
-	failure    string // what the names of the failures injected have in common, "" for all of them
-	suricata   string // the program's name or path
-	dir        string // for what is built
-	daemon     string // a built penstockd
+	injections int                  // of each failure
+	failure    string               // what the names of the failures injected have in common, "" for all of them
+	suricata   string               // the program's name or path
+	dir        string               // for what is built
+	daemon     string               // a built penstockd
+	lab        []func(*testnet.Lab) // options of the labs that lines are laid in
 	report     report
 }
 

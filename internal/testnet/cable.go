@@ -16,12 +16,23 @@ var indexes atomic.Int32
 
 const firstIndex = 1000
 
-// cable joins two namespaces by a pair of virtual Ethernet ports, both down. Neither end is ever
-// in the namespace of the caller, where its name could meet another's.
-func cable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string) error {
+// cable joins two namespaces by a pair of virtual Ethernet ports with so many queues each, both down.
+// Neither end is ever in the namespace of the caller, where its name could meet another's.
+func cable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string, queues int) error {
+	if err := layCable(at, name, far, farName, queues); err != nil || queues == 1 {
+		return err
+	}
+	if err := at.Do(func() error { return queueByCore(name, queues) }); err != nil {
+		return err
+	}
+	return far.Do(func() error { return queueByCore(farName, queues) })
+}
+
+func layCable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string, queues int) error {
 	return at.Do(func() error {
 		pair := netlink.NewVeth(linkCalled(name))
 		pair.PeerName = farName
+		pair.NumTxQueues, pair.NumRxQueues = queues, queues // of the peer, too
 		// The kernel takes a port whose peer has the number that it has itself for one that stands alone, and
 		// tells of its carrier, also of one that is lost, up to a second late.
 		pair.Index = firstIndex + int(indexes.Add(1))

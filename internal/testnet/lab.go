@@ -54,6 +54,7 @@ type Lab struct {
 
 	env      Env
 	prefix   string
+	queues   int // of a port between the box and a first host
 	segments map[policy.Side]*segment
 
 	mu        sync.Mutex
@@ -85,9 +86,10 @@ func New(t testing.TB) *Lab {
 	return lab
 }
 
-// Build builds a lab outside of tests. The lab closes in env's cleanup, also when Build fails.
-func Build(env Env) (*Lab, error) {
-	lab, err := build(env)
+// Build builds a lab outside of tests; options are those of this package, such as QueueForEachCore. The
+// lab closes in env's cleanup, also when Build fails.
+func Build(env Env, options ...func(*Lab)) (*Lab, error) {
+	lab, err := build(env, options...)
 	if lab != nil {
 		env.Cleanup(func() {
 			if err := lab.Close(); err != nil {
@@ -99,11 +101,14 @@ func Build(env Env) (*Lab, error) {
 }
 
 // build returns the lab also with an error, so that what it made can be removed.
-func build(env Env) (*Lab, error) {
+func build(env Env, options ...func(*Lab)) (*Lab, error) {
 	if err := removeStale(); err != nil {
 		return nil, err
 	}
-	lab := &Lab{env: env, segments: make(map[policy.Side]*segment)}
+	lab := &Lab{env: env, queues: 1, segments: make(map[policy.Side]*segment)}
+	for _, option := range options {
+		option(lab)
+	}
 	if err := lab.makeBox(); err != nil {
 		return lab, err
 	}
@@ -144,7 +149,7 @@ func (l *Lab) JoinHosts() error {
 			return err
 		}
 	}
-	if err := cable(l.Cell.Namespace, HostInterface, l.Plant.Namespace, HostInterface); err != nil {
+	if err := cable(l.Cell.Namespace, HostInterface, l.Plant.Namespace, HostInterface, l.queues); err != nil {
 		return err
 	}
 	for _, h := range []*Host{l.Cell, l.Plant} {

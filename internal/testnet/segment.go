@@ -26,7 +26,7 @@ func (l *Lab) firstHost(side policy.Side, port, label, mac string, addresses ...
 	if err != nil {
 		return nil, err
 	}
-	if err := cable(l.Box, port, h.Namespace, HostInterface); err != nil {
+	if err := cable(l.Box, port, h.Namespace, HostInterface, l.queues); err != nil {
 		return nil, err
 	}
 	l.segments[side] = &segment{port: port, first: h}
@@ -73,7 +73,7 @@ func (l *Lab) insertSwitch(seg *segment) error {
 
 // plug joins a host to the segment's switch.
 func (s *segment) plug(h *Host) error {
-	if err := cable(s.lan, h.Label, h.Namespace, HostInterface); err != nil {
+	if err := cable(s.lan, h.Label, h.Namespace, HostInterface, 1); err != nil {
 		return err
 	}
 	if err := s.lan.Do(func() error { return joinSwitch(h.Label) }); err != nil {

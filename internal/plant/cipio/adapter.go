@@ -106,6 +106,9 @@ func StartAdapter(at Place, address netip.Addr) (*Adapter, error) {
 	return a, nil
 }
 
+// KeepTo has the adapter send cyclic frames on one core from now on.
+func (a *Adapter) KeepTo(core int) error { return a.node.keepTo(core) }
+
 // multicastFrom has groups reached by the interface that holds the address.
 func multicastFrom(n *node, address netip.Addr) error {
 	on, err := interfaceOf(address)

@@ -3,8 +3,11 @@ package cipio
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/testnet"
@@ -118,5 +121,38 @@ func TestForwardOpen(t *testing.T) {
 	}
 	if read.output != f.output || read.input != f.input || read.triad != f.triad || read.multiplier != 3 {
 		t.Errorf("read %+v", read)
+	}
+}
+
+// TestKeepTo holds that a node sends on the core that it was told, and goes on sending.
+func TestKeepTo(t *testing.T) {
+	a, s := pair(t)
+	c, err := s.Connect(a.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io, err := c.Open(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, core := range []int{0, runtime.NumCPU() - 1} {
+		if err := errors.Join(a.KeepTo(core), s.KeepTo(core)); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []*node{a.node, s.node} {
+			var set unix.CPUSet
+			if err := unix.SchedGetaffinity(n.thread, &set); err != nil {
+				t.Fatal(err)
+			}
+			if set.Count() != 1 || !set.IsSet(core) {
+				t.Errorf("a producer is kept to %v, want core %d", set, core)
+			}
+		}
+		before, sent := io.Received().Frames, io.Sent()
+		await(t, "frames both ways", func() bool { return io.Received().Frames > before+10 && io.Sent() > sent+10 })
+	}
+	if err := s.KeepTo(1 << 9); err == nil {
+		t.Error("a station is kept to a core that is not there")
 	}
 }

@@ -119,6 +119,7 @@ func (p *producer) stop() { p.stopped.Store(true) }
 type node struct {
 	socket socket
 	header bool // consumed frames have a run/idle header
+	thread int  // that sends
 	group  sync.WaitGroup
 
 	mu        sync.Mutex
@@ -136,8 +137,20 @@ func newNode(address netip.Addr, header bool) (*node, error) {
 	n := &node{socket: s, header: header, consumers: map[uint32]*consumer{}}
 	n.group.Add(2)
 	go n.receive()
-	go n.run()
+	thread := make(chan int)
+	go n.run(thread)
+	n.thread = <-thread
 	return n, nil
+}
+
+// keepTo has the node send on one core from now on.
+func (n *node) keepTo(core int) error {
+	var set unix.CPUSet
+	set.Set(core)
+	if err := unix.SchedSetaffinity(n.thread, &set); err != nil {
+		return fmt.Errorf("keep a producer to core %d: %w", core, err)
+	}
+	return nil
 }
 
 func (n *node) close() {
@@ -201,12 +214,17 @@ func (n *node) produce(p *producer) {
 // idle is how long a node without anything to send waits before it looks again.
 const idle = time.Millisecond
 
+// priority is a producer's among the real-time threads: before those of the least, which a daemon under test
+// may have.
+const priority = 2
+
 // run sends what is due, on a thread of its own that goes before others where it may: how even a
 // producer is must not be what a measurement shows of the line.
-func (n *node) run() {
+func (n *node) run(thread chan<- int) {
 	defer n.group.Done()
 	runtime.LockOSThread() // for good: the thread ends with its priority
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority}, 0)
+	thread <- unix.Gettid()
 	for {
 		wait, ok := n.sendDue()
 		if !ok {

@@ -77,6 +77,9 @@ func NewStation(at Place, address netip.Addr) (*Station, error) {
 	return s, nil
 }
 
+// KeepTo has the station send cyclic frames on one core from now on.
+func (s *Station) KeepTo(core int) error { return s.node.keepTo(core) }
+
 // Close ends reception and production.
 func (s *Station) Close() { s.node.close() }
 
