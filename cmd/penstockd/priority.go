@@ -49,9 +49,12 @@ const (
 	// lasting is how many times as long as it was asked for a calm has to last for the next one to be
 	// asked for leastCalm again.
 	lasting = 10
-	// lookout is how long the thread that looks for calm sleeps at a time. Coming later than tooLate it
-	// waited for a processor for a third of that.
-	lookout = 20 * time.Millisecond
+	// lookout is how long the thread that looks for calm sleeps at a time. The runtime takes its processor from
+	// it after 10 ms of that, and its monitor wakes some sixty times afterwards, every 20 µs at first, in the
+	// middle of whatever a core does: a frame on its way is late then. So the thread sleeps long.
+	lookout = 100 * time.Millisecond
+	// waited is how much later than that the thread comes where it waited for a processor.
+	waited = 10 * time.Millisecond
 )
 
 // haste makes the daemon real-time when one of its verdict loops comes too late, and takes it back when
@@ -143,7 +146,7 @@ func isCalm(long time.Duration, done <-chan struct{}) bool {
 		}
 		before := time.Now()
 		_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(lookout)}, nil) // a signal only makes it shorter
-		if time.Since(before) > tooLate {
+		if time.Since(before) > lookout+waited {
 			since = time.Now()
 		}
 	}

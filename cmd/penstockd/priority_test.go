@@ -2,13 +2,19 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/plant"
 )
@@ -122,4 +128,61 @@ func TestCalmIsOver(t *testing.T) {
 	if awaitCalm(time.Hour, done) {
 		t.Error("a calm of an hour has passed")
 	}
+}
+
+// TestLookingForCalmIsQuiet holds that the thread that looks for calm wakes hardly anything: beside a verdict
+// loop, which keeps its processor, the runtime's monitor has a rest only while nobody's is taken.
+func TestLookingForCalmIsQuiet(t *testing.T) {
+	permitted := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good, as its niceness is
+		permitted <- setOrdinary(0)
+	}()
+	if err := <-permitted; err != nil {
+		t.Skipf("no niceness of the daemon's here: %v", err)
+	}
+	var over atomic.Bool
+	defer over.Store(true)
+	go func() {
+		for wait := (unix.Timespec{Nsec: 10e6}); !over.Load(); {
+			_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&wait)), 0, 0)
+		}
+	}()
+	const long, most = time.Second, 1500
+	wakes := func(wait func()) int {
+		before := sleeps(t)
+		wait()
+		return sleeps(t) - before
+	}
+	alone := wakes(func() { time.Sleep(long) })
+	done := make(chan struct{})
+	defer time.AfterFunc(long, func() { close(done) }).Stop()
+	if looking := wakes(func() { awaitCalm(time.Hour, done) }); looking-alone > most {
+		t.Errorf("threads woke %d times in %v, and without the look %d times", looking, long, alone)
+	}
+}
+
+// sleeps is how often threads of this process have gone to sleep by themselves.
+func sleeps(t *testing.T) (n int) {
+	t.Helper()
+	err := eachThread(func(id int) error {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", id))
+		if err != nil {
+			return nil // it has ended
+		}
+		for line := range strings.Lines(string(b)) {
+			if count, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+				one, err := strconv.Atoi(strings.TrimSpace(count))
+				if err != nil {
+					return err
+				}
+				n += one
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
