@@ -12,17 +12,27 @@ import (
 // sendingCore is where frames are made and everything is pinned to, away from the first core,
 // which machines tend to give their interrupts to.
 func sendingCore() int {
+	_, last := outerCores()
+	return last
+}
+
+// outerCores are the first and the last core that this program may run on, which may be one.
+func outerCores() (first, last int) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return 0
+		return 0, 0
 	}
-	last := 0
+	first = -1
 	for cpu := range 1024 {
-		if all.IsSet(cpu) {
-			last = cpu
+		if !all.IsSet(cpu) {
+			continue
 		}
+		if first < 0 {
+			first = cpu
+		}
+		last = cpu
 	}
-	return last
+	return max(first, 0), last
 }
 
 // pinThread keeps a thread, 0 for the calling one, on one core.

@@ -185,10 +185,11 @@ func (c *cyclic) run(b *bench) error {
 // apart keeps the producers of both ends to cores of their own, where there are two: what wakes one would
 // interrupt a frame of the other.
 func apart(adapter *cipio.Adapter, station *cipio.Station) error {
-	if runtime.NumCPU() < 2 {
+	first, last := outerCores()
+	if first == last {
 		return nil
 	}
-	return errors.Join(adapter.KeepTo(0), station.KeepTo(1))
+	return errors.Join(adapter.KeepTo(first), station.KeepTo(last))
 }
 
 // at is the value below which a part of sorted values lies.
