@@ -101,17 +101,18 @@ func (b *bench) cyclicIO() error {
 	}
 	b.report.cyclic(all)
 	for ; len(all) > 0; all = all[len(lines):] {
-		bridge, polled, redirect, penstock := all[1], all[2], all[3], all[4]
-		b.report.bar(fmt.Sprintf("cyclic I/O: jitter of %s, times the Linux bridge's", penstock.label), penstock.compare(bridge), atMost(1))
-		b.report.bar("… times the bridge's with polled ports", penstock.compare(polled), nil)
+		bridge, ends, polled, redirect, penstock := all[1], all[2], all[3], all[4], all[5]
+		b.report.bar(fmt.Sprintf("cyclic I/O: jitter of %s, times the Linux bridge's between the same ends", penstock.label), penstock.compare(ends), atMost(1))
+		b.report.bar("… times the bridge's between ends that do not poll", penstock.compare(bridge), nil)
+		b.report.bar("… times the bridge's with polled ports, too", penstock.compare(polled), nil)
 		b.report.bar("… times the bare redirect's", penstock.compare(redirect), nil)
 		b.report.bar("… frames lost", float64(penstock.lost()), atMost(0))
 	}
 	return nil
 }
 
-// layCyclic lays what cyclic frames go through: nothing, the bridge by default and with polled ports, the
-// least program, Penstock. Their ports have a queue for each core.
+// layCyclic lays what cyclic frames go through: nothing, the bridge by default, between ends that poll, and
+// with ports that do, the least program, Penstock. Their ports have a queue for each core.
 func (b *bench) layCyclic() ([]*line, error) {
 	b.lab = append(b.lab, testnet.QueueForEachCore)
 	defer func() { b.lab = nil }()
@@ -119,7 +120,8 @@ func (b *bench) layCyclic() ([]*line, error) {
 	for _, lay := range []func() (*line, error){
 		func() (*line, error) { return b.layCable(cableName) },
 		func() (*line, error) { return b.layBridge("Linux bridge") },
-		func() (*line, error) { return b.layPolledBridge("Linux bridge, polled ports") },
+		func() (*line, error) { return b.layBridgeOfPolledEnds("Linux bridge, polled ends") },
+		func() (*line, error) { return b.layPolledBridge("Linux bridge, polled ends and ports") },
 		func() (*line, error) { return b.layRedirect("bare XDP redirect") },
 		func() (*line, error) { return b.layAppliance("Penstock", cyclicPolicy) },
 	} {

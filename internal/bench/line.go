@@ -80,14 +80,28 @@ func (b *bench) layBurstBridge(name string) (*line, error) {
 	return l, b.attach(l, pktgen.NewPass)
 }
 
-// layPolledBridge is layBurstBridge whose ports also send as the ports of all others here do that have a
-// program: without segmentation, on which it depends whether the far end polls for its frames.
+// layPolledBridge is layBurstBridge whose far ends poll for their frames as well.
 func (b *bench) layPolledBridge(name string) (*line, error) {
 	l, err := b.layBurstBridge(name)
 	if err != nil {
 		return nil, err
 	}
-	return l, l.Box.Do(func() error {
+	return l, pollFarEnds(l)
+}
+
+// layBridgeOfPolledEnds is layBridge between ends that poll for their frames, as the ends of all lines with a
+// program do, and as those of drivers do. The bridge's own ports are as they are by default.
+func (b *bench) layBridgeOfPolledEnds(name string) (*line, error) {
+	l, err := b.layBridge(name)
+	if err != nil {
+		return nil, err
+	}
+	return l, pollFarEnds(l)
+}
+
+// pollFarEnds has the ports send without segmentation, on which it depends whether a far end polls.
+func pollFarEnds(l *line) error {
+	return l.Box.Do(func() error {
 		eth, err := ethtool.Dial()
 		if err != nil {
 			return err
