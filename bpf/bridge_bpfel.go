@@ -155,7 +155,8 @@ type BridgeFlowRecord struct {
 		Bytes  uint64
 	}
 	Moves [2]uint32
-	Spare uint64
+	Owner uint32
+	Spare uint32
 }
 
 type BridgeIdentity struct {

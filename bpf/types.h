@@ -226,7 +226,8 @@ struct flow_record {
 	__u32 generation; /* of the policy that gave the verdict */
 	struct flow_direction direction[2]; /* 0: from side a; without what is in the entry's sums */
 	__u32 moves[2]; /* odd while a direction's sum moves from the entry to here */
-	__u64 spare;
+	__u32 owner; /* identity that it is counted for: whose frame began it */
+	__u32 spare;
 };
 
 /* An entry and the version that was looked at, which a removal asks for. */

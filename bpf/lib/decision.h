@@ -13,6 +13,7 @@ struct decision {
 	__u32 source;
 	__u32 destination;
 	__u32 slot;
+	__u32 owner; /* of the flow that was begun or renewed */
 	__u8 action;
 	__u8 reason;
 	__u8 observed;	/* forwarded whatever was decided */

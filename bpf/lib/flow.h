@@ -254,9 +254,19 @@ static __always_inline __u8 treatment_of(struct frame *f, struct decision *d)
 /* By whom a flow is judged: by nobody, by nobody in time, or by one of the two verdict loops. */
 #define JUDGED_BY (FLOW_INSPECT | FLOW_OBSERVED | FLOW_OPENS)
 
-/* Writes the verdict into an open entry. */
+/* Whose a flow is that begins. */
+static __always_inline void own_flow(struct flow_record *r, struct decision *d)
+{
+	r->source = d->reverse ? d->destination : d->source;
+	r->destination = d->reverse ? d->source : d->destination;
+	r->owner = d->owner;
+}
+
+/* Writes the verdict into an open entry. Identities may have other numbers than before. */
 static __always_inline void adopt_decision(struct flow *w, struct flow_record *r, struct frame *f, struct decision *d)
 {
+	__u8 of_source = r->owner == r->source;
+
 	w->decided = f->now >> DECIDED_SHIFT;
 	w->conduit = d->conduit;
 	w->treatment = (w->treatment & ~FLOW_DECIDED) | treatment_of(f, d);
@@ -264,6 +274,7 @@ static __always_inline void adopt_decision(struct flow *w, struct flow_record *r
 	r->generation = d->generation;
 	r->source = d->reverse ? d->destination : d->source;
 	r->destination = d->reverse ? d->source : d->destination;
+	r->owner = of_source ? r->source : r->destination;
 }
 
 static __always_inline void discount(__u32 identity)
@@ -277,10 +288,10 @@ static __always_inline void discount(__u32 identity)
 /* With the lock held: takes a flow out of the table. */
 static __always_inline void remove_flow(struct flow *w, struct flow_record *r, struct place *p)
 {
-	__u32 source = r->source, slot = r->slot;
+	__u32 owner = r->owner, slot = r->slot;
 
 	free_entry(w, p);
-	discount(source);
+	discount(owner);
 	if (slot)
 		slot = retire_slot(slot);
 	if (slot)
@@ -380,14 +391,19 @@ static __always_inline void enter_fragments(struct frame *f, struct decision *d,
 	if (lock_home(&f->place))
 		return;
 	w = search_entry(&f->place);
-	if (w)
+	if (w) {
 		open_entry(w);
-	else
+	} else if (!count_to(d->owner, state)) {
 		w = claim_entry(&f->place);
+		if (!w)
+			discount(d->owner);
+	}
 	r = record(f->place.at);
 	if (w && r) {
-		if (!f->place.version)
+		if (!f->place.version) {
 			begin_record(f);
+			own_flow(r, d);
+		}
 		adopt_decision(w, r, f, d);
 		w->treatment &= ~FLOW_WHOLE;
 		w->state = d->shown;
@@ -439,6 +455,7 @@ static __always_inline int enter_flow(struct frame *f, struct decision *d, struc
 		return -1;
 	}
 	begin_record(f);
+	own_flow(r, d);
 	adopt_decision(w, r, f, d);
 	if (slot) {
 		r->slot = slot;
@@ -456,23 +473,25 @@ static __always_inline int enter_flow(struct frame *f, struct decision *d, struc
 /* Enters a permitted conversation. Fails as table_full, which an enforced conduit denies. */
 int __noinline begin_flow(struct frame *f, struct decision *d, struct control_block *state)
 {
-	__u32 source, slot = 0;
+	__u32 slot = 0;
 
 	if (!f || !d || !state)
 		return -1;
 	end_flow(f); /* what was found of it, and had ended */
-	source = d->reverse ? d->destination : d->source;
-	if (count_to(source, state))
+	/* Who sends, also against the conduit's direction: else whoever answers could use up the share of
+	 * those that ask. */
+	d->owner = d->source;
+	if (count_to(d->owner, state))
 		return deny(d, REASON_TABLE_FULL);
 	if (d->action == ACTION_INSPECT) {
 		slot = take_slot();
 		if (!slot) {
-			discount(source);
+			discount(d->owner);
 			return deny(d, REASON_TABLE_FULL);
 		}
 	}
 	if (enter_flow(f, d, state, slot)) {
-		discount(source);
+		discount(d->owner);
 		give_back(slot);
 		return deny(d, REASON_TABLE_FULL);
 	}
@@ -539,6 +558,7 @@ int __noinline renew_flow(struct frame *f, struct decision *d, struct control_bl
 	/* A flow that still has a slot from when it was inspected has no entry for its fragments. */
 	d->fragmentable = w->treatment & FLOW_WHOLE && !held;
 	d->shown = w->state;
+	d->owner = r->owner;
 	f->place.version = close_entry(w, ENTRY_LIVE);
 	unlock_home(&f->place);
 	give_back(slot);
@@ -599,27 +619,18 @@ static __always_inline int answer_from_flow(struct frame *f, struct decision *d,
 	return 1;
 }
 
-/* Denies a SYN against the direction of its live conversation, as an observed one's where it is. */
-static __always_inline void deny_other_way(struct frame *f, struct decision *d, struct flow *w)
-{
-	__u16 conduit = w->conduit;
-	__u8 treatment = w->treatment;
-
-	deny(d, REASON_TCP_STATE);
-	if (!still_there(w, &f->place))
-		return;
-	d->conduit = conduit;
-	d->observed |= treatment & FLOW_OBSERVED;
-}
-
 static __always_inline int decide_syn(struct frame *f, struct decision *d, struct control_block *state, struct flow *w)
 {
 	int other_way = w && f->initiator != f->side && !flow_closed(w);
+	__u8 observed = d->observed;
 
 	if (permit_by_conduit(f, d, 0) < 0) {
-		if (other_way)
-			deny_other_way(f, d, w);
-		return -1;
+		if (!other_way)
+			return -1;
+		/* By the policy in force, which need not be the one that the flow has its verdict of. */
+		d->observed = observed;
+		permit_by_conduit(f, d, 1);
+		return deny(d, REASON_TCP_STATE);
 	}
 	if (d->untracked)
 		return 0;

@@ -20,10 +20,6 @@ type plainFlows struct {
 	now        time.Duration
 	flows      map[plainKey]*plainFlow
 	met        map[string]int // how often each way through was taken
-
-	// open is left by judge for what is not compared: whether a SYN against a conversation from before the
-	// last change of policy is denied as an observed conduit's. The fast path says it as that policy had it.
-	open bool
 }
 
 // plainKey tells a conversation from others: its ends by side, tags, protocol, and whether it is the one of
@@ -141,7 +137,6 @@ func (p *plainFlows) judge(side policy.Side, raw []byte) policy.Decision {
 	if !ok {
 		return p.as("malformed", policy.Decision{Verdict: verdict.Denied(verdict.ReasonMalformed)})
 	}
-	p.open = false
 	forward := p.plan.Decide(&h)
 	key, tracked := keyOf(&h)
 	var w *plainFlow
@@ -184,13 +179,12 @@ func (p *plainFlows) as(way string, d policy.Decision) policy.Decision {
 
 func (p *plainFlows) judgeSYN(h *policy.Header, flags byte, key plainKey, w *plainFlow, forward policy.Decision) policy.Decision {
 	otherWay := w != nil && h.Side != w.initiator && !w.closed()
-	p.open = otherWay && w.generation != p.generation && !permitted(forward)
 	switch {
 	case otherWay && (!permitted(forward) || forward.Conduit != 0):
 		d := w.decision
 		if permitted(forward) {
 			d = forward
-		} else if w.generation != p.generation {
+		} else {
 			d = p.plan.Decide(mirrored(h))
 		}
 		d.Verdict = verdict.Denied(verdict.ReasonTCPState)

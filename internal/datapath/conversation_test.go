@@ -290,7 +290,6 @@ func (c *conversations) agree(t *testing.T, side policy.Side, raw []byte, reason
 	reasons[want.Reason]++
 	c.note(fmt.Sprintf("\n%v %v %x", side, want.Reason, raw))
 	switch {
-	case c.model.open && counted[want.Reason] == 1:
 	case got != returns, want.Action == verdict.Deny && want.Reason != verdict.ReasonSameSide && counted[want.Reason] != 1:
 		t.Errorf("on side %v: the program returned %d and told %v, want %d for %v %v\n%x\nafter %v", side, got, counted, returns, want.Action, want.Reason, raw, c.log)
 	case got != xdpDrop && !bytes.Equal(raw, out):

@@ -72,6 +72,7 @@ type Datapath struct {
 	applyMu sync.Mutex
 	countMu sync.Mutex // from the flip of a generation until its tallies are complete
 	plans   atomic.Pointer[generations]
+	owners  owners // the sweep's own
 	io      ioTable
 	faults  faults
 }

@@ -102,6 +102,7 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 	counts := map[uint32]uint32{}
 	var idle, stale []bpf.BridgeFlowChoice
 	stray := d.straySessions()
+	owners := d.beginOwners(generation)
 	d.flowTable.each(func(e *entry) bool {
 		if _, ok := stray[e.record.Key]; ok {
 			stray[e.record.Key] = e.record.Slot
@@ -116,11 +117,10 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 			return true
 		}
 		live++
-		if e.record.Generation == generation {
-			counts[e.record.Source]++
-		}
+		counts[owners.now(e.record.Generation, e.record.Owner)]++
 		return true
 	})
+	owners.forget()
 	if err := d.followSessions(stray); err != nil {
 		return 0, live, err
 	}
@@ -134,6 +134,67 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		return expired, live, err
 	}
 	return expired, live, d.correctCounts(counts, generation)
+}
+
+// owners says which numbers identities have that had others under the policies before. A flow keeps the
+// numbers of the policy that it was last judged by, and would else be counted for nobody, or for somebody
+// else, until its next frame.
+type owners struct {
+	current uint32
+	ids     map[string]uint32
+	plans   map[uint32]*policy.Plan
+	seen    map[uint32]bool // generations that flows are of
+}
+
+// maxOwnerPlans is how many policies are remembered for that. Flows of older ones are counted for nobody.
+const maxOwnerPlans = 16
+
+// beginOwners prepares for a walk over the table under the generation in force.
+func (d *Datapath) beginOwners(generation uint32) *owners {
+	o := &d.owners
+	o.seen = map[uint32]bool{generation: true}
+	if o.plans == nil {
+		o.plans = map[uint32]*policy.Plan{}
+	}
+	if g := d.plans.Load(); g != nil {
+		for of, plan := range map[uint32]*policy.Plan{g.current: g.plan, g.previous: g.previousPlan} {
+			if plan != nil {
+				o.plans[of] = plan
+			}
+		}
+	}
+	if o.current == generation {
+		return o
+	}
+	o.current, o.ids = generation, map[string]uint32{}
+	if plan := o.plans[generation]; plan != nil {
+		for id := range plan.Identities {
+			o.ids[plan.Identities[id].Name] = uint32(id)
+		}
+	}
+	return o
+}
+
+// now returns the number that the identity has today, 0 where it has none.
+func (o *owners) now(generation, id uint32) uint32 {
+	o.seen[generation] = true
+	plan := o.plans[generation]
+	switch {
+	case generation == o.current:
+		return id
+	case plan == nil || int(id) >= len(plan.Identities):
+		return 0
+	}
+	return o.ids[plan.Identities[id].Name]
+}
+
+// forget drops policies that no flow is of any more, and the oldest of too many.
+func (o *owners) forget() {
+	for generation := range o.plans {
+		if !o.seen[generation] || o.current-generation >= maxOwnerPlans {
+			delete(o.plans, generation)
+		}
+	}
 }
 
 // sweepBatch is how many counts one system call reads.
