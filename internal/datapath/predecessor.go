@@ -585,6 +585,10 @@ func (p *predecessor) talliesOf(index uint32) (map[uint64]bpf.BridgeTally, error
 	}
 	sums := map[uint64]bpf.BridgeTally{}
 	half := counters.m.MaxEntries() / 2
+	passes, err := p.openPasses(2 * half)
+	if err != nil {
+		return nil, err
+	}
 	for i := uint32(1); i < min(of.Conduits, half); i++ {
 		t, err := tallies.at(index*half + i)
 		if err != nil {
@@ -593,7 +597,49 @@ func (p *predecessor) talliesOf(index uint32) (map[uint64]bpf.BridgeTally, error
 		if err := counters.onEachCPU(index*half+i, func(c bpf.BridgeConduitCounter) { t.Frames = add(t.Frames, c) }); err != nil {
 			return nil, err
 		}
+		passed, err := passes.of(index*half + i)
+		if err != nil {
+			return nil, err
+		}
+		t.Frames.Allowed += passed
 		sums[t.Name] = t
 	}
 	return sums, nil
+}
+
+// theirPasses are a predecessor's conduit_passes, words that no structure describes: for each CPU as many as there are conduits
+// of both generations.
+type theirPasses struct {
+	m       *ebpf.Map // nil for a layout that has none, and counts everything in conduit_counters
+	stretch uint32    // of one CPU
+}
+
+func (p *predecessor) openPasses(stretch uint32) (*theirPasses, error) {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(p.dir, bpf.BridgeMapConduitPasses), &ebpf.LoadPinOptions{ReadOnly: true})
+	if errors.Is(err, os.ErrNotExist) {
+		return &theirPasses{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.maps = append(p.maps, m)
+	if m.Type() != ebpf.Array || m.ValueSize() != 8 || stretch == 0 || m.MaxEntries()%stretch != 0 {
+		return nil, fmt.Errorf("map %s: %d values of %d bytes are not words for whole CPUs", bpf.BridgeMapConduitPasses, m.MaxEntries(), m.ValueSize())
+	}
+	return &theirPasses{m, stretch}, nil
+}
+
+// of is what all CPUs have counted at a place of their stretch.
+func (p *theirPasses) of(at uint32) (sum uint64, err error) {
+	if p.m == nil {
+		return 0, nil
+	}
+	for ; at < p.m.MaxEntries(); at += p.stretch {
+		var n uint64
+		if err := p.m.Lookup(at, &n); err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }

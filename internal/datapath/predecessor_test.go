@@ -440,6 +440,12 @@ func TestADaemonThatEndedAsItTookOver(t *testing.T) {
 func TestCountsGoOnUnderAnotherLayout(t *testing.T) {
 	s := succeed(t, ioConnection())
 	s.before.cyclic(t, xdpRedirect, 1, 2)
+	plain := ether(macHMI, [6]byte{2, 0, 0, 0, 0, 0x11}, ipPacket(ipHMI, netip4(198, 18, 0, 11), 17, 0, udpDatagram(40000, 2222))).bytes()
+	for range 10 { // of which most go the way of a known conversation
+		if got, _ := s.before.run(t, policy.SideB, plain); got != xdpRedirect {
+			t.Fatalf("a plain frame: the program returned %d", got)
+		}
+	}
 	s.before.KeepOpenTime(1234 * time.Millisecond)
 	s.before.Rest(QueueOpens)
 	const messages = 77
@@ -479,8 +485,8 @@ func TestCountsGoOnUnderAnotherLayout(t *testing.T) {
 		t.Error("the test counted nothing")
 	}
 	conduits, err := d.Conduits()
-	if err != nil || conduits[cyclicID].Allowed != 8 {
-		t.Errorf("the conduit counted %+v, want 8 frames (%v)", conduits, err)
+	if err != nil || conduits[cyclicID].Allowed != 8 || conduits[cyclicID+1].Allowed != 10 {
+		t.Errorf("the conduits counted %+v, want 8 and 10 frames (%v)", conduits, err)
 	}
 	kept, err := d.KeptMessages()
 	if err != nil || kept("cyclic").Allowed != messages {
