@@ -107,6 +107,10 @@ func TestTheStandIn(t *testing.T) {
 			t.Errorf("the stand-in's status lacks %q", line)
 		}
 	}
+	eventually(t, "it to have begun, and to ignore what is sent to all processes", func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", first))
+		return err == nil && bytes.Contains(status, []byte("SigIgn:\t0000000000004003"))
+	})
 	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
