@@ -439,12 +439,19 @@ func TestADaemonThatEndedAsItTookOver(t *testing.T) {
 // TestCountsGoOnUnderAnotherLayout: reasons, conduits, messages, ports and the time for which conduits were open.
 func TestCountsGoOnUnderAnotherLayout(t *testing.T) {
 	s := succeed(t, ioConnection())
+	plan := ioPlanOf(t, strings.NewReplacer("OUTAGE", "closed", "MODE", "enforce", "ports: [2222]", "ports: [5000]").Replace(ioPolicy))
+	if _, err := s.before.Apply(plan, 1); err != nil {
+		t.Fatal(err)
+	}
 	s.before.cyclic(t, xdpRedirect, 1, 2)
-	plain := ether(macHMI, [6]byte{2, 0, 0, 0, 0, 0x11}, ipPacket(ipHMI, netip4(198, 18, 0, 11), 17, 0, udpDatagram(40000, 2222))).bytes()
-	for range 10 { // of which most go the way of a known conversation
+	plain := ether(macHMI, [6]byte{2, 0, 0, 0, 0, 0x11}, ipPacket(ipHMI, netip4(198, 18, 0, 11), 17, 0, udpDatagram(40000, 5000))).bytes()
+	for range 10 {
 		if got, _ := s.before.run(t, policy.SideB, plain); got != xdpRedirect {
 			t.Fatalf("a plain frame: the program returned %d", got)
 		}
+	}
+	if s.before.known.of(s.before.Generation()&1, cyclicID+1) == 0 {
+		t.Error("no frame went the short way")
 	}
 	s.before.KeepOpenTime(1234 * time.Millisecond)
 	s.before.Rest(QueueOpens)
@@ -452,7 +459,7 @@ func TestCountsGoOnUnderAnotherLayout(t *testing.T) {
 	if err := s.before.KeepMessages(func(string) Messages { return Messages{Allowed: messages} }); err != nil {
 		t.Fatal(err)
 	}
-	d := s.next(t, ioPlan(t, "closed", "enforce"))
+	d := s.next(t, plan)
 	if got := d.OpenTime(); got != 1234*time.Millisecond {
 		t.Errorf("open for %v before", got)
 	}
