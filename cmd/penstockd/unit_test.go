@@ -140,9 +140,20 @@ func TestTheUnitsSystemCallsAreEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(raw) > 0 {
-		t.Errorf("the unit would refuse:\n%s", raw[:min(len(raw), 4000)])
+	if calls := withoutDetached(string(raw)); calls != "" {
+		t.Errorf("the unit would refuse:\n%s", calls[:min(len(calls), 4000)])
 	}
+}
+
+// withoutDetached leaves out that strace let go of a process while it was in a call, which it does not know.
+func withoutDetached(said string) string {
+	var calls []string
+	for line := range strings.Lines(said) {
+		if !strings.Contains(line, "???( <detached ...>") {
+			calls = append(calls, line)
+		}
+	}
+	return strings.Join(calls, "")
 }
 
 // TestTheUnitsAreUnderstood: systemd finds nothing to complain of in them.
