@@ -71,15 +71,19 @@ static __always_inline int refuse(struct frame *f, struct decision *d)
 /* Hands the frame to the bridge with its mark in front. */
 int __noinline pass_marked(struct xdp_md *ctx, __u32 mark)
 {
-	struct metadata *m;
+	__u32 magic = METADATA_MAGIC;
+	struct front *front;
 
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*m)))
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*front)))
 		return XDP_DROP;
-	m = (void *)(long)ctx->data_meta;
-	if ((void *)(m + 1) > (void *)(long)ctx->data)
+	front = (void *)(long)ctx->data_meta;
+	if ((void *)(front + 1) > (void *)(long)ctx->data)
 		return XDP_DROP;
-	m->magic = METADATA_MAGIC;
-	m->mark = mark;
+	barrier_var(magic); /* one number for both, which are aligned differently */
+	front->metadata.magic = magic;
+	front->metadata.mark = mark;
+	front->again.magic = magic;
+	front->again.mark = mark;
 	return XDP_PASS;
 }
 
@@ -489,16 +493,17 @@ static __always_inline int stop_undecided(struct __sk_buff *skb)
 }
 
 /* The mark of an incoming frame is what XDP said of it, or nothing. A frame without metadata
- * was decided by nobody: it came while no program stood at the port, or past it. */
+ * was decided by nobody: it came while no program stood at the port, or past it. With less than all of it,
+ * what is read could be of the frame itself, see struct front. */
 SEC("tc")
 int marker(struct __sk_buff *skb)
 {
-	struct metadata *m = (void *)(long)skb->data_meta;
+	struct front *front = (void *)(long)skb->data_meta;
 
 	skb->mark = 0;
-	if ((void *)(m + 1) > (void *)(long)skb->data || m->magic != METADATA_MAGIC)
+	if ((void *)(front + 1) > (void *)(long)skb->data || front->metadata.magic != METADATA_MAGIC)
 		return stop_undecided(skb);
-	skb->mark = m->mark;
+	skb->mark = front->metadata.mark;
 	return TC_ACT_OK;
 }
 

@@ -110,6 +110,21 @@ struct metadata {
 	__u32 mark;
 };
 
+/* All that stands in front of a frame, which follows at once. The marker reads where it is told that the
+ * metadata begins. Generic XDP since Linux 6.9 hands on copies of frames that do not say how long their
+ * Ethernet header is: the marker is then told of a place that lies as far behind. So the metadata stands at
+ * both, and at either place what the marker reads was written by XDP and is no byte of the frame. A multiple
+ * of four and at most 32 bytes, as the kernel demands. */
+struct front {
+	struct metadata metadata;
+	__u8 unused[ETH_HLEN - sizeof(struct metadata)];
+	struct metadata again;
+	__u8 end[2];
+} __attribute__((packed, aligned(4)));
+
+_Static_assert(sizeof(struct front) % 4 == 0 && sizeof(struct front) <= 32, "length of metadata");
+_Static_assert(__builtin_offsetof(struct front, again) == ETH_HLEN, "place of the second metadata");
+
 /* A tag as flows and events keep it: 0 is no tag, else the kind in the upper four bits. */
 #define TAG_8021Q  0x1000
 #define TAG_8021AD 0x2000

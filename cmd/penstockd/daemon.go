@@ -393,6 +393,7 @@ func (d *daemon) attach(context.Context) error {
 		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
 			return err
 		}
+		d.warnGeneric()
 		if err := d.path.WatchDelivery(ports[0], ports[1]); err != nil {
 			d.warn("frames that a port does not take are not counted: %v", err)
 		}
@@ -402,6 +403,20 @@ func (d *daemon) attach(context.Context) error {
 		d.tellInherited()
 		return nil
 	})
+}
+
+// warnGeneric tells of ports whose driver does not run XDP.
+func (d *daemon) warnGeneric() {
+	for i, port := range d.attached {
+		if d.modes[i] != datapath.XDPGeneric {
+			continue
+		}
+		why := "" // known to the daemon that put the program there
+		if err := d.path.RefusedNative(port); err != nil {
+			why = fmt.Sprintf(" (%v)", err)
+		}
+		d.warn("the driver of port %s does not run XDP%s: it runs in the kernel's generic hook, where each frame costs more", port.Name, why)
+	}
 }
 
 // tellInherited says what came of the maps of another build. What of them could not be taken over is in the

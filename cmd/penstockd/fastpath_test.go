@@ -55,7 +55,10 @@ func fastPathSite() string {
 // TestFastPathOnTheLine sends one frame after another into an appliance whose ports take jumbo
 // frames.
 func TestFastPathOnTheLine(t *testing.T) {
-	p := layStopped(t, plant.Options{Policy: fastPathSite()})
+	fastPathOnTheLine(t, layStopped(t, plant.Options{Policy: fastPathSite()}))
+}
+
+func fastPathOnTheLine(t *testing.T, p *plant.Plant) {
 	w := tapEnds(t, p)
 	for _, port := range []string{testnet.PortA, testnet.PortB} {
 		runIn(t, p, p.Box, "ip", "link", "set", port, "mtu", "9000")

@@ -182,11 +182,11 @@ func awaitEnds(t *testing.T, p *plant.Plant) {
 
 // layStopped lays a plant whose appliance has not been started. What the test leaves behind of
 // the appliance fails it.
-func layStopped(t *testing.T, o plant.Options) *plant.Plant {
+func layStopped(t *testing.T, o plant.Options, options ...func(*testnet.Lab)) *plant.Plant {
 	t.Helper()
 	testnet.RequireNet(t)
 	testnet.CheckLeaks(t)
-	lab := testnet.New(t)
+	lab := testnet.New(t, options...)
 	if o.Policy == "" {
 		o.Policy = examplePolicy(t)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -46,7 +47,27 @@ func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
 			return modes, err
 		}
 	}
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	d.generic = slices.Contains(modes[:], XDPGeneric)
 	return modes, nil
+}
+
+// RefusedNative is what the driver said when AttachXDP found that it runs no program of ours on the port; nil
+// if it does, or if the program stood there from a daemon before.
+func (d *Datapath) RefusedNative(port Port) error {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	return d.refused[port.Index]
+}
+
+func (d *Datapath) refusedNative(port Port, err error) {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	if d.refused == nil {
+		d.refused = make(map[int]error)
+	}
+	d.refused[port.Index] = err
 }
 
 // place is where one of our programs belongs.
@@ -131,6 +152,7 @@ func (d *Datapath) attachXDP(port Port, program *ebpf.Program, pin string) (XDPM
 		if err != nil {
 			return mode, fmt.Errorf("attach XDP to port %s: %w (in the driver: %w): is another XDP program on it? ip link show %s tells", port.Name, err, native, port.Name)
 		}
+		d.refusedNative(port, native)
 	}
 	return mode, d.keep(l, pin+"_"+string(mode))
 }

@@ -62,7 +62,9 @@ type Datapath struct {
 
 	attachMu sync.Mutex
 	links    []*portLink
-	delivery *delivery // nil where nobody watches
+	delivery *delivery     // nil where nobody watches
+	generic  bool          // a port's driver runs no XDP
+	refused  map[int]error // by index of the port: what the driver said
 
 	before    []*predecessor // until AttachGate
 	inherited []Inheritance

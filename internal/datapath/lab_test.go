@@ -206,7 +206,7 @@ func (d *Datapath) run(t testing.TB, side policy.Side, frame []byte) (uint32, []
 		if got := binary.NativeEndian.Uint32(out); got != 0x50656e00+LayoutVersion {
 			t.Fatalf("the frame passed with the metadata %#x", got)
 		}
-		out = out[8:]
+		out = out[24:] // struct front
 	}
 	return ret, out
 }

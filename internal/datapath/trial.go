@@ -13,12 +13,19 @@ import (
 type Trial struct{ links []link.Link }
 
 // AttachTrial puts the self-test's entry program and the marker on its way in, and the exit gate on its
-// way out; the ports are given by index. Called in their network namespace.
+// way out; the ports are given by index. Where the programs of the line last ran in the kernel's generic hook,
+// so does this one. Called in their network namespace.
 func (d *Datapath) AttachTrial(in, out int) (*Trial, error) {
 	t := &Trial{}
+	var mode link.XDPAttachFlags // as the kernel chooses
+	d.attachMu.Lock()
+	if d.generic {
+		mode = link.XDPGenericMode
+	}
+	d.attachMu.Unlock()
 	for _, attach := range []func() (link.Link, error){
 		func() (link.Link, error) {
-			return link.AttachXDP(link.XDPOptions{Program: d.objects.Trial, Interface: in})
+			return link.AttachXDP(link.XDPOptions{Program: d.objects.Trial, Interface: in, Flags: mode})
 		},
 		func() (link.Link, error) {
 			return link.AttachTCX(link.TCXOptions{Program: d.objects.Marker, Attach: ebpf.AttachTCXIngress, Interface: in})

@@ -16,10 +16,11 @@ var indexes atomic.Int32
 
 const firstIndex = 1000
 
-// cable joins two namespaces by a pair of virtual Ethernet ports with so many queues each, both down.
+// cable joins two namespaces by a pair of virtual Ethernet ports with so many queues each, both down; the
+// farther sends on more of them besides.
 // Neither end is ever in the namespace of the caller, where its name could meet another's.
-func cable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string, queues int) error {
-	if err := layCable(at, name, far, farName, queues); err != nil || queues == 1 {
+func cable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string, queues, more int) error {
+	if err := layCable(at, name, far, farName, queues, more); err != nil || queues == 1 {
 		return err
 	}
 	if err := at.Do(func() error { return queueByCore(name, queues) }); err != nil {
@@ -28,11 +29,12 @@ func cable(at *bridge.Namespace, name string, far *bridge.Namespace, farName str
 	return far.Do(func() error { return queueByCore(farName, queues) })
 }
 
-func layCable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string, queues int) error {
+func layCable(at *bridge.Namespace, name string, far *bridge.Namespace, farName string, queues, more int) error {
 	return at.Do(func() error {
 		pair := netlink.NewVeth(linkCalled(name))
 		pair.PeerName = farName
-		pair.NumTxQueues, pair.NumRxQueues = queues, queues // of the peer, too
+		pair.NumTxQueues, pair.NumRxQueues = queues, queues // of the peer, too, unless told else
+		pair.PeerNumTxQueues = uint32(queues + more)
 		// The kernel takes a port whose peer has the number that it has itself for one that stands alone, and
 		// tells of its carrier, also of one that is lost, up to a second late.
 		pair.Index = firstIndex + int(indexes.Add(1))

@@ -63,7 +63,7 @@ func (l *Lab) Spoil(side policy.Side, f Faults) (*FaultyCable, error) {
 	if err := seg.first.Do(func() error { return handOver(HostInterface, farEnd, at) }); err != nil {
 		return nil, fmt.Errorf("spoil the cable of %s: %w", seg.first.Label, err)
 	}
-	if err := cable(at, nearEnd, seg.first.Namespace, HostInterface, 1); err != nil {
+	if err := cable(at, nearEnd, seg.first.Namespace, HostInterface, 1, 0); err != nil {
 		return nil, err
 	}
 	c := &FaultyCable{faults: f, at: at}

@@ -57,6 +57,8 @@ type Lab struct {
 	queues   int // of a port between the box and a first host
 	segments map[policy.Side]*segment
 
+	withoutNative bool // those ports' driver runs no XDP
+
 	mu        sync.Mutex
 	closed    bool
 	hosts     []*Host
@@ -68,11 +70,11 @@ type Lab struct {
 }
 
 // New builds a lab for a test. It skips or fails by RequireNet where the machine cannot have
-// one, and fails the test for whatever the lab cannot take down again.
-func New(t testing.TB) *Lab {
+// one, and fails the test for whatever the lab cannot take down again. Options are those of Build.
+func New(t testing.TB, options ...func(*Lab)) *Lab {
 	t.Helper()
 	RequireNet(t)
-	lab, err := build(t)
+	lab, err := build(t, options...)
 	if lab != nil {
 		t.Cleanup(func() {
 			if err := lab.Close(); err != nil {
@@ -149,7 +151,7 @@ func (l *Lab) JoinHosts() error {
 			return err
 		}
 	}
-	if err := cable(l.Cell.Namespace, HostInterface, l.Plant.Namespace, HostInterface, l.queues); err != nil {
+	if err := cable(l.Cell.Namespace, HostInterface, l.Plant.Namespace, HostInterface, l.queues, 0); err != nil {
 		return err
 	}
 	for _, h := range []*Host{l.Cell, l.Plant} {

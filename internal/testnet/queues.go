@@ -15,6 +15,10 @@ import (
 // sends from two cores may.
 func QueueForEachCore(l *Lab) { l.queues = runtime.NumCPU() }
 
+// WithoutNativeXDP makes the ports between the box and its first hosts ones whose driver runs no XDP program,
+// as those of hardware may be: a virtual port refuses where its peer sends on more queues than it takes in on.
+func WithoutNativeXDP(l *Lab) { l.withoutNative = true }
+
 // queueByCore has each core send on the queue of its number, which drivers of hardware arrange. It runs inside
 // the port's namespace.
 func queueByCore(port string, queues int) error {

@@ -26,7 +26,11 @@ func (l *Lab) firstHost(side policy.Side, port, label, mac string, addresses ...
 	if err != nil {
 		return nil, err
 	}
-	if err := cable(l.Box, port, h.Namespace, HostInterface, l.queues); err != nil {
+	more := 0
+	if l.withoutNative {
+		more = 1
+	}
+	if err := cable(l.Box, port, h.Namespace, HostInterface, l.queues, more); err != nil {
 		return nil, err
 	}
 	l.segments[side] = &segment{port: port, first: h}
@@ -73,7 +77,7 @@ func (l *Lab) insertSwitch(seg *segment) error {
 
 // plug joins a host to the segment's switch.
 func (s *segment) plug(h *Host) error {
-	if err := cable(s.lan, h.Label, h.Namespace, HostInterface, 1); err != nil {
+	if err := cable(s.lan, h.Label, h.Namespace, HostInterface, 1, 0); err != nil {
 		return err
 	}
 	if err := s.lan.Do(func() error { return joinSwitch(h.Label) }); err != nil {

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock-ot/penstock/internal/bridge/ethtool"
+	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/testnet"
+)
+
+// TestFastPathWithoutNativeXDP: where a driver runs no XDP, frames cross and are denied as elsewhere: short and
+// jumbo, with tags and without, past inspection and through it.
+func TestFastPathWithoutNativeXDP(t *testing.T) {
+	p := layStopped(t, plant.Options{Policy: fastPathSite()}, testnet.WithoutNativeXDP)
+	fastPathOnTheLine(t, p)
+	wantGeneric(t, p)
+}
+
+// wantGeneric holds that the ports are such, and that the daemon says so.
+func wantGeneric(t *testing.T, p *plant.Plant) {
+	t.Helper()
+	s, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range s.Ports {
+		if port.XDP != "generic" {
+			t.Errorf("XDP runs %s on port %s: nothing is tried", port.XDP, port.Name)
+		}
+		want := "the driver of port " + port.Name + " does not run XDP (" // and what it said
+		if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
+			t.Errorf("no warning begins %q: %q", want, s.Warnings)
+		}
+	}
+}
+
+// leaveSegments has a host leave segments to its card, and their checksums.
+func leaveSegments(t *testing.T, h *testnet.Host) {
+	t.Helper()
+	leaveChecksums(t, h)
+	err := h.Do(func() error {
+		eth, err := ethtool.Dial()
+		if err != nil {
+			return err
+		}
+		defer eth.Close()
+		_, err = eth.Switch(testnet.HostInterface, func(name string) (on, chosen bool) { return true, ethtool.Segments(name) })
+		if err != nil {
+			return err
+		}
+		f, err := eth.Features(testnet.HostInterface)
+		if err == nil && !f.Active["tx-tcp-segmentation"] {
+			t.Error("the host cuts its segments itself: nothing is tried")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// many are lawful requests, longer than two frames together.
+func many() (requests [][]byte) {
+	for i := range uint16(300) {
+		requests = append(requests, mbap(i, 1, readRegisters(0, 1)))
+	}
+	return requests
+}
+
+// TestConnectionsWithoutNativeXDP: hosts talk through a line whose drivers run no XDP, as from a wire and as
+// over a virtual cable that hands on what the sender left to its card. What is denied is cut off, also after a
+// bypass whose self-test passed.
+func TestConnectionsWithoutNativeXDP(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		leave func(*testing.T, *testnet.Host)
+		ports []int
+	}{
+		{"as from a wire", func(*testing.T, *testnet.Host) {}, []int{plainPort, closedPort, openPort}},
+		{"unfinished checksums", leaveChecksums, []int{plainPort, closedPort, openPort}},
+		{"segments longer than a frame", leaveSegments, []int{closedPort, openPort}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p := layStopped(t, plant.Options{Policy: outageSite()}, testnet.WithoutNativeXDP)
+			start(t, p)
+			wantGeneric(t, p)
+			for _, h := range []*testnet.Host{p.HMI, p.Filler} {
+				row.leave(t, h)
+			}
+			for _, port := range row.ports {
+				startStation(t, p.Filler, port)
+				converseAtLength(t, p, port)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := p.Client().EngageBypass(ctx, ""); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Client().ReleaseBypass(ctx, ""); err != nil {
+				t.Fatal(err)
+			}
+			for _, port := range row.ports {
+				converseAtLength(t, p, port)
+			}
+		})
+	}
+}
+
+// converseAtLength asks many things at once, and, of a conduit that is inspected, then what is denied.
+func converseAtLength(t *testing.T, p *plant.Plant, port int) {
+	t.Helper()
+	conn := socketTo(t, p.HMI, p.Filler, port)
+	requests := many()
+	if _, err := conn.Write(slices.Concat(requests...)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range requests {
+		if err := readReply(conn, r, patience); err != nil {
+			t.Fatalf("port %d: %v", port, err)
+		}
+	}
+	if n := resent(t, conn); n != 0 {
+		t.Errorf("port %d: the client had to repeat %d segments", port, n)
+	}
+	if port == plainPort {
+		return
+	}
+	if err := ask(conn, mbap(999, 1, writeRegister(100, 1)), patience); !wasReset(err) {
+		t.Errorf("port %d: what is denied: %v, want a reset", port, err)
+	}
+}
+
+// TestLongSegmentsWithoutNativeXDPAreTold: a redirect does not cut what a virtual cable hands on uncut. That it
+// does not arrive shows.
+func TestLongSegmentsWithoutNativeXDPAreTold(t *testing.T) {
+	p := layStopped(t, plant.Options{Policy: outageSite()}, testnet.WithoutNativeXDP)
+	start(t, p)
+	startStation(t, p.Filler, plainPort)
+	leaveSegments(t, p.HMI)
+	conn := socketTo(t, p.HMI, p.Filler, plainPort)
+	if _, err := conn.Write(slices.Concat(many()...)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the port that did not take a segment shows it", func() bool {
+		s, err := p.Status()
+		return err == nil && s.Ports[0].Undelivered != nil && *s.Ports[0].Undelivered > 0 &&
+			slices.ContainsFunc(s.Warnings, func(w string) bool {
+				return strings.Contains(w, "port "+testnet.PortA) && strings.Contains(w, "did not leave")
+			})
+	})
+}
