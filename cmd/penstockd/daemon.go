@@ -405,17 +405,21 @@ func (d *daemon) attach(context.Context) error {
 	})
 }
 
-// warnGeneric tells of ports whose driver does not run XDP.
+// warnGeneric tells that a port's driver does not run XDP.
 func (d *daemon) warnGeneric() {
-	for i, port := range d.attached {
-		if d.modes[i] != datapath.XDPGeneric {
-			continue
-		}
-		why := "" // known to the daemon that put the program there
+	if d.modes != [2]datapath.XDPMode{datapath.XDPGeneric, datapath.XDPGeneric} {
+		return
+	}
+	const slower = "both ports run it in the kernel's generic hook, where each frame costs more"
+	told := false
+	for _, port := range d.attached {
 		if err := d.path.RefusedNative(port); err != nil {
-			why = fmt.Sprintf(" (%v)", err)
+			d.warn("the driver of port %s does not run XDP (%v): %s", port.Name, err, slower)
+			told = true
 		}
-		d.warn("the driver of port %s does not run XDP%s: it runs in the kernel's generic hook, where each frame costs more", port.Name, why)
+	}
+	if !told { // a daemon before put the programs there, and has told why
+		d.warn("a driver does not run XDP: %s", slower)
 	}
 }
 

@@ -37,37 +37,58 @@ type portLink struct {
 // carry ours, from a daemon before, get the new program in place. It has to be called in the
 // ports' network namespace, with a policy applied; on failure what it attached itself is detached again. Open I/O
 // connections of another layout's maps are taken over before.
+//
+// Where one driver runs no XDP, both ports run it in the kernel's generic hook: such a driver takes no frame
+// that another driver's XDP redirects to it.
 func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
 	if err := d.setPorts(a, b); err != nil {
 		return modes, err
 	}
 	d.takeOver(a, b)
-	for i, at := range d.entries(a, b) {
+	places := d.entries(a, b)
+	for i, at := range places {
 		if modes[i], err = d.attachXDP(at.port, at.program, at.pin); err != nil {
 			return modes, err
 		}
 	}
-	d.attachMu.Lock()
-	defer d.attachMu.Unlock()
-	d.generic = slices.Contains(modes[:], XDPGeneric)
+	for i, at := range places {
+		if modes[i] == XDPGeneric || !slices.Contains(modes[:], XDPGeneric) {
+			continue
+		}
+		// Without a program nothing that comes in is forwarded: the port is closed for the moment.
+		if err := d.forget(at.pin); err != nil {
+			return modes, err
+		}
+		if modes[i], err = d.attachXDP(at.port, at.program, at.pin); err != nil {
+			return modes, err
+		}
+	}
 	return modes, nil
 }
 
-// RefusedNative is what the driver said when AttachXDP found that it runs no program of ours on the port; nil
-// if it does, or if the program stood there from a daemon before.
+// RefusedNative is what the driver said when it was found to run no program of ours on the port; nil if it
+// runs one or was not asked.
 func (d *Datapath) RefusedNative(port Port) error {
 	d.attachMu.Lock()
 	defer d.attachMu.Unlock()
 	return d.refused[port.Index]
 }
 
-func (d *Datapath) refusedNative(port Port, err error) {
+// goGeneric has all that is attached from now on run in the generic hook. The error is what the driver said,
+// nil where a daemon before asked it.
+func (d *Datapath) goGeneric(port Port, refused error) {
 	d.attachMu.Lock()
 	defer d.attachMu.Unlock()
-	if d.refused == nil {
-		d.refused = make(map[int]error)
+	d.generic = true
+	if refused != nil {
+		d.refused[port.Index] = refused
 	}
-	d.refused[port.Index] = err
+}
+
+func (d *Datapath) isGeneric() bool {
+	d.attachMu.Lock()
+	defer d.attachMu.Unlock()
+	return d.generic
 }
 
 // place is where one of our programs belongs.
@@ -141,20 +162,28 @@ func (d *Datapath) setPorts(a, b Port) error {
 func (d *Datapath) attachXDP(port Port, program *ebpf.Program, pin string) (XDPMode, error) {
 	mode, found, err := d.replaceXDP(port, program, pin)
 	if found || err != nil {
+		if mode == XDPGeneric {
+			d.goGeneric(port, nil)
+		}
 		return mode, err
 	}
-	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: port.Index, Flags: link.XDPDriverMode})
-	mode = XDPNative
-	if err != nil {
-		native := err
-		mode = XDPGeneric
-		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: port.Index, Flags: link.XDPGenericMode})
-		if err != nil {
-			return mode, fmt.Errorf("attach XDP to port %s: %w (in the driver: %w): is another XDP program on it? ip link show %s tells", port.Name, err, native, port.Name)
+	var native error
+	if !d.isGeneric() {
+		var l link.Link
+		l, native = link.AttachXDP(link.XDPOptions{Program: program, Interface: port.Index, Flags: link.XDPDriverMode})
+		if native == nil {
+			return XDPNative, d.keep(l, pin+"_"+string(XDPNative))
 		}
-		d.refusedNative(port, native)
 	}
-	return mode, d.keep(l, pin+"_"+string(mode))
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: port.Index, Flags: link.XDPGenericMode})
+	if err != nil {
+		if native != nil {
+			err = fmt.Errorf("%w (in the driver: %w)", err, native)
+		}
+		return XDPGeneric, fmt.Errorf("attach XDP to port %s: %w: is another XDP program on it? ip link show %s tells", port.Name, err, port.Name)
+	}
+	d.goGeneric(port, native)
+	return XDPGeneric, d.keep(l, pin+"_"+string(XDPGeneric))
 }
 
 // replaceXDP looks for our link from before. The pin's name says the mode, which the kernel

@@ -63,7 +63,7 @@ type Datapath struct {
 	attachMu sync.Mutex
 	links    []*portLink
 	delivery *delivery     // nil where nobody watches
-	generic  bool          // a port's driver runs no XDP
+	generic  bool          // the ports run XDP in the kernel's generic hook
 	refused  map[int]error // by index of the port: what the driver said
 
 	before    []*predecessor // until AttachGate
@@ -91,7 +91,7 @@ type generations struct {
 // attached yet, and until a policy is applied to fresh maps every frame is denied. It needs the
 // rights to load eBPF programs, and a BPF file system at PinDir.
 func Open(config Config) (*Datapath, error) {
-	d := &Datapath{config: config, epoch: newEpoch()}
+	d := &Datapath{config: config, epoch: newEpoch(), refused: make(map[int]error)}
 	if err := d.load(); err != nil {
 		return nil, err
 	}

@@ -18,11 +18,9 @@ type Trial struct{ links []link.Link }
 func (d *Datapath) AttachTrial(in, out int) (*Trial, error) {
 	t := &Trial{}
 	var mode link.XDPAttachFlags // as the kernel chooses
-	d.attachMu.Lock()
-	if d.generic {
+	if d.isGeneric() {
 		mode = link.XDPGenericMode
 	}
-	d.attachMu.Unlock()
 	for _, attach := range []func() (link.Link, error){
 		func() (link.Link, error) {
 			return link.AttachXDP(link.XDPOptions{Program: d.objects.Trial, Interface: in, Flags: mode})

@@ -57,7 +57,7 @@ type Lab struct {
 	queues   int // of a port between the box and a first host
 	segments map[policy.Side]*segment
 
-	withoutNative bool // those ports' driver runs no XDP
+	withoutNative []string // those ports whose driver runs no XDP
 
 	mu        sync.Mutex
 	closed    bool

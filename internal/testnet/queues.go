@@ -15,9 +15,11 @@ import (
 // sends from two cores may.
 func QueueForEachCore(l *Lab) { l.queues = runtime.NumCPU() }
 
-// WithoutNativeXDP makes the ports between the box and its first hosts ones whose driver runs no XDP program,
+// WithoutNativeXDP makes the named ports between the box and its first hosts ones whose driver runs no XDP program,
 // as those of hardware may be: a virtual port refuses where its peer sends on more queues than it takes in on.
-func WithoutNativeXDP(l *Lab) { l.withoutNative = true }
+func WithoutNativeXDP(ports ...string) func(*Lab) {
+	return func(l *Lab) { l.withoutNative = ports }
+}
 
 // queueByCore has each core send on the queue of its number, which drivers of hardware arrange. It runs inside
 // the port's namespace.

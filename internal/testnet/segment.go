@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -27,7 +28,7 @@ func (l *Lab) firstHost(side policy.Side, port, label, mac string, addresses ...
 		return nil, err
 	}
 	more := 0
-	if l.withoutNative {
+	if slices.Contains(l.withoutNative, port) {
 		more = 1
 	}
 	if err := cable(l.Box, port, h.Namespace, HostInterface, l.queues, more); err != nil {
