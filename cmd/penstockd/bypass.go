@@ -119,6 +119,9 @@ func (d *daemon) goInline(context.Context) error {
 		if d.modes, err = d.path.AttachXDP(d.attached[0], d.attached[1]); err != nil {
 			return err
 		}
+		if err := tagsSeen(d.modes, d.taken); err != nil {
+			return errors.Join(err, d.path.DetachAll())
+		}
 		return d.path.AttachGate(d.attached[0], d.attached[1])
 	})
 	if err != nil {

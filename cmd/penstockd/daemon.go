@@ -90,6 +90,7 @@ type daemon struct {
 	path     *datapath.Datapath
 	attached [2]datapath.Port
 	modes    [2]datapath.XDPMode
+	taken    [2]bridge.PortReport // empty where they stood already
 	injector *bridge.Injector
 	bus      *event.Bus
 	records  *recorder
@@ -374,6 +375,7 @@ func (d *daemon) takePorts(context.Context) error {
 	for _, r := range report.Remarks {
 		d.warn("%s", r)
 	}
+	d.taken = report.Ports
 	return claim(d.line) // the namespace may be new
 }
 
@@ -393,6 +395,9 @@ func (d *daemon) attach(context.Context) error {
 		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
 			return err
 		}
+		if err := tagsSeen(d.modes, d.taken); err != nil {
+			return err
+		}
 		d.warnGeneric()
 		if err := d.path.WatchDelivery(ports[0], ports[1]); err != nil {
 			d.warn("frames that a port does not take are not counted: %v", err)
@@ -403,6 +408,18 @@ func (d *daemon) attach(context.Context) error {
 		d.tellInherited()
 		return nil
 	})
+}
+
+// tagsSeen refuses ports on which VLANs would not be judged: where the driver takes tags out of frames, generic
+// XDP sees none, and the frames that it forwards leave with theirs.
+func tagsSeen(modes [2]datapath.XDPMode, ports [2]bridge.PortReport) error {
+	for i, port := range ports {
+		if modes[i] == datapath.XDPGeneric && port.HidesTags() {
+			return fmt.Errorf("a driver does not run XDP, and that of port %s keeps taking VLAN tags out of frames (%s), so that the kernel's generic XDP sees none: use ports whose drivers run XDP, or let `ethtool -K %s rxvlan off`",
+				port.Port, strings.Join(port.StillOn, ", "), port.Port)
+		}
+	}
+	return nil
 }
 
 // warnGeneric tells that a port's driver does not run XDP.

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/bridge/ethtool"
+	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
@@ -153,4 +155,30 @@ func TestLongSegmentsWithoutNativeXDPAreTold(t *testing.T) {
 				return strings.Contains(w, "port "+testnet.PortA) && strings.Contains(w, "did not leave")
 			})
 	})
+}
+
+// TestTagsThatGenericXDPDoesNotSee: a line on which VLANs would not be judged is refused, with what to do.
+func TestTagsThatGenericXDPDoesNotSee(t *testing.T) {
+	const native, generic = datapath.XDPNative, datapath.XDPGeneric
+	for _, row := range []struct {
+		name    string
+		mode    datapath.XDPMode
+		stillOn []string
+		refused bool
+	}{
+		{"tags taken out", generic, []string{"rx-gro-hw", "rx-vlan-hw-parse"}, true},
+		{"service tags taken out", generic, []string{"rx-vlan-stag-hw-parse"}, true},
+		{"VLANs filtered", generic, []string{"rx-vlan-filter", "tx-vlan-hw-insert"}, false},
+		{"nothing left on", generic, nil, false},
+		{"XDP in the driver", native, []string{"rx-vlan-hw-parse"}, false},
+	} {
+		ports := [2]bridge.PortReport{{Port: "pa"}, {Port: "pb", StillOn: row.stillOn}}
+		err := tagsSeen([2]datapath.XDPMode{row.mode, row.mode}, ports)
+		if (err != nil) != row.refused {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "ethtool -K pb rxvlan off") {
+			t.Errorf("%s: %q does not say what to do", row.name, err)
+		}
+	}
 }

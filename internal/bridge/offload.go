@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -17,6 +18,13 @@ type PortReport struct {
 	SwitchedOff []string // what was on
 	StillOn     []string // what the driver does not let go: frames may be merged or lose tags
 	Unsupported []string // what the driver does not know, and so does not do
+}
+
+// HidesTags reports whether the driver goes on taking VLAN tags out of frames.
+func (r PortReport) HidesTags() bool {
+	return slices.ContainsFunc(r.StillOn, func(name string) bool {
+		return strings.HasPrefix(name, "rx-vlan-") && strings.HasSuffix(name, "hw-parse")
+	})
 }
 
 // mustBeOff chooses the offloads under which a frame would not leave as it came, or would not be
