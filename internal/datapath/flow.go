@@ -90,6 +90,10 @@ func (d *Datapath) Flows(f func(*Flow) bool) error {
 // bits of its policy's number, which must not come round.
 const staleGenerations = 1 << 15
 
+// behind is how many policies ago that of a generation was in force; negative for one that came into force
+// meanwhile.
+func behind(current, generation uint32) int32 { return int32(current - generation) }
+
 // Sweep deletes flows that have been idle for longer than their limit, gives their slots back,
 // and sets right how many flows each identity is counted for. It returns how many flows it
 // deleted and how many are left. One goroutine at a time.
@@ -112,7 +116,7 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 		case now.idle(e):
 			idle = append(idle, choice)
 			return true
-		case generation-e.record.Generation >= staleGenerations:
+		case behind(generation, e.record.Generation) >= staleGenerations:
 			stale = append(stale, choice)
 			return true
 		}
@@ -129,6 +133,7 @@ func (d *Datapath) Sweep() (expired, live int, err error) {
 	}
 	live += len(idle) - expired // a frame came for those, or they have ended by themselves
 	gone, err := d.remove(stale, true)
+	live += len(stale) - gone
 	expired += gone
 	if err != nil {
 		return expired, live, err

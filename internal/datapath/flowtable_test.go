@@ -434,6 +434,23 @@ func TestFlowsOfPoliciesLongGone(t *testing.T) {
 	}
 }
 
+// TestSweepSparesFlowsOfTheNextPolicy holds that a flow stays which a policy has decided that came into force
+// after the sweep looked which one is.
+func TestSweepSparesFlowsOfTheNextPolicy(t *testing.T) {
+	d := open(t, plan())
+	d.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+	d.changeFlows(t, func(e *entry) {
+		e.flow.Generation++
+		e.record.Generation++
+		if err := d.objects.FlowRecords.Put(e.at, &e.record); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if expired, live, err := d.Sweep(); expired != 0 || live != 1 || err != nil {
+		t.Errorf("Sweep: %d expired, %d live, %v", expired, live, err)
+	}
+}
+
 // TestRemovalAsksForTheSameFlow holds that what was chosen is removed only as long as it is the
 // same flow and idle.
 func TestRemovalAsksForTheSameFlow(t *testing.T) {
