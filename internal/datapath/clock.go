@@ -68,27 +68,26 @@ func newClock() clock {
 func (c clock) wall(ns uint64) time.Time { return time.Unix(0, int64(ns)+c.offset).UTC() }
 
 // An entry of the flow table tells when its last frame came in few bits: ticks in ns, less so many low
-// bits (SEEN_SHIFT in bpf/types.h). Of later moments, which another CPU may have read, it knows as
-// many as AHEAD in bpf/lib/flow.h.
+// bits (SEEN_SHIFT in bpf/types.h). Where the question is for how long a flow has been silent, as many
+// units as AHEAD in bpf/lib/flow.h may be later than the clock, for another CPU may have read it.
 const (
 	seenShift = 24
 	seenAhead = 64
 )
 
-// sinceSeen is how many of an entry's units before the clock was read a moment was; negative for a
-// later one.
-func (c clock) sinceSeen(seen uint32) int64 {
-	return int64(uint32(c.ticks*c.tickLength>>seenShift)-seen+seenAhead) - seenAhead
-}
+// sinceSeen is how many of an entry's units before the clock was read a moment was. It comes round.
+func (c clock) sinceSeen(seen uint32) uint32 { return uint32(c.jiffies()>>seenShift) - seen }
 
-// wallOfSeen is the time of day of an entry's last frame, within two of its units (34 ms).
+// wallOfSeen is the time of day of an entry's last frame, within two of its units (34 ms) and for a year
+// before and after the clock was read: frames come while the flows are being read.
 func (c clock) wallOfSeen(seen uint32) time.Time {
-	return c.wall(c.ns - uint64(c.sinceSeen(seen)<<seenShift))
+	return c.wall(c.ns - uint64(int64(int32(c.sinceSeen(seen)))<<seenShift))
 }
 
 // idle is whether a flow has been silent for longer than it may.
 func (c clock) idle(e *entry) bool {
-	return c.sinceSeen(e.flow.Seen) > int64(idleLimit(e.record.Key.Protocol, e.flow.State)>>seenShift)
+	limit := uint32(idleLimit(e.record.Key.Protocol, e.flow.State) >> seenShift)
+	return c.sinceSeen(e.flow.Seen)+seenAhead > limit+seenAhead
 }
 
 // jiffies is when the clock was read, by the kernel's ticks, in ns.

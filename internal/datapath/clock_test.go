@@ -54,6 +54,20 @@ func TestFlowTimes(t *testing.T) {
 	near("the last frame, by key", f.Seen, last)
 }
 
+// TestLaterThanTheClock holds that the last frame of a flow has its time also where it came long after the
+// clock was read that its time is told by: whoever reads flows may be slow.
+func TestLaterThanTheClock(t *testing.T) {
+	const tick = 4_000_000
+	c := clock{ticks: 5_000_000_000, ns: 1_000_000_000_000, tickLength: tick}
+	for _, later := range []time.Duration{-2 * time.Hour, -time.Second, 0, time.Second, 2 * time.Second, time.Hour, 24 * time.Hour} {
+		seen := uint32((c.jiffies() + uint64(later)) >> seenShift)
+		got := c.wallOfSeen(seen).Sub(c.wall(c.ns))
+		if off := got - later; off.Abs() > 2<<seenShift {
+			t.Errorf("a frame %v after the clock was read is told to be %v after", later, got)
+		}
+	}
+}
+
 // TestEpoch holds that the two readings of one clock stay together.
 func TestEpoch(t *testing.T) {
 	e := newEpoch()
