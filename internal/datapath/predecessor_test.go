@@ -501,6 +501,38 @@ func TestCountsGoOnUnderAnotherLayout(t *testing.T) {
 	}
 }
 
+// TestPassesGoOnUnderAnotherLayout: what went the short way is counted on, of both halves.
+func TestPassesGoOnUnderAnotherLayout(t *testing.T) {
+	for name, untallied := range map[string]bool{"whole": false, "ended before its tallies were": true} {
+		t.Run(name, func(t *testing.T) {
+			s := succeed(t, ioConnection())
+			frames := uint64(0)
+			for i, p := range []*policy.Plan{plan(), shuffled()} {
+				if _, err := s.before.Apply(p, uint64(i+2)); err != nil {
+					t.Fatal(err)
+				}
+				s.before.passes(t, policy.SideB, hmiTCP(40000, 102, flagSYN), 1)
+				s.before.passes(t, policy.SideB, hmiTCP(40000, 102, flagACK), 10)
+				frames += 11
+			}
+			if untallied {
+				if err := s.before.nameConduits(s.before.Generation()&1, shuffled()); err != nil {
+					t.Fatal(err)
+				}
+				s.before.control.setTallied(s.before.Generation() - 1)
+			}
+			d := s.next(t, plan())
+			s.enter(t, d)
+			if i := s.settle(t, d); len(i.Lacking) > 0 {
+				t.Errorf("inherited %+v", i)
+			}
+			if got := d.countOf(t, "opc").Allowed; got != frames {
+				t.Errorf("opc counts %d frames, want %d", got, frames)
+			}
+		})
+	}
+}
+
 // TestSessionOfCyclicIOIsFoundAgain: under another layout its flow has another slot, and its end still ends the I/O.
 func TestSessionOfCyclicIOIsFoundAgain(t *testing.T) {
 	c := ioConnection()
