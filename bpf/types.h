@@ -183,7 +183,7 @@ struct flow_key {
 /* The low bits of an entry's hops say which entries around it hold a flow whose home it is: bit n the
  * one with the number of this one, exclusive or n. */
 #define HOPS_MASK    0x0000ffff
-#define HOPS_SPILLED 0x00010000 /* one found no room: it is around its second home */
+#define HOPS_SPILLED 0x00010000 /* one has found no room: look around its second home, too; stays set */
 #define HOPS_LOCK    0x80000000u /* held by who adds, changes or removes a flow whose home is here */
 
 /* Times in an entry: short, so that all of it fits. Moments of the kernel's ticks, in ns, less so

@@ -144,8 +144,9 @@ static __always_inline int up_to_date(struct flow *w, __u8 protocol, __u64 now, 
 	return w->generation == (__u16)generation && !decided_longer_ago(now, w->decided, limit);
 }
 
-/* Moves a direction's sum to the record, before it overflows. A frame of another CPU that is being
- * added at this moment may be lost to the count. */
+/* Moves a direction's sum to the record, before it overflows. Another CPU that is adding a frame of the same
+ * direction at this moment may have read the sum before and write it afterwards: what has moved then moves
+ * once more. */
 int __noinline move_sum(__u32 at, __u8 direction)
 {
 	struct flow_record *r = record(at);

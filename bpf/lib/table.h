@@ -19,7 +19,8 @@
  * Who only reads takes no lock. It reads the version, then what it needs, then the version again: if
  * that said live both times and is the same, then what it read belongs together, because
  *   - an entry is written only while its version says busy, but for what counts and ages: seen, state
- *     and sums, which decide nothing by themselves;
+ *     and sums, which decide nothing by themselves; and for the hop beside the print, which is not the
+ *     flow's;
  *   - busy is stored before the first byte and the next version after the last one, each by an
  *     atomic exchange, which nothing passes on its way;
  *   - each change of state raises the version, which so is never what it was before;
@@ -27,7 +28,8 @@
  *     volatile loads and barrier() make the compiler keep it. A port to a machine that does not,
  *     needs acquire loads here.
  * What counts and ages may be written by a frame whose flow ended in that very moment, and then meets
- * the entry's next flow: it is then a frame more, seen a moment later, or closed, and expires earlier. */
+ * the entry's next flow: it then has some frames more, was seen a moment later, or has shown what the one
+ * before had, and expires earlier or later for that. */
 #ifndef PENSTOCK_TABLE_H
 #define PENSTOCK_TABLE_H
 
@@ -94,7 +96,8 @@ static __always_inline __u64 hash_words(const struct hash *h, const struct words
 	return sum;
 }
 
-/* What the hashes of a key say of its place, one after the other. */
+/* What the hashes of a key say of its place, one after the other. Strongly universal are the upper halves;
+ * the lower one only spreads, which is enough for where a flow lies that found no room. */
 static __always_inline void set_place(struct place *p, int hash, __u64 sum, const struct control_block *state)
 {
 	if (hash == 0) {
@@ -195,12 +198,13 @@ static __always_inline struct flow *search_entry(struct place *p)
 	return search_all(p) ? entry(p->at) : NULL;
 }
 
-/* 1 for anything but 0, without a jump. */
+/* 1 for anything but 0, without a jump. The compiler would see what it is for, and make one. */
 static __always_inline __u64 is_set(__u64 v)
 {
-	v = (v | -v) >> 63;
-	barrier_var(v);
-	return v;
+	__u64 negative = -v;
+
+	barrier_var(negative);
+	return (v | negative) >> 63;
 }
 
 /* Finds the flow of a key that was placed, and notes where and under which version. The first look,

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/bpf"
@@ -336,6 +337,31 @@ func TestFirstLookFindsMost(t *testing.T) {
 	})
 	if all != flows || found*10 < flows*9 {
 		t.Errorf("%d of %d flows are found at the first look", found, all)
+	}
+}
+
+// TestFirstLookDoesNotJump holds that the compiled programs choose where to look without a jump that depends on
+// what the first two entries hold: compilers like to make one.
+func TestFirstLookDoesNotJump(t *testing.T) {
+	spec, err := bpf.LoadBridge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"port_a", "port_b"} {
+		looks := 0
+		for _, ins := range spec.Programs[name].Instructions {
+			if ins.Reference() == bpf.BridgeMapFlows {
+				looks++
+			}
+			op := ins.OpCode.JumpOp()
+			if looks != 2 || op == asm.InvalidJumpOp || op == asm.Call || op == asm.JEq && ins.Constant == 0 {
+				continue // whether an entry is there is foreseen: it is
+			}
+			t.Errorf("%s: between its second and third look it has %v", name, ins)
+		}
+		if looks < 3 {
+			t.Errorf("%s looks %d times", name, looks)
+		}
 	}
 }
 
