@@ -533,6 +533,28 @@ func TestPassesGoOnUnderAnotherLayout(t *testing.T) {
 	}
 }
 
+// TestPassesOfAnotherShape: words that are not where ours are stand for nothing here, and that is told.
+func TestPassesOfAnotherShape(t *testing.T) {
+	s := succeed(t, ioConnection())
+	pin := filepath.Join(s.other(), bpf.BridgeMapConduitPasses)
+	if err := os.Remove(pin); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 3 * maxConduits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Pin(pin); err != nil {
+		t.Fatal(err)
+	}
+	d := s.next(t, ioPlan(t, "closed", "enforce"))
+	s.enter(t, d)
+	if i := s.settle(t, d); len(i.Lacking) != 1 || !strings.Contains(i.Lacking[0], bpf.BridgeMapConduitPasses) {
+		t.Errorf("inherited %+v", i)
+	}
+}
+
 // TestSessionOfCyclicIOIsFoundAgain: under another layout its flow has another slot, and its end still ends the I/O.
 func TestSessionOfCyclicIOIsFoundAgain(t *testing.T) {
 	c := ioConnection()
