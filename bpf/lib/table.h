@@ -96,13 +96,24 @@ static __always_inline __u64 hash_words(const struct hash *h, const struct words
 	return sum;
 }
 
-/* What the hashes of a key say of its place, one after the other. Strongly universal are the upper halves;
- * the lower one only spreads, which is enough for where a flow lies that found no room. */
+/* The hash is linear: keys of even steps, as those of a plant are, have hashes of even steps, which for some
+ * seeds crowd in a small part of the table. This breaks the steps, and is one to one, so that what holds for
+ * any two keys holds still. */
+static __always_inline __u32 stir(__u32 hash)
+{
+	return (hash ^ hash >> 15) * 0x9e3779b1u;
+}
+
+/* What the hashes of a key say of its place, one after the other. Only a sum's upper half is the hash. The lower
+ * one by itself is the same for many keys that are alike: for a second home it is joined with what is left of the
+ * upper one beside the home. */
 static __always_inline void set_place(struct place *p, int hash, __u64 sum, const struct control_block *state)
 {
 	if (hash == 0) {
-		p->home = (sum >> 32) * state->flow_homes >> 32;
-		p->second = state->flow_homes + ((sum & 0xffffffff) * state->flow_spill >> 32);
+		__u64 home = (__u64)stir(sum >> 32) * state->flow_homes;
+
+		p->home = home >> 32;
+		p->second = state->flow_homes + (((home ^ sum) & 0xffffffff) * state->flow_spill >> 32);
 	} else {
 		p->print = p->print << 32 | sum >> 32;
 	}

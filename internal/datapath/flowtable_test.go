@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -189,6 +190,49 @@ func TestCapacity(t *testing.T) {
 	d.hopsAgree(t)
 }
 
+// TestCapacityForLikeKeys holds nearly the same for keys of even steps, as those of a plant are, whatever the seeds:
+// many clients of many servers, and many connections of many clients to one server.
+func TestCapacityForLikeKeys(t *testing.T) {
+	require(t)
+	const clients, servers = 256, 128
+	const flows = clients * servers
+	p := plan()
+	client := func(i int) netip.Addr { return netip4(198, 18, 50, byte(i)) }
+	server := func(i int) netip.Addr { return netip4(198, 18, 60, byte(i)) }
+	for id, address := range map[uint32]netip.Addr{idHMI: client(0), idPLC: server(0)} {
+		prefix := netip.PrefixFrom(address, 24)
+		p.Identities[id].Addresses = append(p.Identities[id].Addresses, prefix)
+		for _, holder := range []uint32{id, 0} {
+			p.Addresses = append(p.Addresses, policy.AddressEntry{Holder: holder, Prefix: prefix, Identity: id})
+		}
+	}
+	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
+	d.control.setFlowQuota(1 << 20)
+	random := rand.New(rand.NewPCG(2, 1))
+	for draw := range 16 {
+		d.emptyFlows(t)
+		for i := range d.control.block.Hashes {
+			for j := range d.control.block.Hashes[i].Seeds {
+				d.control.block.Hashes[i].Seeds[j] = random.Uint64()
+			}
+		}
+		denied := 0
+		for i := range flows {
+			to, port := server(i/clients), uint16(40000)
+			if draw%2 == 1 {
+				to, port = server(0), uint16(40000+i/clients)
+			}
+			ip := ipPacket(client(i%clients), to, 6, 0, tcpSegment(port, 102, flagSYN))
+			if got, _ := d.run(t, policy.SideB, ether(macHMI, macPLC, ip).bytes()); got != xdpRedirect {
+				denied++
+			}
+		}
+		if denied > flows/5000 {
+			t.Errorf("draw %d: %d flows of %d found no room", draw, denied, flows)
+		}
+	}
+}
+
 // TestFlowsOfIPv6AreToldApart begins flows that differ in nothing but one of their IPv6 addresses, around
 // one home.
 func TestFlowsOfIPv6AreToldApart(t *testing.T) {
@@ -274,10 +318,12 @@ func (c *control) print(k *bpf.BridgeFlowKey) uint64 {
 // homeOf is the entry where a flow is looked for first, or where it is looked for once it has spilled.
 func (d *Datapath) homeOf(e *entry) uint32 {
 	sum, homes, spill := d.control.hash(0, &e.record.Key), uint64(d.control.block.FlowHomes), uint64(d.control.block.FlowSpill)
+	stirred := uint32(sum >> 32)
+	home := uint64((stirred^stirred>>15)*0x9e3779b1) * homes
 	if e.flow.Treatment&flowSpilled != 0 {
-		return uint32(homes + sum&math.MaxUint32*spill>>32)
+		return uint32(homes + (home^sum)&math.MaxUint32*spill>>32)
 	}
-	return uint32(sum >> 32 * homes >> 32)
+	return uint32(home >> 32)
 }
 
 // isPlaced holds that a flow has the print of its key and lies around one of its homes.
