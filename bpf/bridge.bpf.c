@@ -551,8 +551,7 @@ static __always_inline int passes_in_outage(struct __sk_buff *skb)
 	if (!w)
 		return 1;
 	w->state |= FLOW_PASSED;
-	number = (w->generation & 1) * MAX_CONDUITS + w->conduit;
-	counter = bpf_map_lookup_elem(&conduit_counters, &number);
+	counter = counter_of(w->generation & 1, w->conduit);
 	if (counter)
 		counter->uninspected += frames;
 	return 1;
