@@ -60,18 +60,9 @@ func (m *enipMessage) read(i *cip.Identity) bool {
 	if hops, known := w.Route(); !known || len(hops) > 0 || len(w.Request.Path.Hops()) > 0 {
 		return false
 	}
-	_, services, ok := m.payload()
-	if !ok {
-		return false
-	}
 	var replies cip.ReplyWalk
-	replies.Start(services)
-	for range m.index + 1 {
-		if !replies.Next() {
-			return false
-		}
-	}
-	return replies.Reply.Identity(&w.Request, i)
+	_, ok := m.walkToReply(&replies)
+	return ok && replies.Reply.Identity(&w.Request, i)
 }
 
 func claimOf(i *cip.Identity, ok bool) (identity.Claim, bool) {

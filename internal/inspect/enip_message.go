@@ -218,18 +218,27 @@ func setConnection(f *cip.Fields, m *enip.Message) {
 	}
 }
 
-// responseFields returns the fields of a reply, with what its request named.
-func (m *enipMessage) responseFields() any {
+// walkToReply reads the message up to the line's reply.
+func (m *enipMessage) walkToReply(replies *cip.ReplyWalk) (message enip.Message, ok bool) {
 	message, services, ok := m.payload()
 	if !ok {
-		return nil
+		return message, false
 	}
-	var replies cip.ReplyWalk
 	replies.Start(services)
 	for range m.index + 1 {
 		if !replies.Next() {
-			return nil
+			return message, false
 		}
+	}
+	return message, true
+}
+
+// responseFields returns the fields of a reply, with what its request named.
+func (m *enipMessage) responseFields() any {
+	var replies cip.ReplyWalk
+	message, ok := m.walkToReply(&replies)
+	if !ok {
+		return nil
 	}
 	f := replies.Reply.Fields()
 	setConnection(&f, &message)
