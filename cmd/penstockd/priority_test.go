@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/plant"
+	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
 // TestDaemonGoesFirst holds that the threads of a running daemon, those of its verdict loops among
@@ -139,7 +140,7 @@ func TestLookingForCalmIsQuiet(t *testing.T) {
 		permitted <- setOrdinary(0)
 	}()
 	if err := <-permitted; err != nil {
-		t.Skipf("no niceness of the daemon's here: %v", err)
+		testnet.Require(t, fmt.Errorf("take the daemon's niceness: %w", err))
 	}
 	var over atomic.Bool
 	defer over.Store(true)

@@ -64,16 +64,6 @@ func unitList(t *testing.T, unit, setting string) []string {
 	return nil
 }
 
-// need skips a test where a program is missing that nothing but this test asks for.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs the program %s", p)
-		}
-	}
-}
-
 // systemCalls are what a unit's filter lets through, with its groups written out as the systemd that is here has
 // them.
 func systemCalls(t *testing.T, unit string) []string {
@@ -106,7 +96,8 @@ func systemCalls(t *testing.T, unit string) []string {
 // TestTheUnitsSystemCallsAreEnough has every system call written down that the unit would refuse: from a cold start through
 // work, a policy, an outage, an adoption and repairs to the end there is none.
 func TestTheUnitsSystemCallsAreEnough(t *testing.T) {
-	need(t, "systemd-analyze", "strace")
+	testnet.RequireProgram(t, "systemd-analyze")
+	testnet.RequireProgram(t, "strace")
 	refused := filepath.Join(t.TempDir(), "refused") // it is there until the plant is taken down
 	p := layStopped(t, plant.Options{Policy: outageSite(), Settings: []string{"outage: {heartbeat_timeout: 2s}"}})
 	allowed := "?" + strings.Join(systemCalls(t, "penstockd.service"), ",?")
@@ -158,7 +149,7 @@ func withoutDetached(said string) string {
 
 // TestTheUnitsAreUnderstood: systemd finds nothing to complain of in them.
 func TestTheUnitsAreUnderstood(t *testing.T) {
-	need(t, "systemd-analyze")
+	testnet.RequireProgram(t, "systemd-analyze")
 	for _, unit := range []string{"penstockd.service", "penstock-relay.service"} {
 		raw, err := os.ReadFile(filepath.Join("../../images", unit))
 		if err != nil {
