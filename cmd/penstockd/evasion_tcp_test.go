@@ -478,7 +478,7 @@ func TestEvasion10_LimitsReachedOnPurpose(t *testing.T) {
 			y.send(piece{flags: frame.FlagSYN})
 		}
 		since := a.mark()
-		x.mustAnswer(t, mbap(1, 1, readRegisters(0, 2))) // what is open stays, and is inspected
+		x.mustAnswerInTime(t, mbap(1, 1, readRegisters(0, 2))) // what is open stays, and is inspected
 		for range 50 {
 			y := a.puppet(ambushReset, 1)
 			y.send(piece{flags: frame.FlagSYN})

@@ -294,6 +294,20 @@ func (x *puppet) mustAnswer(t *testing.T, request []byte) {
 	x.mustReceive(t, lawfulReply(request))
 }
 
+// mustAnswerInTime is mustAnswer for a request that a full queue may drop: it is repeated until something
+// comes, as a TCP does.
+func (x *puppet) mustAnswerInTime(t *testing.T, request []byte) {
+	t.Helper()
+	segment := x.build(piece{payload: request})
+	x.push(request)
+	for began := time.Now(); time.Since(began) < patience; x.frame(segment) {
+		if x.await(200*time.Millisecond, func() bool { return x.reset || len(x.in) > x.read }) {
+			break
+		}
+	}
+	x.mustReceive(t, lawfulReply(request))
+}
+
 // mustReset fails unless the connection is ended by an RST that the client's TCP would take.
 func (x *puppet) mustReset(t *testing.T) {
 	t.Helper()
