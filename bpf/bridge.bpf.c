@@ -16,7 +16,6 @@
 #include "maps.h"
 #include "lib/event.h"
 #include "lib/known.h"
-#include "lib/io.h"
 #include "lib/share.h"
 #include "lib/tap.h"
 
@@ -338,7 +337,7 @@ static __always_inline int port(struct xdp_md *ctx, __u8 side)
 	state = bpf_map_lookup_elem(&control, &zero);
 	if (!state)
 		return XDP_DROP;
-	if (passes_known(ctx, side, length, state, &f.place))
+	if (passes_plainly(ctx, side, length, state, &f.place))
 		return forward_from(side);
 	return decide_frame(ctx, &f, side, length, state);
 }

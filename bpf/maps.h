@@ -104,7 +104,7 @@ struct {
 	__type(value, struct conduit_counter);
 } conduit_counters SEC(".maps");
 
-/* What goes the short way of a known conversation, beside what is in conduit_counters: where many
+/* What goes the short way (lib/known.h), beside what is in conduit_counters: where many
  * conduits are busy each frame waits for its counter, and a CPU's word here is found without a pointer
  * that has to be read first, and shares its cache line with seven others. CPU n counts conduit c of
  * generation g at (n * GENERATIONS + (g & 1)) * MAX_CONDUITS + c; user space makes it for all CPUs. */

@@ -25,7 +25,7 @@ struct io_frame {
 	__u32 sequence;
 	__u16 data_type;
 	__u16 data_length;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2))); /* as it lies in each frame */
 
 /* What is read of a cyclic frame. */
 struct io_reading {
@@ -50,8 +50,21 @@ static __always_inline void io_tags(struct frame *f, struct io_key *key)
 	key->tags[1] = inner & 0x0fff ? inner : 0;
 }
 
-/* Reads the two items. Fails for what is no cyclic frame: another number or kind of items. There is
- * none over IPv6, in fragments or with options. */
+/* Reads the two items of a datagram of length bytes. Fails for another number or kind of items. */
+static __always_inline int read_io_items(const struct io_frame *io, __u32 length, struct io_reading *r)
+{
+	if (length < sizeof(struct udphdr) + sizeof(*io) || io->items != 2 || io->address_type != IO_SEQUENCED_ADDRESS ||
+	    io->address_length != 8)
+		return -1;
+	r->key.connection = io->connection;
+	r->sequence = io->sequence;
+	r->data_type = io->data_type;
+	r->data_length = io->data_length;
+	r->room = length - sizeof(struct udphdr) - sizeof(*io);
+	return 0;
+}
+
+/* Reads a cyclic frame. Fails for what is none, and there is none over IPv6, in fragments or with options. */
 static __always_inline int read_io(struct xdp_md *ctx, struct frame *f, struct io_reading *r)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -70,29 +83,29 @@ static __always_inline int read_io(struct xdp_md *ctx, struct frame *f, struct i
 	if ((void *)(io + 1) > end)
 		return -1;
 	length = bpf_ntohs(udp->len);
-	if (length < sizeof(*udp) + sizeof(*io) || io->items != 2 || io->address_type != IO_SEQUENCED_ADDRESS ||
-	    io->address_length != 8)
+	if (length < sizeof(*udp) || read_io_items(io, length, r))
 		return -1;
 	__builtin_memcpy(r->key.source_mac, source_mac(f), 6);
 	__builtin_memcpy(r->key.destination_mac, destination_mac(f), 6);
 	r->key.source = ip->saddr;
 	r->key.destination = ip->daddr;
 	io_tags(f, &r->key);
-	r->key.connection = io->connection;
 	r->key.side = f->side;
-	r->sequence = io->sequence;
-	r->data_type = io->data_type;
-	r->data_length = io->data_length;
-	r->room = length - sizeof(*udp) - sizeof(*io);
 	r->exact = length == total - sizeof(*ip);
 	return 0;
 }
 
+/* Whether it is all data, and fills its packet. */
+static __always_inline int io_is_data(const struct io_reading *r)
+{
+	return r->exact && r->data_type == IO_CONNECTED_DATA && r->data_length == r->room;
+}
+
 /* Whether the consumer has given the direction up. The clock is coarse, and the consumer is patient
  * for as long as it said. */
-static __always_inline int io_expired(struct frame *f, struct io_state *s)
+static __always_inline int io_expired(__u64 now, struct io_state *s)
 {
-	return (__s64)(f->now - s->seen - IO_GRACE) > (__s64)s->timeout;
+	return (__s64)(now - s->seen - IO_GRACE) > (__s64)s->timeout;
 }
 
 /* Takes the frame's number, which has to be a later one. Of two CPUs with the same number one
@@ -122,54 +135,71 @@ static __always_inline int io_size_agreed(struct io_half *half, __u16 size)
 	return half->treatment & IO_VARIABLE ? size <= half->size : size == half->size;
 }
 
+/* One direction of an open connection, all of it there. */
+struct io_direction {
+	struct io_half *half;
+	struct io_approval *approval;
+	struct io_state *state;
+};
+
+/* The open connection that a frame is of, if the policy in force permits it and neither end has given it
+ * up. */
+static __always_inline int find_io(struct io_key *key, __u32 generation, __u64 now, struct io_direction *io)
+{
+	struct io_state *peer;
+	__u32 at;
+
+	io->half = bpf_map_lookup_elem(&io_halves, key);
+	if (!io->half)
+		return -1;
+	at = (generation & 1 ? IO_PLACES : 0) + io->half->place;
+	io->approval = bpf_map_lookup_elem(&io_approvals, &at);
+	if (!io->approval || io->approval->generation != generation)
+		return -1;
+	io->state = bpf_map_lookup_elem(&io_states, &io->half->place);
+	peer = bpf_map_lookup_elem(&io_states, &io->half->peer);
+	if (!io->state || !peer)
+		return -1;
+	return io_expired(now, io->state) || (io->half->peer && io_expired(now, peer)) ? -1 : 0;
+}
+
+static __always_inline void count_io(struct io_direction *io, __u32 length, __u64 now)
+{
+	io->state->seen = now;
+	io->state->timeout = io->half->timeout;
+	io->state->frames++;
+	io->state->bytes += length;
+}
+
 /* The verdict on a frame of an open connection. Returns 0 where there is none that the policy in
  * force permits, or it has been given up: identity, guard and conduit then say why it is denied. */
 int __noinline decide_io(struct xdp_md *ctx, struct frame *f, struct decision *d)
 {
 	struct io_reading r = {};
-	struct io_approval *approval;
-	struct io_state *state, *peer;
-	struct io_half *half;
-	__u32 at;
+	struct io_direction io;
 
-	if (!f || !d || read_io(ctx, f, &r))
+	if (!f || !d || read_io(ctx, f, &r) || find_io(&r.key, d->generation, f->now, &io))
 		return 0;
-	half = bpf_map_lookup_elem(&io_halves, &r.key);
-	if (!half)
-		return 0;
-	at = (d->index ? IO_PLACES : 0) + half->place;
-	approval = bpf_map_lookup_elem(&io_approvals, &at);
-	if (!approval || approval->generation != d->generation)
-		return 0;
-	state = bpf_map_lookup_elem(&io_states, &half->place);
-	peer = bpf_map_lookup_elem(&io_states, &half->peer);
-	if (!state || !peer)
-		return 0;
-	if (io_expired(f, state) || (half->peer && io_expired(f, peer)))
-		return 0;
-	d->conduit = approval->conduit;
-	d->source = approval->source;
-	d->destination = approval->destination;
-	d->observed |= approval->observed;
-	d->limited = approval->limited;
-	if (!r.exact || r.data_type != IO_CONNECTED_DATA || r.data_length != r.room) {
+	d->conduit = io.approval->conduit;
+	d->source = io.approval->source;
+	d->destination = io.approval->destination;
+	d->observed |= io.approval->observed;
+	d->limited = io.approval->limited;
+	if (!io_is_data(&r)) {
 		deny(d, REASON_MALFORMED);
 		return 1;
 	}
-	if (!io_size_agreed(half, r.data_length)) {
-		__sync_fetch_and_add(&state->unequal, 1);
+	if (!io_size_agreed(io.half, r.data_length)) {
+		__sync_fetch_and_add(&io.state->unequal, 1);
 		deny(d, REASON_IO_SIZE);
 		return 1;
 	}
-	if (io_take_sequence(state, r.sequence)) {
-		__sync_fetch_and_add(&state->old, 1);
+	if (io_take_sequence(io.state, r.sequence)) {
+		__sync_fetch_and_add(&io.state->old, 1);
 		deny(d, REASON_IO_SEQUENCE);
 		return 1;
 	}
-	state->seen = f->now;
-	state->timeout = half->timeout;
-	state->frames++;
-	state->bytes += f->length;
+	count_io(&io, f->length, f->now);
 	d->action = ACTION_ALLOW;
 	d->reason = REASON_PERMITTED;
 	return 1;
@@ -181,8 +211,7 @@ int __noinline note_io(struct xdp_md *ctx, struct frame *f, struct decision *d)
 	struct io_reading r = {};
 	struct io_candidate c = {};
 
-	if (!f || !d || read_io(ctx, f, &r) || !r.exact || r.data_type != IO_CONNECTED_DATA ||
-	    r.data_length != r.room)
+	if (!f || !d || read_io(ctx, f, &r) || !io_is_data(&r))
 		return -1;
 	c.conduit = d->conduit;
 	c.generation = d->generation;

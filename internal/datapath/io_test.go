@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,6 +217,51 @@ func TestEvasion33CyclicIO(t *testing.T) {
 		d.meets(t, row{sent: b(outputOf(ioDatagram(outputID, 1, 38))), want: xdpRedirect})
 		d.meets(t, row{sent: b(outputOf(ioDatagram(outputID, 2, 2))), want: xdpRedirect})
 		d.meets(t, row{sent: b(outputOf(ioDatagram(outputID, 3, 39))), want: xdpDrop, reason: verdict.ReasonIOSize})
+	})
+}
+
+// TestCyclicFramesGoTheShortWay holds which frames of an open connection do, that the others are judged as ever,
+// and that each is counted once, whichever way it goes.
+func TestCyclicFramesGoTheShortWay(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "closed", "enforce"), ioConnection())
+	good := ioDatagram(outputID, 9, 38)
+	for _, row := range []struct {
+		name  string
+		frame sent
+		short bool
+		want  uint32
+	}{
+		{"output", b(output(1)), true, xdpRedirect},
+		{"input", a(input(1)), true, xdpRedirect},
+		{"the next", b(output(2)), true, xdpRedirect},
+		{"again", b(output(2)), false, xdpDrop},
+		{"after some were lost", b(output(7)), true, xdpRedirect},
+		{"of another size", b(outputOf(ioDatagram(outputID, 8, 37))), false, xdpDrop},
+		{"with a priority tag", b(output(8).tagged(0x8100<<16 | 0xa000)), false, xdpRedirect},
+		{"of another connection", b(outputOf(ioDatagram(outputID+1, 9, 38))), false, xdpDrop},
+		{"bytes behind the datagram", b(outputOf(append(slices.Clone(good), 1, 2))), false, xdpDrop},
+		{"no data item", b(outputOf(changed(good, 14, 0xb2))), false, xdpDrop},
+		{"cut off", b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 17, 0, good)[:40])), false, xdpDrop},
+		{"a fragment", b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 17, 0x2000, good))), false, xdpDrop},
+		{"IP options", b(ether(macHMI, macPLC, withOptions(ipPacket(ipHMI, ipPLC, 17, 0, good), []byte{1, 1, 1, 0}))), false, xdpDrop},
+		{"from the wrong side", a(output(9)), false, xdpDrop},
+		{"and on", b(output(9)), true, xdpRedirect},
+	} {
+		if got := d.goesItsWay(t, row.name, cyclicID, row.frame.side, row.frame.frame.bytes(), row.short); got != row.want {
+			t.Errorf("%s: the program returned %d, want %d", row.name, got, row.want)
+		}
+	}
+	t.Run("not under a limit", func(t *testing.T) {
+		d := openIOWith(t, ioPlan(t, "closed", "enforce, limit: {frames: 1000/s}"), ioConnection())
+		if got := d.goesItsWay(t, "output", cyclicID, policy.SideB, output(1).bytes(), false); got != xdpRedirect {
+			t.Errorf("the program returned %d", got)
+		}
+	})
+	t.Run("not to a group", func(t *testing.T) {
+		d := openIOWith(t, ioPlan(t, "closed", "enforce"), multicastConnection(1, outputID))
+		if got := d.goesItsWay(t, "input", cyclicID, policy.SideA, inputToGroup(1).bytes(), false); got != xdpRedirect {
+			t.Errorf("the program returned %d", got)
+		}
 	})
 }
 

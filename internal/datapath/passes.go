@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passes are the frames of known conversations that each CPU counted to each conduit, mapped into this
+// passes are the frames that went the short way, as each CPU counted them to each conduit, mapped into this
 // process. Safe for concurrent use; after close there are none.
 type passes struct {
 	mu     sync.RWMutex // held for reading by who uses the memory
