@@ -55,9 +55,9 @@ conduits:
 // cyclic is a line with I/O on it.
 type cyclic struct {
 	*line
-	label  string
-	loaded bool
-	turns  []cyclicTurn
+	label string
+	load  *line // whose appliance has as much to do as it can meanwhile, the line itself or one beside it; nil for none
+	turns []cyclicTurn
 }
 
 type cyclicTurn struct {
@@ -71,8 +71,9 @@ type cyclicTurn struct {
 // jitter is how much later than the median one frame in a hundred comes.
 func (t *cyclicTurn) jitter() time.Duration { return t.p99 - t.p50 }
 
-// cyclicIO compares how evenly cyclic frames come through, alone and while the slow path has as much to
-// do as it can and policies change.
+// cyclicIO compares how evenly cyclic frames come through, alone and while a slow path has as much to
+// do as it can and policies change. What that takes of the cores and their caches is there for every line: messages
+// that go through another line's appliance are for the frames of this one what those through its own are.
 func (b *bench) cyclicIO() error {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(cyclicProcessors, runtime.NumCPU())))
 	lines, err := b.layCyclic()
@@ -80,17 +81,11 @@ func (b *bench) cyclicIO() error {
 		return err
 	}
 	var all []*cyclic
-	for _, loaded := range []bool{false, true} {
-		for _, l := range lines {
-			c := &cyclic{line: l, label: l.name, loaded: loaded}
-			switch {
-			case loaded && l.appliance != nil:
-				c.label += ", messages and policies beside it"
-			case loaded:
-				c.label += ", messages beside it"
-			}
-			all = append(all, c)
-		}
+	for _, l := range lines {
+		all = append(all, &cyclic{line: l, label: l.name})
+	}
+	for _, l := range lines {
+		all = append(all, &cyclic{line: l, label: l.name + ", messages and policies beside it", load: lines[len(lines)-1]})
 	}
 	for round := range b.rounds {
 		for i := range all {
@@ -136,19 +131,12 @@ func (b *bench) layCyclic() ([]*line, error) {
 
 // run is one turn: connections of its own, which are closed again.
 func (c *cyclic) run(b *bench) error {
-	adapter, err := cipio.StartAdapter(c.Cell, c.Cell.Address())
+	adapter, station, err := c.startEnds()
 	if err != nil {
 		return err
 	}
 	defer adapter.Close()
-	station, err := cipio.NewStation(c.Plant, c.Plant.Address())
-	if err != nil {
-		return err
-	}
 	defer station.Close()
-	if err := apart(adapter, station); err != nil {
-		return err
-	}
 	scanner, err := station.Connect(c.Cell.Address())
 	if err != nil {
 		return err
@@ -163,7 +151,7 @@ func (c *cyclic) run(b *bench) error {
 		open = append(open, io)
 	}
 	t := cyclicTurn{}
-	if err := c.load(b, station, &t); err != nil {
+	if err := c.pass(b, station, &t); err != nil {
 		return fmt.Errorf("beside I/O through %s: %w", c.label, err)
 	}
 	count := cipio.Count{}
@@ -184,6 +172,23 @@ func (c *cyclic) run(b *bench) error {
 	return nil
 }
 
+// startEnds starts what stands at both ends of a line.
+func (l *line) startEnds() (adapter *cipio.Adapter, station *cipio.Station, err error) {
+	if adapter, err = cipio.StartAdapter(l.Cell, l.Cell.Address()); err != nil {
+		return nil, nil, err
+	}
+	if station, err = cipio.NewStation(l.Plant, l.Plant.Address()); err != nil {
+		adapter.Close()
+		return nil, nil, err
+	}
+	if err := apart(adapter, station); err != nil {
+		adapter.Close()
+		station.Close()
+		return nil, nil, err
+	}
+	return adapter, station, nil
+}
+
 // apart keeps the producers of both ends to cores of their own, where there are two: what wakes one would
 // interrupt a frame of the other.
 func apart(adapter *cipio.Adapter, station *cipio.Station) error {
@@ -202,23 +207,30 @@ func at(sorted []time.Duration, part float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(part*float64(len(sorted))))]
 }
 
-// load lets a turn's time pass, with or without something to do beside the I/O.
-func (c *cyclic) load(b *bench, station *cipio.Station, t *cyclicTurn) error {
+// pass lets a turn's time pass, with or without something to do beside the I/O.
+func (c *cyclic) pass(b *bench, station *cipio.Station, t *cyclicTurn) error {
 	ctx, cancel := context.WithTimeout(b.ctx, b.time)
 	defer cancel()
-	if !c.loaded {
+	if c.load == nil {
 		<-ctx.Done()
 		return b.ctx.Err()
+	}
+	if c.load != c.line { // with ends of its own
+		adapter, other, err := c.load.startEnds()
+		if err != nil {
+			return err
+		}
+		defer adapter.Close()
+		defer other.Close()
+		station = other
 	}
 	var group sync.WaitGroup
 	errs := make([]error, cyclicSessions+1)
 	asked := make([]int, cyclicSessions)
 	for i := range cyclicSessions {
-		group.Go(func() { asked[i], errs[i] = askMessages(ctx, station, c.Cell) })
+		group.Go(func() { asked[i], errs[i] = askMessages(ctx, station, c.load.Cell) })
 	}
-	if c.appliance != nil {
-		group.Go(func() { t.applied, errs[cyclicSessions] = c.change(ctx) })
-	}
+	group.Go(func() { t.applied, errs[cyclicSessions] = c.load.change(ctx) })
 	group.Wait()
 	for _, n := range asked {
 		t.messages += n
@@ -242,10 +254,10 @@ func askMessages(ctx context.Context, station *cipio.Station, target *testnet.Ho
 }
 
 // change applies one policy after the other.
-func (c *cyclic) change(ctx context.Context) (n int, err error) {
+func (l *line) change(ctx context.Context) (n int, err error) {
 	for ; ctx.Err() == nil; n++ {
 		text := fmt.Sprintf("%s# %d\n", cyclicPolicy, time.Now().UnixNano())
-		if _, err := c.appliance.Apply(text); err != nil {
+		if _, err := l.appliance.Apply(text); err != nil {
 			return n, err
 		}
 		select {
@@ -288,7 +300,8 @@ func (r *report) cyclic(all []*cyclic) {
 		fmt.Sprintf("%d connections of class 1, each a frame both ways every %v, %d turns. Under way is the time from "+
 			"before the producer's system call to the consumer's kernel; jitter is its 99th percentile less its median, and "+
 			"added what of it the same round's cable has not. "+
-			"Beside it, where it says so, %d sessions of explicit messages without a pause, and through Penstock a policy every %v. "+
+			"Beside it, where it says so, %d sessions of explicit messages without a pause through Penstock, the line itself or one "+
+			"beside it, and a policy there every %v. "+
 			"Medians of the turns.", cyclicConnections, cyclicInterval, len(all[0].turns), cyclicSessions, cyclicApply),
 		"through", "under way p50 µs", "p99 µs", "jitter µs", "added µs", "frames", "lost", "messages", "policies")
 	var cable *cyclic
