@@ -56,7 +56,7 @@ func injections() []injection {
 		{name: "state directory full, and a new policy", harm: (*outages).fillDisk, limit: gapLimit},
 		{name: "netfilter rules removed", harm: (*outages).flush, limit: gapLimit},
 		{name: "bridge removed", harm: (*outages).removeBridge, limit: gapLimit},
-		{name: "port set down", harm: (*outages).lowerPort, stops: true},
+		{name: "port set down", harm: (*outages).lowerPort, limit: gapLimit, stops: true},
 		{name: "an entry program removed", harm: (*outages).removeEntry, limit: gapLimit, stops: true},
 		{name: "exit gate and markers removed", harm: (*outages).removeGates, limit: gapLimit},
 		{name: "policies applied", harm: (*outages).changePolicy, limit: gapLimit},
@@ -75,6 +75,7 @@ type outages struct {
 	version int
 	older   string  // a penstockd of the layout before
 	hung    int     // how often one verdict loop was stopped
+	lowered int     // how often a port was set down
 	memory  *memory // nil where there is none to take away
 	io      *ioProbe
 }
@@ -113,6 +114,10 @@ func (b *bench) layOutages() (o *outages, stop func(), err error) {
 	}
 	p, err := plant.New(b.env, l, b.daemon, plant.Options{Policy: outagePolicy})
 	if err != nil {
+		return nil, nil, err
+	}
+	// A device that forgets its neighbours is silent for longer than the appliance that took its link.
+	if err := errors.Join(l.Cell.KeepNeighbours(), l.Plant.KeepNeighbours()); err != nil {
 		return nil, nil, err
 	}
 	if err := errors.Join(b.layState(p), p.Start()); err != nil {
@@ -157,14 +162,17 @@ func (o *outages) probe(l *testnet.Lab) (done chan struct{}, err error) {
 }
 
 // besideOutages tells the same of what else could stand there: the bare bridge, to which nothing is
-// done, and Suricata, whose reader fails.
+// done and of which a port is set down, and Suricata, whose reader fails.
 func (b *bench) besideOutages(s *section) error {
 	bridge, err := b.layBridge("bare bridge")
 	if err != nil {
 		return err
 	}
 	nothing := injection{name: "beside it: the bare bridge, and nothing fails", harm: func(*outages) error { return nil }, beside: true}
-	if err := b.besideOutage(bridge.Lab, s, nothing); err != nil {
+	lower := injection{name: "beside it: the bare bridge, a port set down for 20 ms, and devices that forget", beside: true, harm: func(*outages) error {
+		return lowerFor(20*time.Millisecond, bridge.Box, testnet.PortA)
+	}}
+	if err := b.besideOutage(bridge.Lab, s, nothing, lower); err != nil {
 		return err
 	}
 	t, err := b.laySuricata()
@@ -188,6 +196,23 @@ func (b *bench) besideOutages(s *section) error {
 	return b.besideOutage(t.Lab, s, hang, kill)
 }
 
+// lowerFor sets a port down for a while, and waits until the device behind it has asked again who is there.
+func lowerFor(length time.Duration, box *bridge.Namespace, port string) error {
+	err := box.Do(func() error {
+		link, err := netlink.LinkByName(port)
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetDown(link); err != nil {
+			return err
+		}
+		time.Sleep(length)
+		return netlink.LinkSetUp(link)
+	})
+	time.Sleep(time.Second)
+	return err
+}
+
 // restartPause is how long a service manager waits before it starts what ended: RestartSec of our own unit,
 // and the default of systemd.
 const restartPause = 100 * time.Millisecond
@@ -208,13 +233,8 @@ func (b *bench) besideOutage(l *testnet.Lab, s *section, injections ...injection
 	return nil
 }
 
-// settling is how long the line is left alone between two injections: senders repeat by then. Where a
-// port went it is longer: a Linux host may send nothing for a second after its link came back (linkwatch),
-// whatever it leads to.
-const (
-	settling     = 500 * time.Millisecond
-	portSettling = 1500 * time.Millisecond
-)
+// settling is how long the line is left alone between two injections: senders repeat by then.
+const settling = 500 * time.Millisecond
 
 func (o *outages) inject(i *injection, s *section) error {
 	var worst [3]tally
@@ -223,10 +243,6 @@ func (o *outages) inject(i *injection, s *section) error {
 		if err := i.before(o); err != nil {
 			return err
 		}
-	}
-	rest := settling
-	if i.stops {
-		rest = portSettling
 	}
 	writes := o.device.Writes()
 	for n := range o.injections {
@@ -240,7 +256,7 @@ func (o *outages) inject(i *injection, s *section) error {
 		select {
 		case <-o.ctx.Done():
 			return o.ctx.Err()
-		case <-time.After(rest + time.Duration(n)*7*time.Millisecond): // at another moment each time
+		case <-time.After(settling + time.Duration(n)*7*time.Millisecond): // at another moment each time
 		}
 		for k, p := range []*probe{o.opens, o.closes, o.plain} {
 			t := p.take()
@@ -267,8 +283,8 @@ func (o *outages) inject(i *injection, s *section) error {
 	if !i.stops {
 		o.report.bar(i.name+": plain frames lost", float64(worst[2].lost), atMost(0))
 		o.report.bar(i.name+": cyclic I/O frames lost", float64(ioLost), atMost(0))
-		o.report.bar(i.name+": cyclic I/O connections ended", float64(ioEnded), atMost(0))
 	}
+	o.report.bar(i.name+": cyclic I/O connections ended", float64(ioEnded), atMost(0))
 	return nil
 }
 
@@ -455,7 +471,12 @@ func (o *outages) onLink(name string, do func(netlink.Link) error) error {
 
 func (o *outages) removeBridge() error { return o.onLink("penstock0", netlink.LinkDel) }
 
-func (o *outages) lowerPort() error { return o.onLink(testnet.PortA, netlink.LinkSetDown) }
+// lowerPort sets a port down, another one each time.
+func (o *outages) lowerPort() error {
+	ports := []string{testnet.PortA, testnet.PortB}
+	o.lowered++
+	return o.onLink(ports[o.lowered%len(ports)], netlink.LinkSetDown)
+}
 
 func (o *outages) removeEntry() error { return o.detach("xdp_b_native") }
 

@@ -146,6 +146,18 @@ func (h *Host) AddNeighbour(other *Host) error {
 	})
 }
 
+// KeepNeighbours makes the host remember the MAC addresses of its IPv4 neighbours while its link is lost. Linux
+// forgets them by default and asks again as soon as it has something to send; where that question falls into the
+// loss, the next one follows a second later (arp_evict_nocarrier, retrans_time_ms: Documentation/networking/ip-sysctl.rst).
+func (h *Host) KeepNeighbours() error {
+	return h.Do(func() error {
+		if err := bridge.WriteSysctl("0", "ipv4", "conf", "all", "arp_evict_nocarrier"); err != nil {
+			return fmt.Errorf("have %s keep its neighbours: %w", h.Label, err)
+		}
+		return nil
+	})
+}
+
 // AddRoute sends what is for dst to the gateway.
 func (h *Host) AddRoute(dst netip.Prefix, gateway netip.Addr) error {
 	return h.Do(func() error {

@@ -153,6 +153,119 @@ func TestHostsJoined(t *testing.T) {
 	}
 }
 
+// TestEndsHaveOtherNumbersThanTheirPeers: of a port whose peer has its own number the kernel tells up to a second late
+// that a carrier was lost or came back, which is not what a lab should measure.
+func TestEndsHaveOtherNumbersThanTheirPeers(t *testing.T) {
+	segments := New(t)
+	for i, mac := range []string{"02:00:00:00:00:11", "02:00:00:00:00:12"} {
+		if _, err := segments.Host(policy.SideA, fmt.Sprintf("cell-%d", i+2), mac, fmt.Sprintf("198.18.0.%d", 11+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := segments.Spoil(policy.SideB, Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	joined := New(t)
+	if err := joined.JoinHosts(); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name string
+		lab  *Lab
+		ends int
+	}{
+		{"box to switch, switch to three hosts, box to faults, faults to host", segments, 12},
+		{"host to host", joined, 2},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			ends := 0
+			for _, ns := range row.lab.made {
+				if err := ns.Do(func() error {
+					links, err := netlink.LinkList()
+					for _, link := range links {
+						if link.Type() != "veth" {
+							continue
+						}
+						ends++
+						if a := link.Attrs(); a.ParentIndex == 0 || a.ParentIndex == a.Index {
+							t.Errorf("%s in %v has number %d, its peer %d", a.Name, ns, a.Index, a.ParentIndex)
+						}
+					}
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if ends != row.ends {
+				t.Errorf("%d ends of cables, want %d", ends, row.ends)
+			}
+		})
+	}
+}
+
+// TestKeepNeighbours takes the link of a host that keeps its neighbours, and of one that does not.
+func TestKeepNeighbours(t *testing.T) {
+	lab := New(t)
+	join(t, lab)
+	if err := lab.Plant.KeepNeighbours(); err != nil {
+		t.Fatal(err)
+	}
+	if err := echoBetween(lab, lab.Plant, lab.Cell); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		port      string
+		at, other *Host
+		keeps     bool
+	}{
+		{PortB, lab.Plant, lab.Cell, true},
+		{PortA, lab.Cell, lab.Plant, false},
+	} {
+		if !knows(t, row.at, row.other) {
+			t.Fatalf("%s does not know %s, with which it just spoke", row.at.Label, row.other.Label)
+		}
+		if err := lab.Box.Do(func() error {
+			link, err := netlink.LinkByName(row.port)
+			if err != nil {
+				return err
+			}
+			return netlink.LinkSetDown(link)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := WaitFor("the loss of the link", 10*time.Second, func() (lost bool, err error) {
+			err = row.at.Do(func() error {
+				link, err := netlink.LinkByName(HostInterface)
+				if err == nil {
+					lost = link.Attrs().OperState != netlink.OperUp
+				}
+				return err
+			})
+			return lost, err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got := knows(t, row.at, row.other); got != row.keeps {
+			t.Errorf("%s has lost its link, and knows its neighbour: %v, want %v", row.at.Label, got, row.keeps)
+		}
+	}
+}
+
+// knows reports whether a host has another's MAC address.
+func knows(t *testing.T, at, other *Host) (found bool) {
+	t.Helper()
+	if err := at.Do(func() error {
+		list, err := netlink.NeighList(0, netlink.FAMILY_V4)
+		found = slices.ContainsFunc(list, func(n netlink.Neigh) bool {
+			return n.IP.Equal(other.Address().AsSlice()) && bytes.Equal(n.HardwareAddr, other.MAC)
+		})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
 // echoBetween connects by TCP from one host to another and passes a line.
 func echoBetween(lab *Lab, from, to *Host) error {
 	var listener net.Listener
