@@ -169,10 +169,16 @@ func (b *bench) besideOutages(s *section) error {
 		return err
 	}
 	nothing := injection{name: "beside it: the bare bridge, and nothing fails", harm: func(*outages) error { return nil }, beside: true}
-	lower := injection{name: "beside it: the bare bridge, a port set down for 20 ms, and devices that forget", beside: true, harm: func(*outages) error {
+	lower := injection{name: "beside it: the bare bridge, a port set down for 20 ms", beside: true, harm: func(*outages) error {
 		return lowerFor(20*time.Millisecond, bridge.Box, testnet.PortA)
 	}}
-	if err := b.besideOutage(bridge.Lab, s, nothing, lower); err != nil {
+	forget := lower
+	forget.name += ", before devices that forget their neighbours"
+	forget.before = func(*outages) error {
+		defer time.Sleep(settling)
+		return errors.Join(bridge.Cell.RemoveNeighbour(bridge.Plant), bridge.Plant.RemoveNeighbour(bridge.Cell))
+	}
+	if err := b.besideOutage(bridge.Lab, s, nothing, lower, forget); err != nil {
 		return err
 	}
 	t, err := b.laySuricata()
@@ -196,7 +202,8 @@ func (b *bench) besideOutages(s *section) error {
 	return b.besideOutage(t.Lab, s, hang, kill)
 }
 
-// lowerFor sets a port down for a while, and waits until the device behind it has asked again who is there.
+// lowerFor sets a port down for a while, and waits for as long as the device behind it does before it asks once more
+// who is there.
 func lowerFor(length time.Duration, box *bridge.Namespace, port string) error {
 	err := box.Do(func() error {
 		link, err := netlink.LinkByName(port)

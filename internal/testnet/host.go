@@ -126,20 +126,36 @@ func (h *Host) Address() netip.Addr { return h.Addresses[0].Addr() }
 
 // AddNeighbour makes the host know another's MAC address for good, so that it never asks.
 func (h *Host) AddNeighbour(other *Host) error {
+	if err := h.eachNeighbour(other, netlink.NeighSet); err != nil {
+		return fmt.Errorf("teach %s the address of %s: %w", h.Label, other.Label, err)
+	}
+	return nil
+}
+
+// RemoveNeighbour takes back what AddNeighbour did: the host asks as soon as it has something to send.
+func (h *Host) RemoveNeighbour(other *Host) error {
+	if err := h.eachNeighbour(other, netlink.NeighDel); err != nil {
+		return fmt.Errorf("have %s forget the address of %s: %w", h.Label, other.Label, err)
+	}
+	return nil
+}
+
+// eachNeighbour does something with the permanent entry of each of another's addresses.
+func (h *Host) eachNeighbour(other *Host, do func(*netlink.Neigh) error) error {
 	return h.Do(func() error {
 		link, err := netlink.LinkByName(HostInterface)
 		if err != nil {
-			return fmt.Errorf("find %s of %s: %w", HostInterface, h.Label, err)
+			return err
 		}
 		for _, p := range other.Addresses {
-			err := netlink.NeighSet(&netlink.Neigh{
+			err := do(&netlink.Neigh{
 				LinkIndex:    link.Attrs().Index,
 				State:        netlink.NUD_PERMANENT,
 				IP:           p.Addr().AsSlice(),
 				HardwareAddr: other.MAC,
 			})
 			if err != nil {
-				return fmt.Errorf("teach %s the address of %s: %w", h.Label, other.Label, err)
+				return err
 			}
 		}
 		return nil

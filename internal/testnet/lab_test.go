@@ -203,6 +203,21 @@ func TestEndsHaveOtherNumbersThanTheirPeers(t *testing.T) {
 	}
 }
 
+func TestRemoveNeighbour(t *testing.T) {
+	lab := New(t)
+	for _, row := range []struct {
+		do   func(*Host) error
+		want bool
+	}{{lab.Cell.AddNeighbour, true}, {lab.Cell.RemoveNeighbour, false}} {
+		if err := row.do(lab.Plant); err != nil {
+			t.Fatal(err)
+		}
+		if got := knows(t, lab.Cell, lab.Plant); got != row.want {
+			t.Errorf("the cell knows the plant: %v, want %v", got, row.want)
+		}
+	}
+}
+
 // TestKeepNeighbours takes the link of a host that keeps its neighbours, and of one that does not.
 func TestKeepNeighbours(t *testing.T) {
 	lab := New(t)

@@ -3,6 +3,7 @@ package cipio
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -94,6 +95,27 @@ func TestConnection(t *testing.T) {
 	var refused *StatusError
 	if err := io.Close(); !errors.As(err, &refused) || refused.General != statusConnectionFailure {
 		t.Errorf("closing what is over: %v", err)
+	}
+}
+
+// TestWatchdog: frames that come after it has run off do not undo that, whoever asks only then.
+func TestWatchdog(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	const timeout = 320 * time.Millisecond
+	c := &consumer{timeout: timeout, seen: noon}
+	for i, row := range []struct {
+		came, asked time.Duration
+		expired     bool
+	}{
+		{5 * time.Second, 5*time.Second + timeout, false},
+		{5*time.Second + timeout, 5*time.Second + timeout, false},
+		{6 * time.Second, 6 * time.Second, true},
+		{6*time.Second + time.Millisecond, 6*time.Second + 2*time.Millisecond, true},
+	} {
+		c.take(noon.Add(row.came), netip.Addr{}, uint32(i), nil, false)
+		if got := c.expired(noon.Add(row.asked)); got != row.expired {
+			t.Errorf("frame %d: expired %v, want %v", i, got, row.expired)
+		}
 	}
 }
 

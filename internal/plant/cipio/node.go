@@ -37,6 +37,7 @@ type consumer struct {
 	mu       sync.Mutex
 	count    Count
 	started  bool
+	over     bool // the watchdog ran off before the last frame, which came too late
 	sequence uint32
 	seen     time.Time
 }
@@ -60,6 +61,7 @@ func (c *consumer) take(now time.Time, from netip.Addr, sequence uint32, data []
 	case c.started:
 		c.count.Lost += int(ahead) - 1
 	}
+	c.over = c.over || c.started && now.Sub(c.seen) > c.timeout
 	c.started, c.sequence, c.seen = true, sequence, now
 	c.count.Frames++
 	at := 2
@@ -73,8 +75,8 @@ func (c *consumer) take(now time.Time, from netip.Addr, sequence uint32, data []
 	}
 }
 
-// expired reports whether the consumer's watchdog has run off. Before the first frame it waits ten
-// seconds at least.
+// expired reports whether the consumer's watchdog has run off, which frames that come later do not undo. Before
+// the first frame it waits ten seconds at least.
 func (c *consumer) expired(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +84,7 @@ func (c *consumer) expired(now time.Time) bool {
 	if !c.started {
 		timeout = max(timeout, 10*time.Second)
 	}
-	return now.Sub(c.seen) > timeout
+	return c.over || now.Sub(c.seen) > timeout
 }
 
 func (c *consumer) read() Count {
