@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -19,58 +15,26 @@ import (
 	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
-// withLitter is a penstockd into which a file of testdata is built.
-func withLitter(t *testing.T, name string) string {
-	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("testdata", name+".go.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	built, err := plant.BuildChanged(t.TempDir(), map[string][]byte{"cmd/penstockd/" + name + ".go": raw}, buildFlags()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return built
-}
-
-// collections is how many a daemon with litter has told of.
-func collections(t *testing.T, p *plant.Plant) int {
-	t.Helper()
-	const says = "collections: "
-	said := p.Daemon.Output()
-	at := strings.LastIndex(said, says)
-	if at < 0 {
-		return 0
-	}
-	number, _, _ := strings.Cut(said[at+len(says):], "\n")
-	n, err := strconv.Atoi(strings.TrimSpace(number))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // TestInvariant06GarbageCollectionIsNoOutage has the runtime collect garbage without a pause, in a heap of a million
 // objects, while both kinds of conduit are polled: nobody waits for a verdict for as long as a heartbeat may be old, and
 // no outage begins. A collector that stopped the loops for longer would show as one: the last row has one that does.
 func TestInvariant06GarbageCollectionIsNoOutage(t *testing.T) {
-	testnet.RequireNet(t)
 	for _, row := range []struct {
-		litter string
-		least  int // collections
-		outage bool
-	}{{"garbage", 20, false}, {"standstill", 2, true}} {
-		t.Run(row.litter, func(t *testing.T) {
-			built := withLitter(t, row.litter) // it is there until the plant is taken down
-			p := layStopped(t, plant.Options{Policy: outageSite()})
-			p.Use(built)
-			start(t, p)
+		name    string
+		disturb func(*plant.Disturbance, bool)
+		least   int // collections
+		outage  bool
+	}{{"garbage", (*plant.Disturbance).Litter, 20, false}, {"standstill", (*plant.Disturbance).StandStill, 2, true}} {
+		t.Run(row.name, func(t *testing.T) {
+			p, d := layDisturbed(t, plant.Options{Policy: outageSite()})
 			startStation(t, p.Filler, openPort)
 			startStation(t, p.Filler, closedPort)
 			conns := []net.Conn{socketTo(t, p.HMI, p.Filler, openPort), socketTo(t, p.HMI, p.Filler, closedPort)}
 			// A machine that has too much else to do takes the processor from the loops, too. It does not each time.
 			for try := 1; ; try++ {
-				fault := litterDisturbs(t, p, conns, row.least, row.outage)
+				row.disturb(d, true)
+				fault := litterDisturbs(t, p, d, conns, row.least, row.outage)
+				row.disturb(d, false)
 				if fault == "" {
 					return
 				}
@@ -86,13 +50,13 @@ func TestInvariant06GarbageCollectionIsNoOutage(t *testing.T) {
 const litterTries = 4
 
 // litterDisturbs polls a daemon with litter, and returns what is not as it is to be: with an outage, or without.
-func litterDisturbs(t *testing.T, p *plant.Plant, conns []net.Conn, least int, outage bool) (fault string) {
+func litterDisturbs(t *testing.T, p *plant.Plant, d *plant.Disturbance, conns []net.Conn, least int, outage bool) (fault string) {
 	t.Helper()
 	var watched []*crossings
 	for _, port := range []uint16{openPort, closedPort} {
 		watched = append(watched, watchCrossings(t, p.HMI, port), watchCrossings(t, p.Filler, port))
 	}
-	first, before, polls := outageOf(t, p), collections(t, p), 0
+	first, before, polls := outageOf(t, p), d.Collections(), 0
 	began := time.Now()
 	for ; time.Since(began) < 4*time.Second || polls < enoughPolls && time.Since(began) < patience; polls++ {
 		if err := ask(conns[polls%2], mbap(uint16(polls), 1, readRegisters(0, 4)), patience); err != nil {
@@ -100,7 +64,7 @@ func litterDisturbs(t *testing.T, p *plant.Plant, conns []net.Conn, least int, o
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	if n := collections(t, p) - before; n < least {
+	if n := d.Collections() - before; n < least {
 		return fmt.Sprintf("%d collections, want %d at least", n, least)
 	}
 	if polls < enoughPolls {

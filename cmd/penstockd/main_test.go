@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,12 @@ import (
 // daemonBinary is the penstockd under test and commandBinary the penstock that asks it, built once
 // for all tests of the package; logixBinary is a third party's EtherNet/IP client and server.
 var daemonBinary, commandBinary, logixBinary string
+
+// buildDirectory is where they are.
+var buildDirectory string
+
+// disturbedBinary is a penstockd that can be disturbed, built for the first test that wants it.
+var disturbedBinary = sync.OnceValues(func() (string, error) { return plant.BuildDisturbed(buildDirectory, buildFlags()...) })
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -29,6 +36,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	buildDirectory = dir
 	for name, binary := range map[string]*string{"penstockd": &daemonBinary, "penstock": &commandBinary} {
 		if *binary, err = plant.Build(dir, "github.com/penstock-ot/penstock/cmd/"+name, buildFlags()...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -139,6 +147,23 @@ func lay(t *testing.T, o plant.Options) *plant.Plant {
 	p := layStopped(t, o)
 	start(t, p)
 	return p
+}
+
+// layDisturbed lays a plant and starts a daemon that can be disturbed.
+func layDisturbed(t *testing.T, o plant.Options) (*plant.Plant, *plant.Disturbance) {
+	t.Helper()
+	p := layStopped(t, o)
+	built, err := disturbedBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := p.Disturb()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Use(built)
+	start(t, p)
+	return p, d
 }
 
 func start(t *testing.T, p *plant.Plant) {

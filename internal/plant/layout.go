@@ -36,8 +36,8 @@ func BuildLayout(dir string, layout int, flags ...string) (string, error) {
 	return BuildChanged(filepath.Join(dir, fmt.Sprintf("layout-%d", layout)), files, flags...)
 }
 
-// BuildChanged builds a penstockd with some files of the module changed or added, each given by its path from the
-// module's root. dir is made, and keeps them. Flags are go build's.
+// BuildChanged builds a penstockd with some files changed or added, each given by its path from the module's root, or
+// by an absolute one. dir is made, and keeps them. Flags are go build's.
 func BuildChanged(dir string, files map[string][]byte, flags ...string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
@@ -52,7 +52,10 @@ func BuildChanged(dir string, files map[string][]byte, flags ...string) (string,
 		if err := os.WriteFile(is, raw, 0o600); err != nil {
 			return "", err
 		}
-		replaced[filepath.Join(root, name)] = is
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(root, name)
+		}
+		replaced[name] = is
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
 	if err != nil {
@@ -85,15 +88,20 @@ func changeMagic(object []byte, layout int) ([]byte, error) {
 
 // changeNumber writes it into the source, and halves the flow table.
 func changeNumber(source []byte, layout int) ([]byte, error) {
-	text := string(source)
-	for old, now := range map[string]string{
+	text, err := replaceOnce(string(source), map[string]string{
 		fmt.Sprintf("const LayoutVersion = %d\n", datapath.LayoutVersion): fmt.Sprintf("const LayoutVersion = %d\n", layout),
 		"	if d.config.Flows != 0 {\n":                                     "	spec.Maps[bpf.BridgeMapFlows].MaxEntries /= 2\n	if d.config.Flows != 0 {\n",
-	} {
-		if strings.Count(text, old) != 1 {
-			return nil, fmt.Errorf("it holds %q %d times, want once", old, strings.Count(text, old))
+	})
+	return []byte(text), err
+}
+
+// replaceOnce replaces texts, each of which has to be there once.
+func replaceOnce(text string, by map[string]string) (string, error) {
+	for old, now := range by {
+		if n := strings.Count(text, old); n != 1 {
+			return "", fmt.Errorf("it holds %q %d times, want once", old, n)
 		}
 		text = strings.Replace(text, old, now, 1)
 	}
-	return []byte(text), nil
+	return text, nil
 }
