@@ -51,6 +51,13 @@ func (e epoch) now() uint64 { return e.of(time.Now()) }
 // of is CLOCK_MONOTONIC at a time that time.Now has returned.
 func (e epoch) of(now time.Time) uint64 { return e.ns + uint64(now.Sub(e.at)) }
 
+// timeOf is a CLOCK_MONOTONIC as time.Now would have told it: it compares with what that returns by the clock that
+// only goes forward, which a time in UTC would not, and tells the time of day by the clock of the wall as it is set now.
+func (e epoch) timeOf(ns uint64) time.Time {
+	now := time.Now()
+	return now.Add(time.Duration(ns - e.of(now)))
+}
+
 // clock turns the fast path's times into the time of day. A step of the wall clock after its
 // making shifts nothing: times stay comparable with one another.
 type clock struct {

@@ -78,5 +78,9 @@ func TestEpoch(t *testing.T) {
 		if now+apart < before || now > after+apart {
 			t.Errorf("the epoch says %d between %d and %d", now, before, after)
 		}
+		told, wall := e.timeOf(before), time.Now()
+		if ago := wall.Sub(told); ago < -time.Duration(apart) || ago > time.Duration(monotonic()-before+apart) || told == told.Round(0) {
+			t.Errorf("a moment ago is told as %v, and it is %v", told, wall)
+		}
 	}
 }

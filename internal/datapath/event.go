@@ -44,7 +44,7 @@ const eventSize = int(unsafe.Sizeof(bpf.BridgeEvent{}))
 type EventReader struct {
 	ring   *ringbuf.Reader
 	record ringbuf.Record
-	clock  clock
+	epoch  epoch
 }
 
 // Events opens the ring of events. Only one reader sees each event.
@@ -53,7 +53,7 @@ func (d *Datapath) Events() (*EventReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the fast path's events: %w", err)
 	}
-	return &EventReader{ring: ring, clock: newClock()}, nil
+	return &EventReader{ring: ring, epoch: newEpoch()}, nil
 }
 
 // Read waits for the next event. After Close it returns os.ErrClosed.
@@ -65,7 +65,7 @@ func (r *EventReader) Read() (Event, error) {
 			}
 			return Event{}, fmt.Errorf("read the fast path's events: %w", err)
 		}
-		if e, ok := decodeEvent(r.record.RawSample, r.clock); ok {
+		if e, ok := decodeEvent(r.record.RawSample, r.epoch); ok {
 			return e, nil
 		}
 	}
@@ -76,13 +76,13 @@ func (r *EventReader) Close() error { return r.ring.Close() }
 
 // decodeEvent reads struct event of bpf/types.h. Words are in host byte order, ports in
 // network byte order.
-func decodeEvent(b []byte, c clock) (Event, bool) {
+func decodeEvent(b []byte, at epoch) (Event, bool) {
 	if len(b) < eventSize {
 		return Event{}, false
 	}
 	host := binary.NativeEndian
 	e := Event{
-		Time:        c.wall(host.Uint64(b[0:])),
+		Time:        at.timeOf(host.Uint64(b[0:])),
 		Generation:  host.Uint32(b[8:]),
 		Conduit:     host.Uint32(b[12:]),
 		Source:      host.Uint32(b[16:]),

@@ -31,7 +31,7 @@ const tapHeaderSize = int(unsafe.Sizeof(bpf.BridgeTapHeader{}))
 type TapReader struct {
 	ring   *ringbuf.Reader
 	record ringbuf.Record
-	clock  clock
+	epoch  epoch
 }
 
 // Tap opens the ring of copies.
@@ -40,7 +40,7 @@ func (d *Datapath) Tap() (*TapReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the copies of observed frames: %w", err)
 	}
-	return &TapReader{ring: ring, clock: newClock()}, nil
+	return &TapReader{ring: ring, epoch: newEpoch()}, nil
 }
 
 // Read waits for the next copy. After Close it returns os.ErrClosed.
@@ -52,7 +52,7 @@ func (r *TapReader) Read() (Copy, error) {
 			}
 			return Copy{}, fmt.Errorf("read the copies of observed frames: %w", err)
 		}
-		if c, ok := decodeCopy(r.record.RawSample, r.clock); ok {
+		if c, ok := decodeCopy(r.record.RawSample, r.epoch); ok {
 			return c, nil
 		}
 	}
@@ -61,7 +61,7 @@ func (r *TapReader) Read() (Copy, error) {
 // Close ends a Read that waits.
 func (r *TapReader) Close() error { return r.ring.Close() }
 
-func decodeCopy(b []byte, c clock) (Copy, bool) {
+func decodeCopy(b []byte, at epoch) (Copy, bool) {
 	if len(b) < tapHeaderSize {
 		return Copy{}, false
 	}
@@ -72,7 +72,7 @@ func decodeCopy(b []byte, c clock) (Copy, bool) {
 		return Copy{}, false
 	}
 	return Copy{
-		Time:  c.wall(host.Uint64(b)),
+		Time:  at.timeOf(host.Uint64(b)),
 		Key:   host.Uint32(b[8:]),
 		Side:  policy.Side(b[16]),
 		Frame: frame[:length],
