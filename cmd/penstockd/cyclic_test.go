@@ -37,7 +37,13 @@ type ioPlant struct {
 
 func layIO(t *testing.T, o plant.Options) *ioPlant {
 	t.Helper()
-	p := &ioPlant{Plant: lay(t, o)}
+	return withAdapter(t, lay(t, o))
+}
+
+// withAdapter starts an adapter in the cell of a plant.
+func withAdapter(t *testing.T, laid *plant.Plant) *ioPlant {
+	t.Helper()
+	p := &ioPlant{Plant: laid}
 	var err error
 	if p.adapter, err = cipio.StartAdapter(p.Filler, p.Filler.Address()); err != nil {
 		t.Fatal(err)

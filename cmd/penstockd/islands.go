@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -16,23 +20,64 @@ import (
 
 // islands are the zones that are closed for now, by name. They belong to policies and its lock. What
 // closes a zone is no version of the policy: it ends, and the version in force is the same before,
-// during and after.
+// during and after. Times are as time.Now tells them, and compare by the clock that only goes forward: see told.
 type islands struct {
 	closed map[string]api.Island
 	timer  *time.Timer
 }
 
-// restore takes up what was closed when the daemon before ended. Whose time is over stays open.
+// keptIsland is a closed zone as the store has it. Its time goes on by a clock that nobody sets for as long as the
+// machine runs, and by that of the wall where it was started anew.
+type keptIsland struct {
+	api.Island
+	Boot string        `json:"boot,omitempty"` // the start of the machine that Ends counts from
+	Ends time.Duration `json:"ends,omitempty"`
+}
+
+// sinceBoot is for how long the machine has run, asleep included, and which start of it that was: "" where the kernel
+// does not tell.
+func sinceBoot() (boot string, since time.Duration) {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	var ts unix.Timespec
+	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return "", 0
+	}
+	return strings.TrimSpace(string(raw)), time.Duration(ts.Nano())
+}
+
+// restoreIslands takes up what was closed when the daemon before ended. Whose time is over stays open.
 func (p *policies) restoreIslands(now time.Time) {
 	p.islands.closed = map[string]api.Island{}
 	if p.store == nil {
 		return
 	}
-	if err := p.store.State(store.StateIslands, &p.islands.closed); err != nil {
+	kept := map[string]keptIsland{}
+	if err := p.store.State(store.StateIslands, &kept); err != nil {
 		p.note("which zones were closed is not known, and all are open: %v", err)
-		p.islands.closed = map[string]api.Island{}
+		return
+	}
+	boot, since := sinceBoot()
+	for zone, k := range kept {
+		if k.Boot != "" && k.Boot == boot {
+			k.Until = now.Add(k.Ends - since)
+		}
+		p.islands.closed[zone] = k.Island
 	}
 	p.expire(now)
+}
+
+// keepIslands has a restart know what is closed.
+func (p *policies) keepIslands() error {
+	boot, since := sinceBoot()
+	kept, now := map[string]keptIsland{}, time.Now()
+	for zone, i := range p.islands.closed {
+		k := keptIsland{Island: told(i, now)}
+		if !i.Until.IsZero() && boot != "" {
+			k.Boot, k.Ends = boot, since+i.Until.Sub(now)
+		}
+		kept[zone] = k
+	}
+	return p.store.PutState(store.StateIslands, kept)
 }
 
 func (p *policies) expire(now time.Time) {
@@ -53,13 +98,13 @@ func (p *policies) closing(parsed *policy.Policy, closed map[string]api.Island) 
 func (p *policies) CloseZone(_ context.Context, zone, who string, within time.Duration) (api.Island, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	island := api.Island{Zone: zone, Who: who, Since: time.Now().UTC()}
+	island := api.Island{Zone: zone, Who: who, Since: time.Now()}
 	if within > 0 {
 		island.Until = island.Since.Add(within)
 	}
 	closed := maps.Clone(p.islands.closed)
 	closed[zone] = island
-	return island, p.setIslands(closed, fmt.Sprintf("zone %s is closed", zone), who)
+	return told(island, island.Since), p.setIslands(closed, fmt.Sprintf("zone %s is closed", zone), who)
 }
 
 // OpenZone implements api.Backend.
@@ -72,7 +117,7 @@ func (p *policies) OpenZone(_ context.Context, zone, who string) (api.Island, er
 	}
 	closed := maps.Clone(p.islands.closed)
 	delete(closed, zone)
-	return island, p.setIslands(closed, fmt.Sprintf("zone %s is open again", zone), who)
+	return told(island, time.Now()), p.setIslands(closed, fmt.Sprintf("zone %s is open again", zone), who)
 }
 
 // setIslands puts the policy in force anew with other zones closed. The line comes first: that the
@@ -100,7 +145,7 @@ func (p *policies) setIslands(closed map[string]api.Island, what, who string) er
 	if p.store == nil {
 		return nil
 	}
-	if err := p.store.PutState(store.StateIslands, closed); err != nil {
+	if err := p.keepIslands(); err != nil {
 		return fmt.Errorf("%s, and a restart will not know of it: %w", what, err)
 	}
 	return nil
@@ -155,8 +200,27 @@ func (p *policies) endIslands() {
 }
 
 // islandStatus lists what is closed, by zone. Callers hold the lock.
-func (p *policies) islandStatus() []api.Island {
-	return slices.SortedFunc(maps.Values(p.islands.closed), func(a, b api.Island) int { return cmp.Compare(a.Zone, b.Zone) })
+func (p *policies) islandStatus(now time.Time) []api.Island {
+	list := make([]api.Island, 0, len(p.islands.closed))
+	for _, i := range p.islands.closed {
+		list = append(list, told(i, now))
+	}
+	slices.SortFunc(list, func(a, b api.Island) int { return cmp.Compare(a.Zone, b.Zone) })
+	return list
+}
+
+// told is an island as others are told of it: in UTC, and until when by the clock of the wall as it is set now.
+func told(i api.Island, now time.Time) api.Island {
+	i.Since = i.Since.UTC()
+	if i.Until.IsZero() {
+		return i
+	}
+	until := now.Add(i.Until.Sub(now)).UTC()
+	i.Until = i.Until.UTC()
+	if until.Sub(i.Until).Abs() > clockJump {
+		i.Until = until
+	}
+	return i
 }
 
 // compileBack compiles a policy to go back to. One that cannot keep the closed zones closed, because it
@@ -181,7 +245,7 @@ func (p *policies) openAll(why string) {
 	if p.store == nil {
 		return
 	}
-	if err := p.store.PutState(store.StateIslands, p.islands.closed); err != nil {
+	if err := p.keepIslands(); err != nil {
 		p.note("a restart will close them again where it can: %v", err)
 	}
 }

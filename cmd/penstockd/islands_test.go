@@ -108,7 +108,7 @@ func TestAClosedZoneKeepsNoTrialInForce(t *testing.T) {
 	if _, err := p.RollbackPolicy(t.Context(), 0, "not confirmed in time"); err != nil {
 		t.Fatalf("a closed zone keeps the trial in force: %v", err)
 	}
-	if k.sites[len(k.sites)-1] != "one" || len(p.islandStatus()) != 0 || !slices.ContainsFunc(p.notes, func(n string) bool { return strings.Contains(n, "zones that were closed are open") }) {
-		t.Errorf("in force is %v, closed %v, notes %q", k.sites, p.islandStatus(), p.notes)
+	if k.sites[len(k.sites)-1] != "one" || len(p.islandStatus(time.Now())) != 0 || !slices.ContainsFunc(p.notes, func(n string) bool { return strings.Contains(n, "zones that were closed are open") }) {
+		t.Errorf("in force is %v, closed %v, notes %q", k.sites, p.islandStatus(time.Now()), p.notes)
 	}
 }

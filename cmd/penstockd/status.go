@@ -24,7 +24,7 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	d.policies.mu.Lock()
 	plan, version, since, confirm := d.policies.plan, d.policies.version, d.policies.since, d.policies.confirm
 	warnings := append(append([]string{}, d.warnings...), d.policies.notes...)
-	closed := d.policies.islandStatus()
+	closed := d.policies.islandStatus(time.Now())
 	d.policies.mu.Unlock()
 
 	s := api.Status{
