@@ -31,6 +31,8 @@ type injection struct {
 	harm func(*outages) error
 	// before is done once before the first time, nil for nothing.
 	before func(*outages) error
+	// after is done once after the last time, nil for nothing.
+	after func(*outages) error
 	// limit is how long an inspected conduit that opens may be silent; 0 is only told.
 	limit time.Duration
 	// stops says that the fast path may lose frames: a port or its program is gone for a moment, or its table full.
@@ -51,6 +53,8 @@ func injections() []injection {
 		{name: "an older layout, and back (downgrade)", before: (*outages).buildOlder, harm: (*outages).downgrade, limit: gapLimit},
 		{name: "stopped for half a second (hang)", harm: (*outages).hang, limit: hang},
 		{name: "one verdict loop stopped for half a second", harm: (*outages).hangOne, limit: hang},
+		{name: "garbage collected for half a second", before: (*outages).useDisturbed, harm: (*outages).litter, after: (*outages).useOurs, limit: hang},
+		{name: "clock of the wall an hour ahead, and a day back", before: (*outages).useDisturbed, harm: (*outages).jumpClock, after: (*outages).useOurs, limit: gapLimit},
 		{name: "policy file gone, and a reload", harm: (*outages).losePolicy, limit: gapLimit},
 		{name: "store's file overwritten, and a crash", harm: (*outages).breakStore, limit: gapLimit},
 		{name: "state directory full, and a new policy", harm: (*outages).fillDisk, limit: gapLimit},
@@ -73,7 +77,8 @@ type outages struct {
 	closes  *probe
 	plain   *probe
 	version int
-	older   string  // a penstockd of the layout before
+	older   string // a penstockd of the layout before
+	disturb disturb
 	hung    int     // how often one verdict loop was stopped
 	lowered int     // how often a port was set down
 	memory  *memory // nil where there is none to take away
@@ -280,6 +285,11 @@ func (o *outages) inject(i *injection, s *section) error {
 		return nil
 	}
 	passed := o.device.Writes() - writes
+	if i.after != nil {
+		if err := i.after(o); err != nil {
+			return err
+		}
+	}
 	s.row(i.name, milliseconds(worst[0].longest), fmt.Sprint(worst[0].broken), milliseconds(worst[1].longest), fmt.Sprint(worst[1].broken),
 		fmt.Sprint(passed), fmt.Sprint(worst[2].lost), milliseconds(worst[2].longest), fmt.Sprint(ioLost), fmt.Sprint(ioEnded))
 	if i.limit > 0 {
