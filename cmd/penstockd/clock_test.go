@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/plant"
@@ -164,32 +165,28 @@ func eventsTell(t *testing.T, p *plant.Plant, ahead time.Duration) {
 	}
 }
 
-// TestIslandEndsByItsTimeWhateverTheClockSays: a zone that is closed for a time is closed for just that time, where the
-// clock is set meanwhile, and where the daemon is restarted afterwards.
-func TestIslandEndsByItsTimeWhateverTheClockSays(t *testing.T) {
+// TestTimesPassWhateverTheClockSays: a zone that is closed for a time, and a policy that is on trial, are so for just
+// that time where the clock is set meanwhile, and where the daemon is restarted afterwards.
+func TestTimesPassWhateverTheClockSays(t *testing.T) {
 	p, d := layDisturbed(t, plant.Options{Policy: outageSite()})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	// closed is whether the zone is, which is told with the time to come by the clock as it is set.
-	closed := func(t *testing.T, until time.Time) bool {
-		t.Helper()
-		s, err := p.Status()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(s.Islands) > 0 && s.Islands[0].Until.Sub(until).Abs() > 2*time.Second {
-			t.Fatalf("the zone is told to be closed until %v, want %v", s.Islands[0].Until, until.UTC())
-		}
-		return len(s.Islands) > 0
-	}
-	for _, row := range []struct {
+	for i, row := range []struct {
 		ahead   time.Duration
 		restart bool
 		length  time.Duration // the restart is over by then
 	}{{time.Hour, false, 3 * time.Second}, {-24 * time.Hour, false, 3 * time.Second}, {time.Hour, true, 6 * time.Second}, {-24 * time.Hour, true, 6 * time.Second}} {
 		t.Run(fmt.Sprintf("%v ahead, restart %v", row.ahead, row.restart), func(t *testing.T) {
 			d.SetClock(0)
+			before, err := p.Status()
+			if err != nil {
+				t.Fatal(err)
+			}
 			began := time.Now()
+			trial := api.Submission{Name: "trial", Raw: fmt.Appendf(nil, "%s# %d\n", outageSite(), i), ConfirmWithin: row.length}
+			if _, err := p.Client().Apply(ctx, trial); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := p.Client().CloseZone(ctx, "cell", row.length); err != nil {
 				t.Fatal(err)
 			}
@@ -200,14 +197,34 @@ func TestIslandEndsByItsTimeWhateverTheClockSays(t *testing.T) {
 				}
 				start(t, p)
 			}
-			for closed(t, began.Add(row.length+row.ahead)) {
+			var opened, back time.Duration
+			for opened == 0 || back == 0 {
 				if time.Since(began) > row.length+patience {
-					t.Fatalf("the zone is closed %v after it was closed for %v", time.Since(began), row.length)
+					t.Fatalf("after %v the zone is open since %v, and the policy back since %v, where 0 is neither", time.Since(began), opened, back)
+				}
+				s, err := p.Status()
+				if err != nil {
+					t.Fatal(err)
+				}
+				told := []time.Time{s.Policy.ConfirmBy}
+				if opened == 0 && len(s.Islands) == 0 {
+					opened = time.Since(began)
+				}
+				if back == 0 && s.Policy.Version == before.Policy.Version {
+					back = time.Since(began)
+				}
+				for _, i := range s.Islands {
+					told = append(told, i.Until)
+				}
+				for _, until := range told { // by the clock as it is set
+					if want := began.Add(row.length + row.ahead); !until.IsZero() && until.Sub(want).Abs() > 2*time.Second {
+						t.Fatalf("an end is told to be at %v, want %v", until, want.UTC())
+					}
 				}
 				time.Sleep(50 * time.Millisecond)
 			}
-			if took := time.Since(began); took < row.length {
-				t.Errorf("the zone is open %v after it was closed for %v", took, row.length)
+			if opened < row.length || back < row.length {
+				t.Errorf("the zone was open after %v, and the policy back after %v, want %v", opened, back, row.length)
 			}
 		})
 	}

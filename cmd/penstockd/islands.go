@@ -6,12 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -26,23 +22,11 @@ type islands struct {
 	timer  *time.Timer
 }
 
-// keptIsland is a closed zone as the store has it. Its time goes on by a clock that nobody sets for as long as the
-// machine runs, and by that of the wall where it was started anew.
+// keptIsland is a closed zone as the store has it. Until is by the clock of the wall, and counts where the deadline says
+// nothing.
 type keptIsland struct {
 	api.Island
-	Boot string        `json:"boot,omitempty"` // the start of the machine that Ends counts from
-	Ends time.Duration `json:"ends,omitempty"`
-}
-
-// sinceBoot is for how long the machine has run, asleep included, and which start of it that was: "" where the kernel
-// does not tell.
-func sinceBoot() (boot string, since time.Duration) {
-	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	var ts unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
-		return "", 0
-	}
-	return strings.TrimSpace(string(raw)), time.Duration(ts.Nano())
+	deadline
 }
 
 // restoreIslands takes up what was closed when the daemon before ended. Whose time is over stays open.
@@ -56,10 +40,9 @@ func (p *policies) restoreIslands(now time.Time) {
 		p.note("which zones were closed is not known, and all are open: %v", err)
 		return
 	}
-	boot, since := sinceBoot()
 	for zone, k := range kept {
-		if k.Boot != "" && k.Boot == boot {
-			k.Until = now.Add(k.Ends - since)
+		if end, ok := k.at(now); ok {
+			k.Until = end
 		}
 		p.islands.closed[zone] = k.Island
 	}
@@ -68,14 +51,9 @@ func (p *policies) restoreIslands(now time.Time) {
 
 // keepIslands has a restart know what is closed.
 func (p *policies) keepIslands() error {
-	boot, since := sinceBoot()
 	kept, now := map[string]keptIsland{}, time.Now()
 	for zone, i := range p.islands.closed {
-		k := keptIsland{Island: told(i, now)}
-		if !i.Until.IsZero() && boot != "" {
-			k.Boot, k.Ends = boot, since+i.Until.Sub(now)
-		}
-		kept[zone] = k
+		kept[zone] = keptIsland{told(i, now), deadlineOf(i.Until, now)}
 	}
 	return p.store.PutState(store.StateIslands, kept)
 }
@@ -209,17 +187,9 @@ func (p *policies) islandStatus(now time.Time) []api.Island {
 	return list
 }
 
-// told is an island as others are told of it: in UTC, and until when by the clock of the wall as it is set now.
+// told is an island as others are told of it.
 func told(i api.Island, now time.Time) api.Island {
-	i.Since = i.Since.UTC()
-	if i.Until.IsZero() {
-		return i
-	}
-	until := now.Add(i.Until.Sub(now)).UTC()
-	i.Until = i.Until.UTC()
-	if until.Sub(i.Until).Abs() > clockJump {
-		i.Until = until
-	}
+	i.Since, i.Until = i.Since.UTC(), byTheWall(i.Until, now)
 	return i
 }
 

@@ -79,7 +79,7 @@ func (p *policies) cached() (candidate, store.Version, bool) {
 	if p.store == nil {
 		return candidate{}, store.Version{}, false
 	}
-	if a, err := p.store.Activation(); err == nil && a.Overdue(time.Now()) {
+	if a, overdue, err := p.activation(time.Now()); err == nil && overdue {
 		p.note("version %d was not confirmed in time: back to version %d", a.Active, a.Previous)
 		if _, err := p.store.Activate(a.Previous, "rollback at start", time.Time{}); err != nil {
 			p.note("the store did not take the rollback: %v", err)
@@ -97,6 +97,28 @@ func (p *policies) cached() (candidate, store.Version, bool) {
 	}
 	p.note("the cached policy cannot be used, so %s is: %v", p.file, err)
 	return candidate{}, v, false
+}
+
+// keptTrial is a policy's trial as the store has it: of the activation that began then.
+type keptTrial struct {
+	Since time.Time `json:"since"`
+	deadline
+}
+
+// activation returns what the store says is in force, and whether that was to be confirmed by now. Where the machine has
+// run since, its own clock tells; else that of the wall.
+func (p *policies) activation(now time.Time) (a store.Activation, overdue bool, err error) {
+	if a, err = p.store.Activation(); err != nil || !a.Pending() {
+		return a, false, err
+	}
+	var kept keptTrial
+	if err := p.store.State(store.StateTrial, &kept); err == nil && kept.Since.Equal(a.Since) {
+		if end, ok := kept.at(now); ok {
+			a.ConfirmBy = end
+			return a, !now.Before(end), nil
+		}
+	}
+	return a, a.Overdue(now), nil
 }
 
 // compareFile says so where the file is not what is in force.
@@ -149,7 +171,7 @@ func (p *policies) first(path applier, c candidate, v store.Version) error {
 	if p.store == nil {
 		return nil
 	}
-	a, err := p.store.Activation()
+	a, _, err := p.activation(time.Now())
 	if err == nil && a.Active != v.Number {
 		a, err = p.store.Activate(v.Number, "start", time.Time{})
 	}
@@ -254,8 +276,15 @@ func (p *policies) apply(c candidate, who string, confirmWithin time.Duration) (
 		out.Warnings = append(out.Warnings, p.notes...)
 		return out, nil
 	}
-	p.await(a.ConfirmBy)
 	out.ConfirmBy, out.Previous = a.ConfirmBy, a.Previous
+	if a.Pending() {
+		a.ConfirmBy = confirmBy // which compares by the clock that only goes forward, as that of the store does not
+		if err := p.store.PutState(store.StateTrial, keptTrial{a.Since, deadlineOf(confirmBy, time.Now())}); err != nil {
+			p.note("after a restart the trial ends by the clock of the wall, whoever has set that: %v", err)
+			out.Warnings = append(out.Warnings, p.notes...)
+		}
+	}
+	p.await(a.ConfirmBy)
 	return out, nil
 }
 
@@ -397,7 +426,7 @@ func (p *policies) Reload(_ context.Context, who string) (api.Applied, error) {
 	if !p.confirm.IsZero() && c.plan.Hash == p.version.Hash {
 		return api.Applied{
 			Version: p.version.Number, Hash: p.version.Hash, Site: p.version.Site,
-			Unchanged: true, ConfirmBy: p.confirm,
+			Unchanged: true, ConfirmBy: byTheWall(p.confirm, time.Now()),
 		}, nil
 	}
 	if c.lapsed != nil {

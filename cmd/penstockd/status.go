@@ -22,7 +22,7 @@ func (d *daemon) Events() *event.Bus { return d.bus }
 // good numbers.
 func (d *daemon) Status(context.Context) (api.Status, error) {
 	d.policies.mu.Lock()
-	plan, version, since, confirm := d.policies.plan, d.policies.version, d.policies.since, d.policies.confirm
+	plan, version, since, confirm := d.policies.plan, d.policies.version, d.policies.since, byTheWall(d.policies.confirm, time.Now())
 	warnings := append(append([]string{}, d.warnings...), d.policies.notes...)
 	closed := d.policies.islandStatus(time.Now())
 	d.policies.mu.Unlock()

@@ -16,6 +16,7 @@ type State string
 // The states.
 const (
 	StateIslands State = "islands"
+	StateTrial   State = "trial" // when the policy that waits for confirmation is rolled back
 	StateBypass  State = "bypass"
 	StateDrill   State = "drill" // the last test of the bypass on site
 )
