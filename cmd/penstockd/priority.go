@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -154,21 +155,57 @@ func isCalm(long time.Duration, done <-chan struct{}) bool {
 }
 
 func makeRealTime() error {
-	return eachThread(func(id int) error {
-		return unix.SchedSetAttr(id, &unix.SchedAttr{Policy: realTimeClass, Priority: realTimePriority}, 0)
-	})
+	return eachThreadAtOnce(unix.SchedAttr{Policy: realTimeClass, Priority: realTimePriority})
 }
 
-// makeOrdinary goes round twice: what a thread that it had not come to yet began meanwhile is real-time.
-func makeOrdinary() error {
-	if err := eachThread(setOrdinary); err != nil {
-		return err
-	}
-	return eachThread(setOrdinary)
-}
+func makeOrdinary() error { return eachThreadAtOnce(ordinary) }
+
+var ordinary = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Nice: niceness}
 
 func setOrdinary(id int) error {
-	return unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_NORMAL, Nice: niceness}, 0)
+	attr := ordinary
+	return unix.SchedSetAttr(id, &attr, 0)
+}
+
+// changeRounds bounds how often eachThreadAtOnce goes round. Threads that those begin which have been changed are
+// changed from the beginning, so that two rounds nearly always do.
+const changeRounds = 16
+
+// eachThreadAtOnce gives every thread a class. Until all have it, those that are real-time may wait in a loop for
+// one that is not and finds no processor because of them, for the second of which the kernel keeps a twentieth for
+// others. So the calling thread goes before all of them meanwhile, and it goes round until there is none left
+// without: one that began while it did may be the child of one that it had not come to.
+func eachThreadAtOnce(want unix.SchedAttr) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own := unix.Gettid()
+	if err := unix.SchedSetAttr(own, &unix.SchedAttr{Policy: realTimeClass, Priority: realTimePriority + 1}, 0); err != nil {
+		return err
+	}
+	err := changeOthers(own, want)
+	err = errors.Join(err, unix.SchedSetAttr(own, &want, 0))
+	return errors.Join(err, changeOthers(own, want)) // its own children
+}
+
+func changeOthers(own int, want unix.SchedAttr) error {
+	for range changeRounds {
+		changed := false
+		if err := eachThread(func(id int) error {
+			if id == own {
+				return nil
+			}
+			is, err := unix.SchedGetAttr(id, 0)
+			if err != nil || is.Policy == want.Policy && is.Priority == want.Priority {
+				return err
+			}
+			changed = true
+			attr := want
+			return unix.SchedSetAttr(id, &attr, 0)
+		}); err != nil || !changed {
+			return err
+		}
+	}
+	return nil
 }
 
 func eachThread(f func(id int) error) error {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -88,6 +89,57 @@ func TestHasteEndsWithTheCalm(t *testing.T) {
 	<-ended
 	if <-changes != "raised" || len(changes) != 0 {
 		t.Error("the daemon was taken back when it ended")
+	}
+}
+
+// TestEveryThreadChangesAtOnce holds that no thread is left behind when the daemon becomes real-time, and when it is
+// taken back, however many begin meanwhile: a real-time one that waits for it in a loop would take its processor.
+func TestEveryThreadChangesAtOnce(t *testing.T) {
+	if err := makeOrdinary(); err != nil {
+		testnet.Require(t, fmt.Errorf("change the priority of threads: %w", err))
+	}
+	defer func() {
+		if err := errors.Join(makeOrdinary(), eachThread(func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, 0) })); err != nil {
+			t.Error(err)
+		}
+	}()
+	var over atomic.Bool
+	var begin sync.WaitGroup
+	defer begin.Wait()
+	defer over.Store(true)
+	for range 8 {
+		begin.Go(func() {
+			for !over.Load() {
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					runtime.LockOSThread() // for good: the thread ends with the goroutine, and another begins
+				}()
+				<-ended
+			}
+		})
+	}
+	left := func(what string, policy uint32) {
+		t.Helper()
+		if err := eachThread(func(id int) error {
+			is, err := unix.SchedGetAttr(id, 0)
+			if err == nil && is.Policy != policy {
+				t.Errorf("%s: thread %d has class %d", what, id, is.Policy)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		if err := makeRealTime(); err != nil {
+			t.Fatal(err)
+		}
+		left("real-time", realTimeClass)
+		if err := makeOrdinary(); err != nil {
+			t.Fatal(err)
+		}
+		left("taken back", unix.SCHED_NORMAL)
 	}
 }
 
