@@ -20,6 +20,7 @@ const (
 	cyclicMultiplier  = 7 // a watchdog of 512 intervals: a machine that pauses ends no connection
 	cyclicSessions    = 4 // that ask explicit messages without a pause
 	cyclicApply       = 100 * time.Millisecond
+	cyclicTurns       = 3 // of a round: of one frame in a hundred a machine's own moods are a large part
 )
 
 // cyclicProcessors is how many threads of this program the runtime lets run at once. Where none is to spare it
@@ -87,7 +88,7 @@ func (b *bench) cyclicIO() error {
 	for _, l := range lines {
 		all = append(all, &cyclic{line: l, label: l.name + ", messages and policies beside it", load: lines[len(lines)-1]})
 	}
-	for round := range b.rounds {
+	for round := range cyclicTurns * b.rounds {
 		for i := range all {
 			if err := all[(i+round)%len(all)].run(b); err != nil {
 				return err
