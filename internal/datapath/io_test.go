@@ -331,6 +331,71 @@ func (d *Datapath) idleIO(t testing.TB, key bpf.BridgeIoKey, silence time.Durati
 	if err := d.objects.IoStates.Put(place, s); err != nil {
 		t.Fatal(err)
 	}
+	for key := range d.io.places { // for who looked at it as well
+		if half := d.ioHalf(t, key); half.Peer == place {
+			half.Watched -= min(half.Watched, uint64(silence))
+			if err := d.objects.IoHalves.Put(&key, half); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (d *Datapath) ioHalf(t testing.TB, key bpf.BridgeIoKey) (half bpf.BridgeIoHalf) {
+	t.Helper()
+	if err := d.objects.IoHalves.Lookup(&key, &half); err != nil {
+		t.Fatal(err)
+	}
+	return half
+}
+
+func (d *Datapath) ioState(t testing.TB, place uint32) (state bpf.BridgeIoState) {
+	t.Helper()
+	if err := d.objects.IoStates.Lookup(place, &state); err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// TestIOLookAtTheOtherEnd holds for how long a direction need not look at the other one: until that one would have
+// been given up, if that was its last frame, and for no longer than its own watchdog. Until it is over nothing else
+// is; then it looks again.
+func TestIOLookAtTheOtherEnd(t *testing.T) {
+	for _, r := range []struct {
+		name          string
+		output, input time.Duration
+		begun         bool // the input, which the output looks at
+	}{
+		{"as long as the other's watchdog", 5 * time.Second, 2 * time.Second, true},
+		{"as long as its own", 2 * time.Second, 5 * time.Second, true},
+		{"as long as its own, before the other has begun", 2 * time.Second, time.Second, false},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			c := ioConnection()
+			c.Output.Timeout, c.Input.Timeout = r.output, r.input
+			d := openIOWith(t, ioPlan(t, "closed", "enforce"), c)
+			if r.begun {
+				d.meets(t, row{sent: a(input(1)), want: xdpRedirect})
+			}
+			d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
+			e := d.io.open[1]
+			own := d.ioHalf(t, e.keys[0])
+			now, other := d.ioState(t, own.Place).Seen, d.ioState(t, own.Peer)
+			if want := min(other.Seen+other.Timeout+ioGrace, now+uint64(r.output)); own.Watched != want {
+				t.Errorf("it looks again %v later, want %v", time.Duration(own.Watched-now), time.Duration(want-now))
+			}
+			other.Seen -= uint64(time.Minute)
+			if err := d.objects.IoStates.Put(own.Peer, other); err != nil {
+				t.Fatal(err)
+			}
+			d.meets(t, row{sent: b(output(2)), want: xdpRedirect})
+			own.Watched = now - 1
+			if err := d.objects.IoHalves.Put(&e.keys[0], own); err != nil {
+				t.Fatal(err)
+			}
+			d.meets(t, row{sent: b(output(3)), want: xdpDrop, reason: verdict.ReasonIONotOpen})
+		})
+	}
 }
 
 // TestIOWatchdogs: when one end has heard nothing for its time-out it has given the connection up,
