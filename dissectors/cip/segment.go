@@ -210,8 +210,11 @@ func (p *Path) logical(kind uint8, v uint32) *MalformedError {
 	case logicalMember:
 		return p.index(v)
 	}
-	if !p.HasClass {
+	switch {
+	case !p.HasClass || p.HasAttribute && !p.connection:
 		return errOrder
+	case !p.connection && (p.HasInstance || p.pointCount > 0): // a point is an instance, too, and which is meant nobody says
+		return errTwice
 	}
 	if bad := p.notePoint(); bad != nil {
 		return bad
