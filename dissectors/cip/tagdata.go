@@ -85,8 +85,9 @@ func (a *TagAccess) readWrite(b []byte, fragmented bool) {
 	}
 	a.Known = len(b) >= at
 	a.Written = from(b, at)
-	if size := a.Type.Size(); size > 0 && len(a.Written) > size*int(a.Count) {
-		a.Written = a.Written[:size*int(a.Count)] // see repeatsItself
+	if size := uint64(a.Type.Size()); size > 0 { // see repeatsItself and isPadded
+		all := size * uint64(a.Count)
+		a.Written = a.Written[:min(uint64(len(a.Written)), all-min(uint64(a.Offset), all))]
 	}
 }
 
@@ -161,13 +162,23 @@ func (r *Request) checkWrite(fragmented bool) *MalformedError {
 	}
 	all := uint64(t.Size()) * uint64(value16(r.Data, at))
 	written := uint64(r.DataLength - fixed)
-	if !fragmented && written != all && !r.repeatsItself(written, all) {
-		return errWritten
+	end := written
+	if fragmented {
+		end += uint64(value32(r.Data, at+2))
 	}
-	if fragmented && uint64(value32(r.Data, at+2))+written > all {
-		return errWritten
+	switch {
+	case end == all, fragmented && end < all:
+		return nil
+	case end == all+1 && t.Size() == 1 && r.isPadded(written), !fragmented && r.repeatsItself(written, all):
+		return nil
 	}
-	return nil
+	return errWritten
+}
+
+// isPadded tells whether elements of one byte that are written end with a 0 that makes an even number of them: a widely
+// used client library (libplctag) fills its writes up so. While that has not arrived it may be.
+func (r *Request) isPadded(written uint64) bool {
+	return written%2 == 0 && !byteIsNot(r.Data, r.DataLength-1, 0)
 }
 
 // repeatsItself tells whether the bytes behind what is written are two of a sequence count and the request

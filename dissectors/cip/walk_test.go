@@ -150,6 +150,45 @@ func TestAWriteThatRepeatsItself(t *testing.T) {
 	}
 }
 
+// TestAWriteThatIsFilledUp: libplctag makes the data of its writes an even number of bytes.
+func TestAWriteThatIsFilledUp(t *testing.T) {
+	path := ct.Symbol("A")
+	write := func(count uint16, data ...byte) []byte {
+		return ct.Request(0x4d, path, ct.U16(0xc2), ct.U16(count), data)
+	}
+	fragment := func(count uint16, offset uint32, data ...byte) []byte {
+		return ct.Request(0x53, path, ct.U16(0xc2), ct.U16(count), ct.U32(offset), data)
+	}
+	for name, r := range map[string]struct {
+		service []byte
+		written int // 0: malformed
+	}{
+		"one byte":                      {write(1, 5, 0), 1},
+		"three bytes":                   {write(3, 5, 6, 7, 0), 3},
+		"with another byte":             {write(1, 5, 6), 0},
+		"two bytes more":                {write(2, 5, 6, 0, 0), 0},
+		"to an odd length":              {write(2, 5, 6, 0), 0},
+		"whole numbers of two bytes":    {ct.Request(0x4d, path, ct.U16(0xc3), ct.U16(1), []byte{5, 0, 0}), 0},
+		"the last fragment":             {fragment(5, 4, 9, 0), 1},
+		"the last, with another byte":   {fragment(5, 4, 9, 9), 0},
+		"a fragment that is not":        {fragment(9, 4, 9, 9), 2},
+		"a fragment behind the last":    {fragment(5, 5, 0, 0), 0},
+		"a fragment that goes round":    {fragment(5, 0xffffffff, 1, 0), 0},
+		"filled up and repeated behind": {ct.Join(write(1, 5, 0), ct.U16(3), write(1, 5, 0)), 0},
+	} {
+		var w cip.Walk
+		w.Start(r.service, len(r.service), nil)
+		w.Next()
+		got := len(w.Request.TagAccess().Written)
+		if bad := w.Err() != nil; bad != (r.written == 0) || !bad && got != r.written {
+			t.Errorf("%s: %d bytes are written, %v", name, got, w.Err())
+		}
+		if w.Err() == nil {
+			checkPrefixes(t, r.service)
+		}
+	}
+}
+
 // checkPrefixes holds that a prefix of a message finds what the message has, as far as it goes, and that
 // what is malformed stays so.
 func checkPrefixes(t *testing.T, b []byte) {

@@ -234,6 +234,7 @@ func TestLawfulWaysOfStacks(t *testing.T) {
 		"a close in a send":                 ct.Unconnected(ct.Close(1, ct.Router()), route),
 		"one service in a packet":           ct.Multiple(read),
 		"a write that comes with itself":    ct.Join(setpoint(5), ct.U16(3), setpoint(5)),
+		"a write that is filled up":         ct.Request(0x4d, ct.Symbol("Line3.Setpoint"), ct.U16(0xc2), ct.U16(1), []byte{5, 0}),
 		"many reads in a packet":            ct.Multiple(slices.Repeat([][]byte{read}, 60)...),
 		"an attribute of an assembly":       ct.Request(0x0e, ct.Join(ct.Class(4), ct.Instance(100), ct.Attribute(3))),
 		"the same, in 16 bits":              ct.Request(0x0e, ct.Join(ct.Logical(0x20, 4, 1), ct.Logical(0x24, 100, 1), ct.Logical(0x30, 3, 1))),
