@@ -567,7 +567,7 @@ func (c *ENIPCheck) permitsOpen(io *IOConnection, r *cip.Request) bool {
 		return false
 	}
 	c.came(enipValue)
-	return io.Classes.permits(uint32(o.Class)) && (io.Owners == 0 || io.Owners&OwnerOf(&o) != 0) &&
+	return io.Classes.permits(uint32(o.Class)) && io.permitsOwner(&o) &&
 		io.permitsDirection(&o.ToTarget) && io.permitsDirection(&o.ToOriginator)
 }
 
@@ -597,6 +597,15 @@ func (io *IOConnection) permitsDirection(n *cip.NetworkParameters) bool {
 	}
 	return (io.MaxSize == 0 || n.Size <= io.MaxSize) && n.RPI >= io.MinRPI && (io.MaxRPI == 0 || n.RPI <= io.MaxRPI)
 }
+// permitsOwner judges who would own the outputs. A configuration changes the device as they do, also one that comes
+// with a null Forward Open: who may own nothing sends none.
+func (io *IOConnection) permitsOwner(o *cip.Open) bool {
+	if io.Owners == OwnsNothing && len(o.Path.ConfigData) > 0 {
+		return false
+	}
+	return io.Owners == 0 || io.Owners&OwnerOf(o) != 0
+}
+
 
 // OwnerOf returns who would own the target's outputs by a Forward Open: a heartbeat, which is all that a
 // connection sends that owns nothing, has no bytes but the sequence count.

@@ -58,6 +58,11 @@ func TestEvalCIP(t *testing.T) {
 	}
 	identity := `services: [get_attribute_single, get_attribute_list, set_attribute_list], classes: [identity], instances: [1], attributes: [1-7]`
 	bounds := `services: [forward_open, large_forward_open], io: {assemblies: [100, 150-151], max_size: 100, min_rpi: 10ms, max_rpi: 1s, transport_classes: [1], owners: [exclusive_owner, input_only]}`
+	listener := `services: [forward_open], io: {assemblies: [100], owners: [listen_only]}`
+	configured := func(o ct.Open) []byte {
+		o.Path = ct.Join(ct.Class(4), ct.Point(100), []byte{0x80, 1, 1, 2})
+		return o.Forward()
+	}
 	for _, row := range []struct {
 		name, rule string
 		message    []byte
@@ -166,6 +171,10 @@ func TestEvalCIP(t *testing.T) {
 			if v.Reason != row.want || v.Allows() != (row.want == permitted) {
 				t.Errorf("%v %v, want %v", v.Action, v.Reason, row.want)
 			}
+		{"configuration of an owner", bounds, configured(ct.Open{Class: 1, Size: 100}), permitted},
+		{"configuration of who owns nothing", listener, configured(ct.Open{Class: 1, Size: 2}), value},
+		{"configuration by a null forward open", listener, configured(ct.Open{Class: 1, Types: [2]byte{ct.Null, ct.Null}}), value},
+		{"who owns nothing, with an empty configuration", listener, io(ct.Open{Class: 1, Size: 2, Path: ct.Join(ct.Class(4), ct.Point(100), []byte{0x80, 0})}), permitted},
 		})
 	}
 }
