@@ -126,8 +126,10 @@ func hasFunctions(command uint8) bool {
 // FileType is the type of a data file (1770-6.5.16, chapter 13).
 type FileType uint8
 
-// The file types of SLC 500 and MicroLogix processors.
+// The file types of SLC 500 and MicroLogix processors. Outputs and inputs have two each, of which clients use either.
 const (
+	FileOutputs FileType = 0x82
+	FileInputs  FileType = 0x83
 	FileStatus  FileType = 0x84
 	FileBit     FileType = 0x85
 	FileTimer   FileType = 0x86
@@ -152,10 +154,44 @@ func (t FileType) ElementSize() int {
 		return 4
 	case FileString:
 		return 84
-	case FileStatus, FileBit, FileInteger, FileOutput, FileInput, FileASCII, FileBCD:
+	case FileStatus, FileBit, FileInteger, FileOutput, FileInput, FileOutputs, FileInputs, FileASCII, FileBCD:
 		return 2
 	}
 	return 0
+}
+
+func (t FileType) isSlots() bool {
+	return t == FileOutput || t == FileInput || t == FileOutputs || t == FileInputs
+}
+
+// fileLetters are the letters that programmers put before a file's number.
+var fileLetters = [...]struct {
+	letters string
+	of      FileType
+}{
+	{"O", FileOutput}, {"O", FileOutputs}, {"I", FileInput}, {"I", FileInputs}, {"S", FileStatus}, {"B", FileBit},
+	{"T", FileTimer}, {"C", FileCounter}, {"R", FileControl}, {"N", FileInteger}, {"F", FileFloat}, {"ST", FileString},
+	{"A", FileASCII}, {"D", FileBCD}, {"L", FileLong},
+}
+
+// Letters returns what programmers put before the number of a file of the type, "" where the type is not known.
+func (t FileType) Letters() string {
+	for _, l := range fileLetters {
+		if l.of == t {
+			return l.letters
+		}
+	}
+	return ""
+}
+
+// IsFileLetters tells whether there is a type with these letters.
+func IsFileLetters(letters string) bool {
+	for _, l := range fileLetters {
+		if l.letters == letters {
+			return true
+		}
+	}
+	return false
 }
 
 // Command is a PCCC command inside an Execute PCCC (1770-6.5.16).
@@ -276,21 +312,21 @@ func (c *Command) parseAddress(b []byte, length int, n *NamedFunction) *Malforme
 	return nil
 }
 
-// elements returns how many elements size bytes touch: from a sub-element on they may reach into the next.
+// elements returns how many elements size bytes touch: from a sub-element on they may reach into the next. Those of
+// inputs and outputs are slots, of as many words as their modules have.
 func (c *Command) elements(size int) uint32 {
 	element := c.Type.ElementSize()
 	if element == 0 {
 		return uint32(max(size, 1))
 	}
 	first := 2 * int(c.SubElement) // sub-elements are words
-	return uint32(max((min(first, element)+size+element-1)/element, 1))
+	if c.Type.isSlots() {
+		first = min(first, element)
+	}
+	return uint32(max((first+size+element-1)/element, 1))
 }
 
 // Spelling returns the address as programmers write it, such as N7:3 or 9:3.
 func (c *Command) Spelling() string {
-	letter := map[FileType]string{
-		FileStatus: "S", FileBit: "B", FileTimer: "T", FileCounter: "C", FileControl: "R", FileInteger: "N",
-		FileFloat: "F", FileOutput: "O", FileInput: "I", FileString: "ST", FileASCII: "A", FileBCD: "D", FileLong: "L",
-	}[c.Type]
-	return fmt.Sprintf("%s%d:%d", letter, c.File, c.Element)
+	return fmt.Sprintf("%s%d:%d", c.Type.Letters(), c.File, c.Element)
 }

@@ -535,6 +535,9 @@ func (c *ENIPCheck) permitsPCCC(s *PCCCSelector, r *cip.Request) bool {
 		if f.File == command.File && f.Elements.Low <= uint32(command.Element) && last <= f.Elements.High {
 			return true
 		}
+		if f.Letters != "" && f.Letters != command.Type.Letters() {
+			continue
+		}
 	}
 	return false
 }

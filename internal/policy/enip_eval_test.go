@@ -134,6 +134,17 @@ func TestEvalCIP(t *testing.T) {
 		{"bits", `services: [read_modify_write_tag], values: [0-9]`, ct.Request(0x4e, ct.Symbol("A"), ct.U16(4), ct.U32(9), ct.U32(0)), permitted},
 		{"bits kept", `services: [read_modify_write_tag], values: [0-9]`, ct.Request(0x4e, ct.Symbol("A"), ct.U16(4), ct.U32(9), ct.U32(1)), value},
 
+		{"filled up to an even length", `services: [write_tag], tags: ["A[0-2]"], values: [1-9]`, ct.Request(0x4d, ct.Symbol("A"), ct.U16(0xc2), ct.U16(3), []byte{1, 2, 3, 0}), permitted},
+		{"more than filled up", `services: [write_tag], tags: ["A[0-2]"], values: [1-9]`, ct.Request(0x4d, ct.Symbol("A"), ct.U16(0xc2), ct.U16(3), []byte{1, 2, 3, 4}), verdict.ReasonMalformed},
+		{"filled up, an element too many", `services: [write_tag], tags: ["A[0-2]"], values: [1-9]`, ct.Request(0x4d, ct.Symbol("A"), ct.U16(0xc2), ct.U16(4), []byte{1, 2, 3, 0}), tag},
+
+		{"file of its type", `services: [execute_pccc], pccc: {files: ["T4:0-9"]}`, pcccRead(4, 0x86, 9, 0, 6), permitted},
+		{"file of another type", `services: [execute_pccc], pccc: {files: ["T4:0-9"]}`, pcccRead(4, 0x8d, 9, 0, 6), path},
+		{"file of any type", `services: [execute_pccc], pccc: {files: ["4:0-9"]}`, pcccRead(4, 0x86, 9, 2, 2), permitted},
+		{"file of either type of inputs", `services: [execute_pccc], pccc: {files: ["I1:0-3"]}`, pcccRead(1, 0x83, 2, 5, 2), permitted},
+		{"sub-element that is elements away", `services: [execute_pccc], pccc: {files: ["N7:0-9"]}`, pcccRead(7, 0x89, 5, 5, 2), path},
+		{"sub-element within", `services: [execute_pccc], pccc: {files: ["N7:0-9"]}`, pcccRead(7, 0x89, 4, 5, 2), permitted},
+
 		{"packet needs no rule", `services: [read_tag]`, ct.Multiple(read("A", 1)), permitted},
 		{"packet to another class does", `services: [read_tag]`, ct.Request(0x0a, ct.Join(ct.Class(1), ct.Instance(1)), ct.Packet(read("A", 1))), service},
 		{"send without a route", `services: [read_tag, unconnected_send]`, ct.Unconnected(read("A", 1)), permitted},
@@ -160,6 +171,10 @@ func TestEvalCIP(t *testing.T) {
 		{"redundant owner", bounds, io(ct.Open{Class: 1, Size: 100, Owner: true}), value},
 		{"heartbeat", bounds, io(ct.Open{Class: 1, Size: 2, Owner: true}), permitted},
 		{"null", bounds, io(ct.Open{Class: 1, Size: 100, Types: [2]byte{ct.Null, ct.Null}}), permitted},
+		{"configuration of an owner", bounds, configured(ct.Open{Class: 1, Size: 100}), permitted},
+		{"configuration of who owns nothing", listener, configured(ct.Open{Class: 1, Size: 2}), value},
+		{"configuration by a null forward open", listener, configured(ct.Open{Class: 1, Types: [2]byte{ct.Null, ct.Null}}), value},
+		{"who owns nothing, with an empty configuration", listener, io(ct.Open{Class: 1, Size: 2, Path: ct.Join(ct.Class(4), ct.Point(100), []byte{0x80, 0})}), permitted},
 		{"null to another assembly", bounds, io(ct.Open{Class: 1, Types: [2]byte{ct.Null, ct.Null}, Path: ct.Join(ct.Class(4), ct.Point(1))}), path},
 		{"produced tag", bounds, io(ct.Open{Class: 1, Size: 100, Path: ct.Symbol("Produced")}), path},
 		{"produced tag by name", `services: [forward_open], io: {tags: ["Prod*"]}`, io(ct.Open{Class: 1, Path: ct.Symbol("Produced")}), permitted},
@@ -171,12 +186,13 @@ func TestEvalCIP(t *testing.T) {
 			if v.Reason != row.want || v.Allows() != (row.want == permitted) {
 				t.Errorf("%v %v, want %v", v.Action, v.Reason, row.want)
 			}
-		{"configuration of an owner", bounds, configured(ct.Open{Class: 1, Size: 100}), permitted},
-		{"configuration of who owns nothing", listener, configured(ct.Open{Class: 1, Size: 2}), value},
-		{"configuration by a null forward open", listener, configured(ct.Open{Class: 1, Types: [2]byte{ct.Null, ct.Null}}), value},
-		{"who owns nothing, with an empty configuration", listener, io(ct.Open{Class: 1, Size: 2, Path: ct.Join(ct.Class(4), ct.Point(100), []byte{0x80, 0})}), permitted},
 		})
 	}
+}
+
+// pcccRead is a typed logical read of size bytes of a file, from a sub-element on.
+func pcccRead(file, kind, element, sub, size byte) []byte {
+	return ct.Request(0x4b, ct.Join(ct.Class(0x67), ct.Instance(1)), []byte{7, 0x4d, 0, 1, 2, 3, 4, 0x0f, 0, 1, 0, 0xa2, size, file, kind, element, sub})
 }
 
 // TestRouteIsAllHops: those of port segments before the object that carries a route come first, and then

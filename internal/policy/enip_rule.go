@@ -92,6 +92,9 @@ type PCCCSelector struct {
 type PCCCFile struct {
 	File     uint16
 	Elements Span
+	// Letters are those of the file's type; "" is any. How much of a file a command touches follows from the type
+	// that it claims, and processors exist that go by the number alone.
+	Letters string
 }
 
 // cipServices are the services by name.
@@ -460,11 +463,13 @@ func (d *decoder) pcccFunction(n *yaml.Node, text string, s *PCCCSelector) {
 	s.Functions = append(s.Functions, cip.Function{Command: uint8(c), Sub: uint8(v), HasSub: has})
 }
 
-// parsePCCCFile reads "7" or "7:0-9", with the letters that programmers put before it: "N7:0-9".
+// parsePCCCFile reads "7" or "7:0-9", or with the letters of its type "N7:0-9".
 func parsePCCCFile(text string) (PCCCFile, error) {
-	file, elements, some := strings.Cut(strings.TrimLeft(text, "ABCDFILNORST"), ":")
-	number, err := parseNumber(file)
-	if err != nil || number > 65535 {
+	file, elements, some := strings.Cut(text, ":")
+	digits := strings.TrimLeft(file, "ABCDFILNORST")
+	letters := strings.TrimSuffix(file, digits)
+	number, err := parseNumber(digits)
+	if err != nil || number > 65535 || letters != "" && !cip.IsFileLetters(letters) {
 		return PCCCFile{}, fmt.Errorf("write a file from 0 to 65535, and elements if not all are meant, such as 7:0-99 or N7:0-99")
 	}
 	span := Span{0, 65535}
@@ -473,5 +478,5 @@ func parsePCCCFile(text string) (PCCCFile, error) {
 			return PCCCFile{}, fmt.Errorf("its elements: %w", err)
 		}
 	}
-	return PCCCFile{uint16(number), span}, nil
+	return PCCCFile{uint16(number), span, letters}, nil
 }
