@@ -1,6 +1,7 @@
 package cip
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 )
@@ -85,6 +86,9 @@ func (p *Path) Tag() []byte {
 
 // Member returns what is named inside an instance: elements and members such as [3].Speed.
 func (p *Path) Member() []byte { return p.text[p.tagLength:p.textLength] }
+
+// HasName tells whether the path has a symbol: a tag's name, or one inside what an instance names.
+func (p *Path) HasName() bool { return p.tagLength > 0 || bytes.IndexByte(p.Member(), '.') >= 0 }
 
 // Points returns the assemblies of a connection path: instances of the assembly class and connection
 // points, in the order of the wire.

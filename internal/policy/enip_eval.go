@@ -376,6 +376,9 @@ func (c *ENIPCheck) permitsPath(rule *ENIPRule, r *cip.Request) bool {
 		return rule.Classes == nil && rule.Instances == nil && rule.Attributes == nil && rule.permitsTag(r)
 	}
 	c.came(enipPath)
+	if r.Code >= cip.FirstOwn && r.Owner != OwnerTags && p.HasClass && p.HasName() {
+		return false // only tags have names, and their services have the codes of others
+	}
 	if rule.Tags != nil || rule.Classes != nil && !(p.HasClass && rule.Classes.Contains(p.Class)) {
 		return false
 	}
@@ -532,11 +535,11 @@ func (c *ENIPCheck) permitsPCCC(s *PCCCSelector, r *cip.Request) bool {
 	c.came(enipPath)
 	last := uint32(command.Element) + command.Elements - 1
 	for _, f := range s.Files {
-		if f.File == command.File && f.Elements.Low <= uint32(command.Element) && last <= f.Elements.High {
-			return true
-		}
 		if f.Letters != "" && f.Letters != command.Type.Letters() {
 			continue
+		}
+		if f.File == command.File && f.Elements.Low <= uint32(command.Element) && last <= f.Elements.High {
+			return true
 		}
 	}
 	return false
@@ -594,12 +597,6 @@ func (io *IOConnection) permitsTarget(o *cip.Open) bool {
 	return true
 }
 
-func (io *IOConnection) permitsDirection(n *cip.NetworkParameters) bool {
-	if n.Type == cip.TypeNull {
-		return true
-	}
-	return (io.MaxSize == 0 || n.Size <= io.MaxSize) && n.RPI >= io.MinRPI && (io.MaxRPI == 0 || n.RPI <= io.MaxRPI)
-}
 // permitsOwner judges who would own the outputs. A configuration changes the device as they do, also one that comes
 // with a null Forward Open: who may own nothing sends none.
 func (io *IOConnection) permitsOwner(o *cip.Open) bool {
@@ -609,6 +606,12 @@ func (io *IOConnection) permitsOwner(o *cip.Open) bool {
 	return io.Owners == 0 || io.Owners&OwnerOf(o) != 0
 }
 
+func (io *IOConnection) permitsDirection(n *cip.NetworkParameters) bool {
+	if n.Type == cip.TypeNull {
+		return true
+	}
+	return (io.MaxSize == 0 || n.Size <= io.MaxSize) && n.RPI >= io.MinRPI && (io.MaxRPI == 0 || n.RPI <= io.MaxRPI)
+}
 
 // OwnerOf returns who would own the target's outputs by a Forward Open: a heartbeat, which is all that a
 // connection sends that owns nothing, has no bytes but the sequence count.

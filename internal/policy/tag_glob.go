@@ -157,9 +157,11 @@ func permitsTag(globs []string, tag []byte, count uint16) bool {
 	base, dimensions, first := cip.SplitElement(tag)
 	var buffer [2][cip.MaxTag + 16]byte
 	var from, to []byte
-	if dimensions <= 1 {
+	last := uint64(first) + uint64(max(count, 1)) - 1
+	inside := dimensions <= 1 && last <= 1<<32-1 // beyond it elements have no numbers, or those of others
+	if inside {
 		from = appendElement(buffer[0][:0], base, first)
-		to = appendElement(buffer[1][:0], base, uint32(min(uint64(first)+uint64(max(count, 1))-1, 1<<32-1)))
+		to = appendElement(buffer[1][:0], base, uint32(last))
 	}
 	for _, glob := range globs {
 		switch {
@@ -169,7 +171,7 @@ func permitsTag(globs []string, tag []byte, count uint16) bool {
 			return true
 		case count > 1 && strings.IndexByte(glob, '?') >= 0:
 			// The elements between the first and the last may not be of as many digits.
-		case dimensions <= 1 && matchTag(glob, from) && matchTag(glob, to):
+		case inside && matchTag(glob, from) && matchTag(glob, to):
 			return true
 		}
 	}

@@ -1,0 +1,88 @@
+package inspect
+
+import (
+	"testing"
+
+	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
+	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
+)
+
+// TestTricksOfCombinations: ways around a rule that take a service in several wrappings, or a path that says two
+// things at once.
+func TestTricksOfCombinations(t *testing.T) {
+	rules := append([]string{
+		`{services: [set_attribute_single], classes: [4], instances: [100], attributes: [3]}`,
+		`{services: [get_attribute_list, set_attribute_list], classes: [0x300], instances: [1], attributes: [1-3]}`,
+		`{services: [write_tag], tags: ["A[0-3]", "B[4294967290-4294967295]"]}`,
+		`{services: [0x4d], classes: [0x300]}`, `{services: [read_template]}`,
+		`{services: [execute_pccc], pccc: {functions: [protected_typed_logical_read, protected_typed_logical_write], files: ["N7:0-9"]}}`,
+		`{services: [unconnected_send], route: ["1/0,1/0"]}`,
+	}, enipRules...)
+	plan := enipPlan(t, policy.DenyReset, rules...)
+	route, assembly := ct.Port(1, 0), ct.Join(ct.Class(4), ct.Instance(100))
+	set := func(path ...[]byte) []byte { return ct.Request(0x10, ct.Join(path...), []byte{1}) }
+	dint := func(path ...[]byte) []byte { return ct.WriteDINT(ct.Join(path...), 1) }
+	vendors := ct.Join(ct.Class(0x300), ct.Instance(1))
+	bad, where, tag := verdict.ReasonMalformed, verdict.ReasonPathNotPermitted, verdict.ReasonTagNotPermitted
+	for _, r := range []struct {
+		name    string
+		service []byte
+		want    verdict.Reason // ReasonPermitted if it passes
+	}{
+		{"an attribute", set(assembly, ct.Attribute(3)), verdict.ReasonPermitted},
+		{"an attribute of a point beside the instance", set(assembly, ct.Point(101), ct.Attribute(3)), bad},
+		{"an attribute of two points", set(ct.Class(4), ct.Point(100), ct.Point(101), ct.Attribute(3)), bad},
+		{"a point behind the attribute", set(assembly, ct.Attribute(3), ct.Point(101)), bad},
+		{"a point alone", set(ct.Class(4), ct.Point(100), ct.Attribute(3)), where},
+		{"a list with one attribute too many", ct.Request(0x03, vendors, ct.U16(3), ct.U16(1), ct.U16(4), ct.U16(2)), where},
+		{"a list that says less than it has", ct.Request(0x03, vendors, ct.U16(1), ct.U16(1), ct.U16(4)), where},
+		{"a list of two values", ct.Request(0x04, vendors, ct.U16(2), ct.U16(1), ct.U16(0), ct.U16(4), ct.U16(0)), where},
+
+		{"the last elements there are", ct.WriteDINT(ct.Join(ct.Symbol("B"), ct.Logical(0x28, 4294967290, 2)), 1, 2, 3, 4, 5, 6), verdict.ReasonPermitted},
+		{"elements that go round", ct.WriteDINT(ct.Join(ct.Symbol("B"), ct.Logical(0x28, 4294967290, 2)), 1, 2, 3, 4, 5, 6, 7), tag},
+		{"an element of more than 32 bits", dint(ct.Symbol("A[4294967299]")), bad},
+		{"an element of an element", dint(ct.Symbol("A"), ct.Member(3), ct.Member(9)), tag},
+		{"a member behind the element", dint(ct.Symbol("A[3].x")), tag},
+		{"a NUL behind the name", dint(ct.Symbol("A[3]\x00")), bad},
+		{"a name in Latin letters that fold", dint(ct.Symbol("\xc3\xa1[3]")), tag},
+
+		{"a vendor's service", ct.Request(0x4d, vendors, ct.U16(1)), verdict.ReasonPermitted},
+		{"a write of a tag beside a vendor's object", dint(ct.Symbol("Recipe"), vendors), where},
+		{"a write of a tag behind a vendor's object", dint(vendors, ct.Symbol("Recipe")), where},
+		{"a read of a tag beside a template", ct.ReadTag(ct.Join(ct.Symbol("Recipe"), ct.Class(0x6c), ct.Instance(1)), 1), where},
+		{"a write to a template", ct.Request(0x4d, ct.Join(ct.Class(0x6c), ct.Instance(1)), ct.U32(0)), where},
+		{"a write by the number of a symbol", dint(ct.Class(0x6b), ct.Instance(1)), where},
+		{"a structure that is a whole number in truth", ct.Request(0x53, ct.Symbol("Line3.Setpoint"), ct.U16(0x2a0), ct.U16(0xc4), ct.U16(1), ct.U32(0), ct.U32(9)), verdict.ReasonValueNotPermitted},
+
+		{"PCCC in a packet in two sends", ct.Unconnected(ct.Unconnected(ct.Multiple(readSpeed(), pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 10, 0)), route), route), where},
+		{"PCCC, permitted, in the same", ct.Unconnected(ct.Unconnected(ct.Multiple(readSpeed(), pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 9, 0)), route), route), verdict.ReasonPermitted},
+		{"a read of strings where whole numbers are", pccc(0x0f, 0, 1, 0, 0xa2, 84, 7, 0x8d, 0, 0), where},
+		{"a read far behind its element", pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 0, 20), where},
+		{"a write of the status file by its number", pccc(0x0f, 0, 1, 0, 0xaa, 2, 2, 0x89, 0, 0, 1, 0), where},
+	} {
+		d := newTarget(t, plan)
+		d.client(ct.RR(enipHandle, 7, r.service))
+		if r.want == verdict.ReasonPermitted {
+			d.mustAllow(r.name)
+			continue
+		}
+		d.mustDeny(r.name, r.want)
+	}
+}
+
+// TestEvasion29_BetweenSessions: what one session has open, another cannot use, and neither can the device's own
+// direction.
+func TestEvasion29_BetweenSessions(t *testing.T) {
+	plan, common := enipPlan(t, policy.DenyReset), NewCommon(Limits{})
+	first, second := scannerOf(t, plan, common, &ioLog{}), scannerOf(t, plan, common, &ioLog{})
+	id := first.openExplicit(1, ct.Port(1, 0))
+	second.client(ct.Unit(enipHandle, id, 1, readSpeed()))
+	second.mustDeny("another session's connection", verdict.ReasonPathNotPermitted)
+	first.device(ct.Unit(enipHandle, id, 1, readSpeed()))
+	first.mustDeny("a request of the device's", verdict.ReasonMalformed)
+	if len(first.got(stream.FromInitiator)) == 0 {
+		t.Error("the client has got nothing at all")
+	}
+}
