@@ -9,6 +9,144 @@ import (
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
+// twoSlotRules permit connections to two modules, and Recipe to be written in the first only.
+var twoSlotRules = []string{
+	`{services: [forward_open, forward_close], route: ["1/0", "1/1"], io: {assemblies: [100, 150]}}`,
+	`{services: [write_tag], tags: [Recipe], route: ["1/0"]}`, `{services: [read_tag], tags: ["Line3.*"]}`,
+}
+
+func toSlot(slot byte, serial uint16) ct.Open {
+	return ct.Open{Serial: serial, ToSource: 0x9000 + uint32(serial), Path: ct.Join(ct.Port(1, slot), ct.Router())}
+}
+
+// failedOpen is the reply to a Forward Open that found its name in use.
+func failedOpen(serial uint16) []byte {
+	return ct.Join([]byte{0xd4, 0, 1, 1, 0, 1}, ct.U16(serial), ct.U16(0x1337), ct.U32(42), []byte{0, 0})
+}
+
+// TestEvasion29_RepliesThatChangePlaces: two Forward Opens of one name in one context lead to two modules, and the
+// device answers as its modules do: the success that comes first may be of the second. What is sent on such a
+// connection is by no known route; the same with other contexts, or the same request twice, is by its own.
+func TestEvasion29_RepliesThatChangePlaces(t *testing.T) {
+	first, second := toSlot(0, 1), toSlot(1, 1)
+	success := ct.Opened(first, 0x70001, 0x9001)
+	for _, r := range []struct {
+		name     string
+		requests [2]ct.Open
+		contexts [2]uint64
+		answers  []uint64 // contexts, the first a success
+		write    bool
+	}{
+		{"in one context", [2]ct.Open{first, second}, [2]uint64{7, 7}, []uint64{7, 7}, false},
+		{"in one context, by the first alone", [2]ct.Open{first, second}, [2]uint64{7, 7}, []uint64{7}, false},
+		{"in two", [2]ct.Open{first, second}, [2]uint64{7, 8}, []uint64{7, 8}, true},
+		{"in two, the other way", [2]ct.Open{first, second}, [2]uint64{7, 8}, []uint64{8, 7}, false},
+		{"the same twice", [2]ct.Open{first, first}, [2]uint64{7, 7}, []uint64{7, 7}, true},
+		{"of two names", [2]ct.Open{first, toSlot(1, 2)}, [2]uint64{7, 7}, []uint64{7}, true},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			d := newTarget(t, enipPlan(t, policy.DenyReset, twoSlotRules...))
+			d.silent = true
+			for i, o := range r.requests {
+				d.client(ct.RR(enipHandle, r.contexts[i], o.Forward()))
+				d.mustAllow("forward open")
+			}
+			for i, context := range r.answers {
+				reply := success
+				if i > 0 {
+					reply = failedOpen(1)
+				}
+				d.device(ct.RR(enipHandle, context, reply))
+				d.mustAllow("a reply")
+			}
+			d.client(ct.Unit(enipHandle, 0x70001, 1, otherTag(1)))
+			switch {
+			case r.write:
+				d.mustAllow("the write")
+			case d.last.Verdict.Allows():
+				t.Error("the write passes by a route that may be another")
+			}
+		})
+	}
+	t.Run("the reply that is left", func(t *testing.T) {
+		d := newTarget(t, enipPlan(t, policy.DenyReset, twoSlotRules...))
+		d.silent = true
+		for _, o := range []ct.Open{second, first} {
+			d.client(ct.RR(enipHandle, 7, o.Forward()))
+		}
+		d.device(ct.RR(enipHandle, 7, failedOpen(1)))
+		d.device(ct.RR(enipHandle, 7, success))
+		d.client(ct.Unit(enipHandle, 0x70001, 1, otherTag(1)))
+		if d.last.Verdict.Allows() {
+			t.Error("the write passes by a route that may be another")
+		}
+	})
+	t.Run("in packets of more than are remembered", func(t *testing.T) {
+		rules := append([]string{`{services: [write_tag], tags: [Recipe], route: ["1/2"]}`, `{services: [forward_open], route: ["1/2"]}`}, twoSlotRules...)
+		for _, n := range []uint16{4, 5} {
+			d := newTarget(t, enipPlan(t, policy.DenyReset, rules...))
+			d.silent = true
+			var opens, replies [][]byte
+			for serial := range n {
+				opens = append(opens, toSlot(2, 10+serial).Forward())
+				replies = append(replies, ct.Opened(toSlot(2, 10+serial), 0x70010+uint32(serial), 0x9010+uint32(serial)))
+			}
+			d.client(ct.RR(enipHandle, 7, ct.Multiple(opens...)))
+			d.client(ct.RR(enipHandle, 7, second.Forward()))
+			d.device(ct.RR(enipHandle, 7, append([]byte{0x8a, 0, 0, 0}, ct.Packet(replies...)...)))
+			d.mustAllow("the reply to the packet")
+			d.client(ct.Unit(enipHandle, 0x70010, 1, otherTag(1)))
+			if d.last.Verdict.Allows() != (n == 4) {
+				t.Errorf("%d names: %v", n, d.last.Verdict)
+			}
+		}
+	})
+	t.Run("I/O", func(t *testing.T) {
+		log := &ioLog{}
+		d := scannerOf(t, enipPlan(t, policy.DenyReset, twoSlotRules...), NewCommon(Limits{}), log)
+		d.silent = true
+		small, large := ioOpening(9), ioOpening(9)
+		large.Size = 400
+		for _, o := range []ct.Open{small, large} {
+			d.client(ct.RR(enipHandle, 7, o.Forward()))
+			d.mustAllow("forward open")
+		}
+		d.device(ct.RR(enipHandle, 7, ct.Opened(small, 0x70001, 0x9009)))
+		d.mustAllow("a reply")
+		if len(log.opened) != 0 {
+			t.Error("a connection of one of two sizes is open")
+		}
+	})
+}
+
+// TestEvasion29_AnIdentifierThatPassesUnseen: a device gives the identifier of a connection that it has given up to one
+// whose opening is not believed. What is sent under it after that is by no known route.
+func TestEvasion29_AnIdentifierThatPassesUnseen(t *testing.T) {
+	for name, pass := range map[string]func(d *target, id uint32){
+		"by a reply with another name": func(d *target, id uint32) {
+			d.client(ct.RR(enipHandle, 7, toSlot(1, 2).Forward()))
+			d.mustAllow("forward open")
+			d.device(ct.RR(enipHandle, 7, ct.Opened(toSlot(1, 3), id, 0x9003)))
+		},
+		"on a connection": func(d *target, id uint32) {
+			d.client(ct.Unit(enipHandle, id, 1, toSlot(1, 2).Forward()))
+			d.mustAllow("forward open")
+			d.device(ct.Unit(enipHandle, d.opened[id], 1, ct.Opened(toSlot(1, 2), id, 0x9002)))
+		},
+	} {
+		d := newTarget(t, enipPlan(t, policy.DenyReset, append([]string{`{services: [forward_open], route: ["1/0,1/1"]}`}, twoSlotRules...)...))
+		id := d.openExplicit(1, ct.Port(1, 0))
+		d.client(ct.Unit(enipHandle, id, 9, otherTag(1)))
+		d.mustAllow("before")
+		d.work()
+		d.silent = true
+		pass(d, id)
+		d.mustAllow(name + ": the reply")
+		d.client(ct.Unit(enipHandle, id, 2, otherTag(1)))
+		d.mustDeny(name, verdict.ReasonRouteNotPermitted)
+	}
+}
+
 // TestTricksOfCombinations: ways around a rule that take a service in several wrappings, or a path that says two
 // things at once.
 func TestTricksOfCombinations(t *testing.T) {

@@ -32,6 +32,8 @@ type triad struct {
 	originatorSerial uint32
 }
 
+func triadOf(o *cip.Open) triad { return triad{o.Serial, o.Vendor, o.OriginatorSerial} }
+
 // unknownRoute is what no rule names.
 var unknownRoute = []cip.Hop{{Other: true}}
 
@@ -93,6 +95,17 @@ func (s *enipSession) dismiss(over func(*enipConnection) bool) {
 
 func (s *enipSession) dismissAll() { s.dismiss(func(*enipConnection) bool { return true }) }
 
+// pass notes that the device has given an identifier to a connection of which nothing is known: where those lead
+// that had it, nobody knows any more.
+func (s *enipSession) pass(id uint32) {
+	for _, c := range s.connections {
+		if c.toTarget == id {
+			c.elsewhere.Store(true)
+		}
+	}
+	s.dissector.named.pass(identifierName{s.ends[stream.FromResponder].Addr(), id})
+}
+
 func (s *enipSession) identifierOf(c *enipConnection) identifierName {
 	return identifierName{s.ends[stream.FromResponder].Addr(), c.toTarget}
 }
@@ -100,7 +113,7 @@ func (s *enipSession) identifierOf(c *enipConnection) identifierName {
 // enipEffect is what a reply, or a request without one, changes once it has left.
 type enipEffect struct {
 	kind       effectKind
-	handle     uint32
+	handle     uint32 // of the session, or of what an identifier has passed to
 	connection *enipConnection
 	triad      triad
 	key        uint64 // of the flow that a connection was closed over
@@ -114,6 +127,7 @@ const (
 	effectRegister effectKind = iota
 	effectUnregister
 	effectOpen
+	effectPass
 	effectOpenIO
 	effectClose
 )
@@ -128,6 +142,8 @@ func (s *enipSession) apply(e *enipEffect) {
 		s.loseIO(e.flow, true)
 	case effectOpen:
 		s.file(e.connection)
+	case effectPass:
+		s.pass(e.handle)
 	case effectOpenIO:
 		s.dissector.io.add(s, s.ioName(e.triad), e.io)
 	case effectClose:
@@ -168,6 +184,7 @@ func (s *enipSession) noteReply(r *reading, m *enip.Message, w *enipWaiting) {
 	if w == nil || !w.manages {
 		return
 	}
+	s.requests.contest(w)
 	d := s.dissector
 	d.replies.Start(replyOf(m).payload)
 	w.start(&d.walk)
@@ -235,13 +252,14 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 	switch {
 	case q.ForwardClose(&f):
 		s.effects = append(s.effects, enipEffect{kind: effectClose, key: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
-	case m.Connected || !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
-	case triad{o.Serial, o.Vendor, o.OriginatorSerial} != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}:
-		// The reply is to another Forward Open: nothing of it can be believed.
+	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
+	case m.Connected, triadOf(&o) != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}, w.contested:
+		// It is sent unconnected, or the reply is or may be to another: all that is known is the identifier.
+		s.effects = append(s.effects, enipEffect{kind: effectPass, handle: opened.ToTarget})
 	case o.Explicit():
 		c := &enipConnection{
 			toTarget: opened.ToTarget, toOriginator: opened.ToOriginator, answered: true,
-			triad: triad{o.Serial, o.Vendor, o.OriginatorSerial},
+			triad: triadOf(&o),
 		}
 		outer, _ := s.dissector.walk.Route()
 		c.hopCount = copy(c.hops[:], outer)
@@ -250,7 +268,7 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
 	case o.IO():
 		s.effects = append(s.effects, enipEffect{
-			kind: effectOpenIO, triad: triad{o.Serial, o.Vendor, o.OriginatorSerial}, io: s.ioConnection(r, m, w, &o, &opened),
+			kind: effectOpenIO, triad: triadOf(&o), io: s.ioConnection(r, m, w, &o, &opened),
 		})
 	}
 }

@@ -35,6 +35,15 @@ func (t *identifiers) open(name identifierName, c *enipConnection) {
 	t.by[name] = c
 }
 
+// pass notes that a device has given an identifier to a connection of which nothing is known.
+func (t *identifiers) pass(name identifierName) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.by[name]; old != nil {
+		old.elsewhere.Store(true)
+	}
+}
+
 // forget lets go of a connection that its session has closed.
 func (t *identifiers) forget(name identifierName, c *enipConnection) {
 	t.mu.Lock()

@@ -34,6 +34,7 @@ type enipJudgement struct {
 	outerCode, innerCode cip.ServiceCode
 	inside               bool // the denial is of a service inside the outermost
 	manages              bool // some service opens or closes a connection
+	opens                openNames
 }
 
 // judge sets the verdict. Of an incomplete message it may go on where it was left; what there is to tell of one
@@ -148,7 +149,13 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 	}
 	d.visited++
 	v := d.check.EvalCIP(w)
-	e.manages = e.manages || managesConnections(q)
+	if managesConnections(q) {
+		var o cip.Open
+		if q.ForwardOpen(&o) {
+			e.opens.add(triadOf(&o))
+		}
+		e.manages = true
+	}
 	switch {
 	case e.services == 0:
 		e.outer, e.outerCode = offset+q.Offset, q.Code

@@ -27,11 +27,43 @@ type enipWaiting struct {
 	keptLength int
 	length     int  // of it all
 	manages    bool // some service in it opens or closes a connection
+	opens      openNames
+	contested  bool // another may have got its reply, see contest
 
 	outerCode, innerCode cip.ServiceCode // inner: of what an Unconnected Send carries
 	inUnconnected        bool
 
 	refusal enipRefusal
+}
+
+// openNames are the names of the connections that a request opens, the first of them. A list that has more may have
+// any.
+type openNames struct {
+	list  [4]triad
+	count int
+}
+
+func (n *openNames) add(t triad) {
+	if n.count < len(n.list) {
+		n.list[n.count] = t
+	}
+	n.count++
+}
+
+// meets tells whether a name may be in both lists.
+func (n *openNames) meets(m *openNames) bool {
+	switch {
+	case n.count == 0 || m.count == 0:
+		return false
+	case n.count > len(n.list) || m.count > len(m.list):
+		return true
+	}
+	for _, t := range n.list[:n.count] {
+		if slices.Contains(m.list[:m.count], t) {
+			return true
+		}
+	}
+	return false
 }
 
 // enipOutstanding holds one session's requests in the order in which they were sent. Clients repeat sender
@@ -63,7 +95,7 @@ func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
 	}
 	w.keptLength, w.length = copy(w.kept[:], payload), len(payload)
 	w.outerCode, w.innerCode, w.inUnconnected = e.outerCode, e.innerCode, e.inner != 0
-	w.manages = e.manages
+	w.manages, w.opens, w.contested = e.manages, e.opens, false
 	return w
 }
 
@@ -80,6 +112,22 @@ func (w *enipWaiting) start(walk *cip.Walk) {
 func managesConnections(q *cip.Request) bool {
 	return q.Is(cip.ForwardOpen, cip.ConnectionManager) || q.Is(cip.LargeForwardOpen, cip.ConnectionManager) ||
 		q.Is(cip.ForwardClose, cip.ConnectionManager)
+}
+
+// contest looks, when a reply has come, for other requests that it may as well be to: in the same context, and about to
+// open a connection of the same name elsewhere. A device that asks its modules answers as they do, and not in the order
+// of the requests. Of what such requests open, nobody knows where it leads.
+func (o *enipOutstanding) contest(w *enipWaiting) {
+	for _, x := range o.list {
+		if x.command == w.command && x.context == w.context && x.opens.meets(&w.opens) && !x.repeats(w) {
+			x.contested, w.contested = true, true
+		}
+	}
+}
+
+// repeats tells whether two requests are the same.
+func (w *enipWaiting) repeats(x *enipWaiting) bool {
+	return w.length == x.length && string(w.kept[:w.keptLength]) == string(x.kept[:x.keptLength])
 }
 
 // release gives back what is no longer in the list.
