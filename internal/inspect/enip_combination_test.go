@@ -147,6 +147,36 @@ func TestEvasion29_AnIdentifierThatPassesUnseen(t *testing.T) {
 	}
 }
 
+// TestEvasion29_OpeningsBehindWhatIsKept: of a request its beginning is kept for its reply. What opens or closes a
+// connection behind that would change what the identifiers lead to, and nobody would know.
+func TestEvasion29_OpeningsBehindWhatIsKept(t *testing.T) {
+	padding := make([][]byte, 40)
+	for i := range padding {
+		padding[i] = readSpeed()
+	}
+	packet := ct.Multiple(append(padding, ct.Close(1, ct.Router()), ct.Open{Serial: 2}.Forward())...)
+	rules := []string{`{services: [forward_open, forward_close, read_tag]}`}
+	for _, onDeny := range []policy.OnDeny{policy.DenyReset, policy.DenyException} {
+		d := newTarget(t, enipPlan(t, onDeny, rules...))
+		j := d.client(ct.RR(enipHandle, 7, packet))
+		d.mustDeny("packet", verdict.ReasonMalformed)
+		if last := &j.Messages[len(j.Messages)-1]; last.Detail() != errManagedLate {
+			t.Errorf("told as %q", last.Detail())
+		}
+	}
+	d := newTarget(t, enipPlan(t, policy.DenyReset, rules...))
+	d.client(ct.RR(enipHandle, 7, ct.Multiple(append([][]byte{ct.Close(1, ct.Router()), ct.Open{Serial: 2}.Forward()}, padding...)...)))
+	d.mustAllow("a packet that begins with them")
+	config := ct.Open{Serial: 3, Path: ct.Join(ct.Router(), []byte{0x80, 250}, make([]byte, 500))}
+	d.client(ct.RR(enipHandle, 7, ct.Unconnected(config.Forward())))
+	if d.last.Verdict.Allows() {
+		t.Error("an unconnected send that no rule names")
+	}
+	d = newTarget(t, enipPlan(t, policy.DenyReset, `{services: [forward_open, unconnected_send], route: ["1/0"]}`))
+	d.client(ct.RR(enipHandle, 7, ct.Unconnected(config.Forward(), ct.Port(1, 0))))
+	d.mustAllow("the longest configuration in a send")
+}
+
 // TestTricksOfCombinations: ways around a rule that take a service in several wrappings, or a path that says two
 // things at once.
 func TestTricksOfCombinations(t *testing.T) {

@@ -148,13 +148,15 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 		return
 	}
 	d.visited++
-	v := d.check.EvalCIP(w)
+	v, why := d.check.EvalCIP(w), ""
 	if managesConnections(q) {
 		var o cip.Open
 		if q.ForwardOpen(&o) {
 			e.opens.add(triadOf(&o))
 		}
-		e.manages = true
+		if e.manages = true; v.Allows() && q.Offset+q.Length > maxKeptRequest {
+			v, why = verdict.Denied(verdict.ReasonMalformed), errManagedLate
+		}
 	}
 	switch {
 	case e.services == 0:
@@ -167,13 +169,17 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 	}
 	line := d.next()
 	*line = enipMessage{
-		raw: e.raw, index: e.services, code: q.Code, owner: q.Owner, verdict: v, connection: e.connection,
+		raw: e.raw, index: e.services, code: q.Code, owner: q.Owner, verdict: v, why: why, connection: e.connection,
 	}
 	e.services++
 	if d.used >= len(d.decoded) {
 		e.noRoom(line, v)
 	}
 }
+
+// errManagedLate is why a service is denied of which too little would be kept to know what its reply changes: under
+// an identifier that passes to another connection unseen, services would be judged by the route of the old one.
+const errManagedLate = "service that opens or closes a connection, behind the first 640 bytes of its message"
 
 // noRoom counts a line whose storage the next one will take. The first denial is kept for the last place of
 // the list.
