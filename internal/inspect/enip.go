@@ -246,6 +246,7 @@ func (s *enipSession) misaligned(d stream.Direction, b []byte) string {
 }
 
 func (s *enipSession) commit() {
+	s.requests.use()
 	s.requests.commit()
 	for i := range s.effects {
 		s.apply(&s.effects[i])

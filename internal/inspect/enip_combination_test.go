@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"testing"
+	"time"
 
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -145,6 +146,91 @@ func TestEvasion29_AnIdentifierThatPassesUnseen(t *testing.T) {
 		d.client(ct.Unit(enipHandle, id, 2, otherTag(1)))
 		d.mustDeny(name, verdict.ReasonRouteNotPermitted)
 	}
+}
+
+// TestEvasion29_DataAheadOfTheReply: a client need not wait for the replies to what closes a connection and gives its
+// identifier to one by another route, with what it sends under that. Nothing that is behind it by then is judged by the
+// old route, on whichever session it comes, be the connection closed, opened anew, or given up by its device.
+func TestEvasion29_DataAheadOfTheReply(t *testing.T) {
+	rules := append([]string{`{services: [unconnected_send], route: ["1/0", "1/1"]}`}, twoSlotRules...)
+	close1 := ct.Close(1, ct.Join(ct.Port(1, 0), ct.Router()))
+	large := toSlot(1, 1)
+	large.Large = true
+	for _, r := range []struct {
+		name   string
+		before []byte // what leaves without a reply, nil: nothing
+		idle   time.Duration
+		write  bool
+	}{
+		{"nothing", nil, 0, true},
+		{"a close", close1, 0, false},
+		{"a close in a packet", ct.Multiple(readSpeed(), close1), 0, false},
+		{"a close in a send", ct.Unconnected(ct.Close(1, ct.Router()), ct.Port(1, 0)), 0, false},
+		{"a close of another", ct.Close(2, ct.Join(ct.Port(1, 0), ct.Router())), 0, true},
+		{"an open of its name", toSlot(1, 1).Forward(), 0, false},
+		{"the same open again", toSlot(0, 1).Forward(), 0, true},
+		{"an open of another name", toSlot(1, 2).Forward(), 0, true},
+		{"silence within its watchdog", nil, 400 * time.Millisecond, true},
+		{"silence beyond it", nil, 401 * time.Millisecond, false},
+		{"silence beyond it, and then an open", toSlot(1, 2).Forward(), 401 * time.Millisecond, false},
+	} {
+		for _, elsewhere := range []bool{false, true} {
+			plan, common := enipPlan(t, policy.DenyReset, rules...), NewCommon(Limits{})
+			first, second := scannerOf(t, plan, common, &ioLog{}), scannerOf(t, plan, common, &ioLog{})
+			id := first.openExplicit(1, ct.Port(1, 0))
+			first.client(ct.Unit(enipHandle, id, 1, otherTag(1)))
+			first.mustAllow("before")
+			first.work()
+			first.now = first.now.Add(r.idle)
+			second.now = first.now
+			first.silent, second.silent = true, true
+			other := first
+			if elsewhere {
+				other = second
+			}
+			if r.before != nil {
+				other.client(ct.RR(enipHandle, 7, r.before))
+				other.mustAllow(r.name)
+			}
+			first.client(ct.Unit(enipHandle, id, 2, otherTag(1)))
+			if allowed := first.last.Verdict.Allows(); allowed != r.write {
+				t.Errorf("%s, on the other session %v: permitted %v", r.name, elsewhere, allowed)
+			}
+		}
+		d := newTarget(t, enipPlan(t, policy.DenyReset, rules...))
+		id := d.openExplicit(1, ct.Port(1, 0))
+		d.now = d.now.Add(r.idle)
+		segment := ct.Unit(enipHandle, id, 2, otherTag(1))
+		if r.before != nil {
+			segment = ct.Join(ct.RR(enipHandle, 7, r.before), segment)
+		}
+		d.client(segment)
+		if allowed := d.last.Verdict.Allows(); allowed != r.write {
+			t.Errorf("%s, in one segment: permitted %v", r.name, allowed)
+		}
+	}
+	t.Run("a connection in use", func(t *testing.T) {
+		d := newTarget(t, enipPlan(t, policy.DenyReset, rules...))
+		id := d.openExplicit(1, ct.Port(1, 0))
+		for sequence := range uint16(5) {
+			d.now = d.now.Add(300 * time.Millisecond)
+			d.client(ct.Unit(enipHandle, id, sequence, otherTag(1)))
+			d.mustAllow("a write")
+			d.work()
+		}
+	})
+	t.Run("three sessions", func(t *testing.T) {
+		// The second's connection is by the route of the first's, and the third's is not.
+		plan, common := enipPlan(t, policy.DenyReset, rules...), NewCommon(Limits{})
+		var sessions [3]*target
+		var id uint32
+		for i := range sessions {
+			sessions[i] = scannerOf(t, plan, common, &ioLog{})
+			id = sessions[i].openExplicit(1+uint16(i), ct.Port(1, []byte{0, 0, 1}[i]))
+		}
+		sessions[0].client(ct.Unit(enipHandle, id, 1, otherTag(1)))
+		sessions[0].mustDeny("a write by the route of the first", verdict.ReasonRouteNotPermitted)
+	})
 }
 
 // TestEvasion29_OpeningsBehindWhatIsKept: of a request its beginning is kept for its reply. What opens or closes a

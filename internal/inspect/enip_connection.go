@@ -21,9 +21,12 @@ type enipConnection struct {
 	// adopted says that its opening was not seen: where it leads to is not known, and toOriginator only
 	// once a reply has come.
 	adopted, answered bool
-	// elsewhere says that the device has given the identifier to a connection by another route meanwhile. It may
-	// be set by any pipeline.
+	// elsewhere says that the device has given the identifier to a connection by another route meanwhile, or may
+	// have. It may be set by any pipeline.
 	elsewhere atomic.Bool
+	// used is when the last request on it left, and watchdog how long the device waits for the next.
+	used     time.Time
+	watchdog time.Duration
 }
 
 // triad names a connection as its originator does (V1 3-5.5.2).
@@ -43,6 +46,14 @@ func (c *enipConnection) route() []cip.Hop {
 		return unknownRoute
 	}
 	return c.hops[:c.hopCount]
+}
+
+// expire notes that the device may have given the connection up, because nothing was said on it for too long: another
+// may have its identifier.
+func (c *enipConnection) expire(now time.Time) {
+	if !c.adopted && now.Sub(c.used) > c.watchdog {
+		c.elsewhere.Store(true)
+	}
 }
 
 // maxConnections is how many connections for services a session may have; the oldest is forgotten for one
@@ -76,7 +87,7 @@ func (s *enipSession) file(c *enipConnection) {
 	}
 	s.connections = append(s.connections, c)
 	if !c.adopted {
-		s.dissector.named.open(s.identifierOf(c), c)
+		s.dissector.named.open(s, c)
 	}
 }
 
@@ -87,28 +98,13 @@ func (s *enipSession) dismiss(over func(*enipConnection) bool) {
 			return false
 		}
 		if !c.adopted {
-			s.dissector.named.forget(s.identifierOf(c), c)
+			s.dissector.named.forget(s, c)
 		}
 		return true
 	})
 }
 
 func (s *enipSession) dismissAll() { s.dismiss(func(*enipConnection) bool { return true }) }
-
-// pass notes that the device has given an identifier to a connection of which nothing is known: where those lead
-// that had it, nobody knows any more.
-func (s *enipSession) pass(id uint32) {
-	for _, c := range s.connections {
-		if c.toTarget == id {
-			c.elsewhere.Store(true)
-		}
-	}
-	s.dissector.named.pass(identifierName{s.ends[stream.FromResponder].Addr(), id})
-}
-
-func (s *enipSession) identifierOf(c *enipConnection) identifierName {
-	return identifierName{s.ends[stream.FromResponder].Addr(), c.toTarget}
-}
 
 // enipEffect is what a reply, or a request without one, changes once it has left.
 type enipEffect struct {
@@ -143,7 +139,7 @@ func (s *enipSession) apply(e *enipEffect) {
 	case effectOpen:
 		s.file(e.connection)
 	case effectPass:
-		s.pass(e.handle)
+		s.dissector.named.pass(s.identifier(e.handle))
 	case effectOpenIO:
 		s.dissector.io.add(s, s.ioName(e.triad), e.io)
 	case effectClose:
@@ -259,17 +255,47 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 	case o.Explicit():
 		c := &enipConnection{
 			toTarget: opened.ToTarget, toOriginator: opened.ToOriginator, answered: true,
-			triad: triadOf(&o),
+			triad: triadOf(&o), used: r.now, watchdog: watchdogOf(&o, &opened),
 		}
-		outer, _ := s.dissector.walk.Route()
-		c.hopCount = copy(c.hops[:], outer)
-		c.hopCount += copy(c.hops[c.hopCount:], q.Path.Hops())
-		c.hopCount += copy(c.hops[c.hopCount:], o.Path.Hops())
+		hops := routeOfOpen(nil, &s.dissector.walk, &o)
+		c.hopCount = copy(c.hops[:], hops)
+		c.elsewhere.Store(len(hops) > cip.MaxHops) // farther than any rule names
 		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
 	case o.IO():
 		s.effects = append(s.effects, enipEffect{
 			kind: effectOpenIO, triad: triadOf(&o), io: s.ioConnection(r, m, w, &o, &opened),
 		})
+	}
+}
+
+// routeOfOpen appends the hops that lead to where a Forward Open that a walk is at does.
+func routeOfOpen(hops []cip.Hop, w *cip.Walk, o *cip.Open) []cip.Hop {
+	outer, _ := w.Route()
+	return append(append(append(hops, outer...), w.Request.Path.Hops()...), o.Path.Hops()...)
+}
+
+// watchdogOf returns how long the device waits for the next request on a connection: the shorter of what was asked for
+// and what it granted, for devices exist that go by either.
+func watchdogOf(o *cip.Open, opened *cip.Opened) time.Duration {
+	interval := o.ToTarget.RPI
+	if opened.TargetAPI > 0 && opened.TargetAPI < interval {
+		interval = opened.TargetAPI
+	}
+	return interval * 4 << o.Multiplier
+}
+
+// doubt notes what a Forward Open or Close that the walk is at may change before its reply comes: the client need not
+// wait for that with what it sends under an identifier.
+func (s *enipSession) doubt(w *cip.Walk) {
+	q := &w.Request
+	var o cip.Open
+	var f cip.Close
+	var hops [3 * cip.MaxHops]cip.Hop
+	switch {
+	case q.ForwardClose(&f):
+		s.dissector.named.doubt(s.originatorsName(triad{f.Serial, f.Vendor, f.OriginatorSerial}), nil)
+	case q.ForwardOpen(&o) && !o.Null():
+		s.dissector.named.doubt(s.originatorsName(triadOf(&o)), routeOfOpen(hops[:0], w, &o))
 	}
 }
 

@@ -537,26 +537,33 @@ func TestSeveralENIPMessagesInASegment(t *testing.T) {
 }
 
 // TestEvasion29_IdentifierThatHasPassedToAnotherSession: a device gives the identifier of a connection, which
-// another session has closed, to one by another route. What the first session still sends under it goes by that
-// route, and is judged so; where the route is the same, or a rule asks for none, nothing changes.
+// another session has closed, or which has timed out, to one by another route. What the first session still sends under
+// it goes by that route, and is judged so; where none was closed and the route is the same, or a rule asks for none,
+// nothing changes.
 func TestEvasion29_IdentifierThatHasPassedToAnotherSession(t *testing.T) {
 	rules := []string{
 		`{services: [forward_open, forward_close], route: ["1/0", "1/1"]}`,
 		`{services: [write_tag], tags: [Recipe], route: ["1/0"]}`, `{services: [read_tag], tags: ["Line3.*"]}`,
 	}
 	for _, r := range []struct {
-		name  string
-		slot  byte // that the other session's connection leads to
-		write bool // whether what the rule permits by the first route still passes
-	}{{"by another route", 1, false}, {"by the same", 0, true}} {
+		name   string
+		closed bool // through the appliance
+		slot   byte // that the other session's connection leads to
+		write  bool // whether what the rule permits by the first route still passes
+	}{
+		{"closed, by another route", true, 1, false}, {"closed, by the same", true, 0, false},
+		{"by another route", false, 1, false}, {"by the same", false, 0, true},
+	} {
 		plan, common := enipPlan(t, policy.DenyReset, rules...), NewCommon(Limits{})
 		first, second := scannerOf(t, plan, common, &ioLog{}), scannerOf(t, plan, common, &ioLog{})
 		id := first.openExplicit(1, ct.Port(1, 0))
 		first.client(ct.Unit(enipHandle, id, 1, otherTag(1)))
 		first.mustAllow("before")
 		first.work()
-		second.rr(ct.Close(1, ct.Join(ct.Port(1, 0), ct.Router())))
-		second.mustAllow("a close of another session's connection")
+		if r.closed {
+			second.rr(ct.Close(1, ct.Join(ct.Port(1, 0), ct.Router())))
+			second.mustAllow("a close of another session's connection")
+		}
 		second.next = id - 1
 		if again := second.openExplicit(2, ct.Port(1, r.slot)); again != id {
 			t.Fatal("the device gave another identifier")
@@ -573,7 +580,7 @@ func TestEvasion29_IdentifierThatHasPassedToAnotherSession(t *testing.T) {
 		for _, d := range []*target{first, second} {
 			d.pipeline.remove(d.pipeline.connections[testKey])
 		}
-		if n := len(common.named.by); n != 0 {
+		if n := len(common.named.by) + len(common.named.triads); n != 0 {
 			t.Errorf("%d identifiers are left of sessions that are over", n)
 		}
 	}

@@ -4,16 +4,20 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
+	"github.com/penstock-ot/penstock/internal/stream"
 )
 
-// identifiers tells which connection for services a device knows under an identifier, over all sessions of
+// identifiers tells which connections for services a device knows under an identifier, over all sessions of
 // all pipelines: devices exist that take what comes under one from any of their sessions. One that was
-// closed from elsewhere, or has timed out, may pass to a connection by another route, and what the session that
-// opened it first still sends goes there. It is safe for concurrent use. Sessions bound it: each holds at
+// closed from elsewhere, or has timed out, may pass to a connection by another route, and what the sessions that
+// had it before still send goes there. It is safe for concurrent use. Sessions bound it: each holds at
 // most maxConnections.
 type identifiers struct {
-	mu sync.Mutex
-	by map[identifierName]*enipConnection // as opened last
+	mu     sync.Mutex
+	by     map[identifierName][]*enipConnection
+	triads map[originatorName][]*enipConnection
 }
 
 // identifierName is an identifier of a device's.
@@ -22,33 +26,75 @@ type identifierName struct {
 	id     uint32
 }
 
-func newIdentifiers() *identifiers { return &identifiers{by: map[identifierName]*enipConnection{}} }
+// originatorName is what an originator calls a connection to a device. Clients exist that all call theirs the same,
+// so that it counts for one address.
+type originatorName struct {
+	originator, device netip.Addr
+	triad              triad
+}
 
-// open notes that a device has given an identifier to a connection. Of the one that had it nobody knows any
-// more where it leads, unless that is the same.
-func (t *identifiers) open(name identifierName, c *enipConnection) {
+func newIdentifiers() *identifiers {
+	return &identifiers{by: map[identifierName][]*enipConnection{}, triads: map[originatorName][]*enipConnection{}}
+}
+
+func (s *enipSession) identifier(id uint32) identifierName {
+	return identifierName{s.ends[stream.FromResponder].Addr(), id}
+}
+
+func (s *enipSession) originatorsName(t triad) originatorName {
+	return originatorName{s.ends[stream.FromInitiator].Addr(), s.ends[stream.FromResponder].Addr(), t}
+}
+
+// open notes that a device has given an identifier to a connection of the session. Of those that had it nobody knows
+// any more where they lead, unless that is the same.
+func (t *identifiers) open(s *enipSession, c *enipConnection) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.by[name]; old != nil && old != c && !slices.Equal(old.route(), c.route()) {
-		old.elsewhere.Store(true)
+	name, own := s.identifier(c.toTarget), s.originatorsName(c.triad)
+	for _, old := range t.by[name] {
+		if !slices.Equal(old.route(), c.route()) {
+			old.elsewhere.Store(true)
+		}
 	}
-	t.by[name] = c
+	t.by[name] = append(t.by[name], c)
+	t.triads[own] = append(t.triads[own], c)
 }
 
 // pass notes that a device has given an identifier to a connection of which nothing is known.
 func (t *identifiers) pass(name identifierName) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.by[name]; old != nil {
-		old.elsewhere.Store(true)
+	for _, c := range t.by[name] {
+		c.elsewhere.Store(true)
 	}
 }
 
-// forget lets go of a connection that its session has closed.
-func (t *identifiers) forget(name identifierName, c *enipConnection) {
+// doubt notes that a device is asked to close a connection, or to open it anew by a route (nil: none): before its reply
+// comes the identifier may have passed to another.
+func (t *identifiers) doubt(name originatorName, route []cip.Hop) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.by[name] == c {
-		delete(t.by, name)
+	for _, c := range t.triads[name] {
+		if route == nil || !slices.Equal(c.route(), route) {
+			c.elsewhere.Store(true)
+		}
+	}
+}
+
+// forget lets go of a connection that the session has closed.
+func (t *identifiers) forget(s *enipSession, c *enipConnection) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	without(t.by, s.identifier(c.toTarget), c)
+	without(t.triads, s.originatorsName(c.triad), c)
+}
+
+func without[K comparable](lists map[K][]*enipConnection, name K, c *enipConnection) {
+	list := lists[name]
+	if i := slices.Index(list, c); i >= 0 {
+		list = slices.Delete(list, i, i+1)
+	}
+	if lists[name] = list; len(list) == 0 {
+		delete(lists, name)
 	}
 }

@@ -116,6 +116,7 @@ func (e *enipJudgement) judgePayload(envelope *enipMessage, mayGoOn bool) {
 			e.isMalformed(envelope, "connected data without a sequence count")
 			return
 		}
+		e.connection.expire(e.r.now)
 		base = e.connection.route()
 		payload, length, offset = payload[min(sequence, len(payload)):], length-sequence, offset+sequence
 	}
@@ -153,6 +154,9 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 		var o cip.Open
 		if q.ForwardOpen(&o) {
 			e.opens.add(triadOf(&o))
+		}
+		if e.r.observed || v.Allows() {
+			e.session.doubt(w)
 		}
 		if e.manages = true; v.Allows() && q.Offset+q.Length > maxKeptRequest {
 			v, why = verdict.Denied(verdict.ReasonMalformed), errManagedLate

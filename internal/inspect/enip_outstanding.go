@@ -130,6 +130,15 @@ func (w *enipWaiting) repeats(x *enipWaiting) bool {
 	return w.length == x.length && string(w.kept[:w.keptLength]) == string(x.kept[:x.keptLength])
 }
 
+// use notes that what was added since the last commit has left.
+func (o *enipOutstanding) use() {
+	for _, w := range o.list[len(o.list)-o.added:] {
+		if w.connection != nil {
+			w.connection.used = w.since
+		}
+	}
+}
+
 // release gives back what is no longer in the list.
 func (o *enipOutstanding) release(w *enipWaiting) {
 	if w.refusal.active {
