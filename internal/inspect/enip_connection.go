@@ -24,9 +24,11 @@ type enipConnection struct {
 	// elsewhere says that the device has given the identifier to a connection by another route meanwhile, or may
 	// have. It may be set by any pipeline.
 	elsewhere atomic.Bool
-	// used is when the last request on it left, and watchdog how long the device waits for the next.
+	// used is when the last request on it left, that which opened it included, and watchdog how long the device waits for the next.
 	used     time.Time
 	watchdog time.Duration
+	// asked is the number of the request that opened it, and opened that of its opening; see identifiers.
+	asked, opened uint64
 }
 
 // triad names a connection as its originator does (V1 3-5.5.2).
@@ -78,6 +80,9 @@ func (s *enipSession) connectionTo(r *reading, id uint32) *enipConnection {
 
 // file keeps a connection; an earlier one of its identifier or its triad is not there any more.
 func (s *enipSession) file(c *enipConnection) {
+	if !c.adopted {
+		s.dissector.named.open(s, c) // while those before it are known
+	}
 	s.dismiss(func(old *enipConnection) bool {
 		return old.toTarget == c.toTarget || !c.adopted && !old.adopted && old.triad == c.triad
 	})
@@ -86,9 +91,6 @@ func (s *enipSession) file(c *enipConnection) {
 		s.dismiss(func(old *enipConnection) bool { return old == oldest })
 	}
 	s.connections = append(s.connections, c)
-	if !c.adopted {
-		s.dissector.named.open(s, c)
-	}
 }
 
 // dismiss lets go of connections that are over.
@@ -249,13 +251,13 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 	case q.ForwardClose(&f):
 		s.effects = append(s.effects, enipEffect{kind: effectClose, key: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
 	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
-	case m.Connected, triadOf(&o) != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}, w.contested:
+	case m.Connected, triadOf(&o) != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}, w.contested || s.requests.disordered:
 		// It is sent unconnected, or the reply is or may be to another: all that is known is the identifier.
 		s.effects = append(s.effects, enipEffect{kind: effectPass, handle: opened.ToTarget})
 	case o.Explicit():
 		c := &enipConnection{
 			toTarget: opened.ToTarget, toOriginator: opened.ToOriginator, answered: true,
-			triad: triadOf(&o), used: r.now, watchdog: watchdogOf(&o, &opened),
+			triad: triadOf(&o), used: w.since, watchdog: watchdogOf(&o, &opened), asked: w.asked,
 		}
 		hops := routeOfOpen(nil, &s.dissector.walk, &o)
 		c.hopCount = copy(c.hops[:], hops)
@@ -284,19 +286,45 @@ func watchdogOf(o *cip.Open, opened *cip.Opened) time.Duration {
 	return interval * 4 << o.Multiplier
 }
 
-// doubt notes what a Forward Open or Close that the walk is at may change before its reply comes: the client need not
-// wait for that with what it sends under an identifier.
-func (s *enipSession) doubt(w *cip.Walk) {
-	q := &w.Request
+// managedName returns the name of the connection that a Forward Open or Close is about, and whether it opens one.
+func managedName(q *cip.Request) (name triad, opens, ok bool) {
 	var o cip.Open
 	var f cip.Close
-	var hops [3 * cip.MaxHops]cip.Hop
 	switch {
 	case q.ForwardClose(&f):
-		s.dissector.named.doubt(s.originatorsName(triad{f.Serial, f.Vendor, f.OriginatorSerial}), nil)
-	case q.ForwardOpen(&o) && !o.Null():
-		s.dissector.named.doubt(s.originatorsName(triadOf(&o)), routeOfOpen(hops[:0], w, &o))
+		return triad{f.Serial, f.Vendor, f.OriginatorSerial}, false, true
+	case q.ForwardOpen(&o):
+		return triadOf(&o), !o.Null(), true
 	}
+	return triad{}, false, false
+}
+
+// repliedName returns the name of the first connection that a whole reply tells of the opening or closing of.
+func repliedName(walk *cip.ReplyWalk, payload []byte) (name triad, ok bool) {
+	walk.Start(payload)
+	for walk.Next() {
+		reply := &walk.Reply
+		switch reply.Code {
+		case cip.ForwardOpen, cip.LargeForwardOpen, cip.ForwardClose:
+		default:
+			continue
+		}
+		if b := reply.Data; reply.Status == cip.StatusSuccess && reply.Code != cip.ForwardClose {
+			var opened cip.Opened
+			ok = reply.ForwardOpened(&opened)
+			return triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}, ok
+		} else if len(b) >= 8 { // V1 3-5.5.2 and 3-5.5.4: of a refusal, too
+			return triad{value16(b, 0), value16(b, 2), value32(b, 4)}, true
+		}
+		return triad{}, false
+	}
+	return triad{}, false
+}
+
+// doubt notes what a Forward Open or Close may change before its reply comes: the client need not wait for that with what
+// it sends under an identifier. It returns the request's number.
+func (s *enipSession) doubt(name triad) uint64 {
+	return s.dissector.named.doubt(s.originatorsName(name))
 }
 
 // ioConnection puts together what a Forward Open and its reply say. A message has one multicast group at most,

@@ -1,11 +1,11 @@
 package inspect
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
 
-	"github.com/penstock-ot/penstock/dissectors/cip"
 	"github.com/penstock-ot/penstock/internal/stream"
 )
 
@@ -18,6 +18,12 @@ type identifiers struct {
 	mu     sync.Mutex
 	by     map[identifierName][]*enipConnection
 	triads map[originatorName][]*enipConnection
+
+	// Replies may come later than what was asked for after them. count numbers what happens, and last holds the number
+	// of the last request to open or close a connection of a name, or of another that has the same place.
+	count uint64
+	last  [8192]uint64
+	seed  maphash.Seed
 }
 
 // identifierName is an identifier of a device's.
@@ -34,7 +40,9 @@ type originatorName struct {
 }
 
 func newIdentifiers() *identifiers {
-	return &identifiers{by: map[identifierName][]*enipConnection{}, triads: map[originatorName][]*enipConnection{}}
+	return &identifiers{
+		by: map[identifierName][]*enipConnection{}, triads: map[originatorName][]*enipConnection{}, seed: maphash.MakeSeed(),
+	}
 }
 
 func (s *enipSession) identifier(id uint32) identifierName {
@@ -46,18 +54,30 @@ func (s *enipSession) originatorsName(t triad) originatorName {
 }
 
 // open notes that a device has given an identifier to a connection of the session. Of those that had it nobody knows
-// any more where they lead, unless that is the same.
+// any more where they lead, unless that is the same; and neither of this one, if they were opened, or its end was asked
+// for, since it was.
 func (t *identifiers) open(s *enipSession, c *enipConnection) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	name, own := s.identifier(c.toTarget), s.originatorsName(c.triad)
+	late := *t.asked(own) > c.asked
 	for _, old := range t.by[name] {
 		if !slices.Equal(old.route(), c.route()) {
 			old.elsewhere.Store(true)
+			late = late || old.opened > c.asked
 		}
 	}
+	if late {
+		c.elsewhere.Store(true)
+	}
+	t.count++
+	c.opened = t.count
 	t.by[name] = append(t.by[name], c)
 	t.triads[own] = append(t.triads[own], c)
+}
+
+func (t *identifiers) asked(name originatorName) *uint64 {
+	return &t.last[maphash.Comparable(t.seed, name)%uint64(len(t.last))]
 }
 
 // pass notes that a device has given an identifier to a connection of which nothing is known.
@@ -69,16 +89,17 @@ func (t *identifiers) pass(name identifierName) {
 	}
 }
 
-// doubt notes that a device is asked to close a connection, or to open it anew by a route (nil: none): before its reply
-// comes the identifier may have passed to another.
-func (t *identifiers) doubt(name originatorName, route []cip.Hop) {
+// doubt notes that a device is asked to close a connection, or to open it anew: before its reply comes the identifier may
+// have passed to another. It returns the request's number.
+func (t *identifiers) doubt(name originatorName) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.triads[name] {
-		if route == nil || !slices.Equal(c.route(), route) {
-			c.elsewhere.Store(true)
-		}
+		c.elsewhere.Store(true)
 	}
+	t.count++
+	*t.asked(name) = t.count
+	return t.count
 }
 
 // forget lets go of a connection that the session has closed.

@@ -32,9 +32,10 @@ type enipJudgement struct {
 	// in an unconnected send, 0 where there is none.
 	outer, inner         int
 	outerCode, innerCode cip.ServiceCode
-	inside               bool // the denial is of a service inside the outermost
-	manages              bool // some service opens or closes a connection
-	opens                openNames
+	inside               bool   // the denial is of a service inside the outermost
+	manages              bool   // some service opens or closes a connection
+	opens, names         triads // of its Forward Opens; of these and its Forward Closes
+	asked                uint64 // number of the last of these, see identifiers
 }
 
 // judge sets the verdict. Of an incomplete message it may go on where it was left; what there is to tell of one
@@ -151,12 +152,14 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 	d.visited++
 	v, why := d.check.EvalCIP(w), ""
 	if managesConnections(q) {
-		var o cip.Open
-		if q.ForwardOpen(&o) {
-			e.opens.add(triadOf(&o))
-		}
-		if e.r.observed || v.Allows() {
-			e.session.doubt(w)
+		if name, opens, ok := managedName(q); ok {
+			e.names.add(name)
+			if opens {
+				e.opens.add(name)
+			}
+			if e.r.observed || v.Allows() {
+				e.asked = e.session.doubt(name)
+			}
 		}
 		if e.manages = true; v.Allows() && q.Offset+q.Length > maxKeptRequest {
 			v, why = verdict.Denied(verdict.ReasonMalformed), errManagedLate

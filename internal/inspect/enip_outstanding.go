@@ -25,10 +25,12 @@ type enipWaiting struct {
 
 	kept       [maxKeptRequest]byte // of the outermost service, from its code on
 	keptLength int
-	length     int  // of it all
-	manages    bool // some service in it opens or closes a connection
-	opens      openNames
-	contested  bool // another may have got its reply, see contest
+	length     int    // of it all
+	manages    bool   // some service in it opens or closes a connection
+	opens      triads // of its Forward Opens
+	names      triads // of these and of its Forward Closes
+	asked      uint64 // the number of its last Forward Open or Close, see identifiers
+	contested  bool   // another may have got its reply, see contest
 
 	outerCode, innerCode cip.ServiceCode // inner: of what an Unconnected Send carries
 	inUnconnected        bool
@@ -36,34 +38,33 @@ type enipWaiting struct {
 	refusal enipRefusal
 }
 
-// openNames are the names of the connections that a request opens, the first of them. A list that has more may have
-// any.
-type openNames struct {
+// triads are names of connections, the first of a request. A list that has more may have any.
+type triads struct {
 	list  [4]triad
 	count int
 }
 
-func (n *openNames) add(t triad) {
+func (n *triads) add(t triad) {
 	if n.count < len(n.list) {
 		n.list[n.count] = t
 	}
 	n.count++
 }
 
+// has tells whether a name may be in the list.
+func (n *triads) has(t triad) bool {
+	return n.count > len(n.list) || slices.Contains(n.list[:n.count], t)
+}
+
 // meets tells whether a name may be in both lists.
-func (n *openNames) meets(m *openNames) bool {
+func (n *triads) meets(m *triads) bool {
 	switch {
 	case n.count == 0 || m.count == 0:
 		return false
-	case n.count > len(n.list) || m.count > len(m.list):
+	case n.count > len(n.list):
 		return true
 	}
-	for _, t := range n.list[:n.count] {
-		if slices.Contains(m.list[:m.count], t) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.list[:n.count], m.has)
 }
 
 // enipOutstanding holds one session's requests in the order in which they were sent. Clients repeat sender
@@ -73,6 +74,9 @@ type enipOutstanding struct {
 	unanswered[enipWaiting]
 
 	refused int // how many of the list are
+	// disordered says that a reply to a Forward Open or Close may have been another's, of which nothing told: from
+	// then on none is believed.
+	disordered bool
 }
 
 // room reports whether n more requests can wait, once those that have waited for too long are forgotten.
@@ -95,7 +99,7 @@ func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
 	}
 	w.keptLength, w.length = copy(w.kept[:], payload), len(payload)
 	w.outerCode, w.innerCode, w.inUnconnected = e.outerCode, e.innerCode, e.inner != 0
-	w.manages, w.opens, w.contested = e.manages, e.opens, false
+	w.manages, w.opens, w.names, w.asked, w.contested = e.manages, e.opens, e.names, e.asked, false
 	return w
 }
 
@@ -114,20 +118,33 @@ func managesConnections(q *cip.Request) bool {
 		q.Is(cip.ForwardClose, cip.ConnectionManager)
 }
 
+// settle returns the request that a reply to a Forward Open or Close answers, of those that wait in one context with the
+// one found: the one that has its name. A device that asks its modules answers as they do, and not in the order of
+// the requests.
+func (o *enipOutstanding) settle(w *enipWaiting, code cip.ServiceCode, name triad, named bool) *enipWaiting {
+	if named && w.names.has(name) {
+		return w
+	}
+	for _, x := range o.list {
+		if x == w || !x.manages || x.command != w.command || x.context != w.context {
+			continue
+		}
+		if named && x.names.has(name) && x.fits(code) {
+			return x
+		}
+		o.disordered = true
+	}
+	return w
+}
+
 // contest looks, when a reply has come, for other requests that it may as well be to: in the same context, and about to
-// open a connection of the same name elsewhere. A device that asks its modules answers as they do, and not in the order
-// of the requests. Of what such requests open, nobody knows where it leads.
+// open a connection of the same name. Of what such requests open, nobody knows where it leads.
 func (o *enipOutstanding) contest(w *enipWaiting) {
 	for _, x := range o.list {
-		if x.command == w.command && x.context == w.context && x.opens.meets(&w.opens) && !x.repeats(w) {
+		if x.command == w.command && x.context == w.context && x.opens.meets(&w.opens) {
 			x.contested, w.contested = true, true
 		}
 	}
-}
-
-// repeats tells whether two requests are the same.
-func (w *enipWaiting) repeats(x *enipWaiting) bool {
-	return w.length == x.length && string(w.kept[:w.keptLength]) == string(x.kept[:x.keptLength])
 }
 
 // use notes that what was added since the last commit has left.
@@ -227,7 +244,7 @@ func (o *enipOutstanding) rollback() {
 func (o *enipOutstanding) clear() {
 	o.added = len(o.list)
 	o.rollback()
-	o.list = nil
+	o.list, o.disordered = nil, false
 }
 
 // overdue returns why the first of the requests was refused whose neutralised form the device has not

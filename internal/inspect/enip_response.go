@@ -64,6 +64,10 @@ func (s *enipSession) readResponse(r *reading, b []byte) step {
 		s.recordReply(r, b[:n], m, nil, verdict.Permitted, "")
 		return step{size: n, verdict: verdict.Permitted}
 	}
+	if w.manages {
+		name, named := repliedName(&s.dissector.replies, p.payload)
+		w = s.requests.settle(w, p.code, name, named)
+	}
 	s.requests.take(w)
 	s.seenReply = true
 	s.learn(m, w)
