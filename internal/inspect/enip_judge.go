@@ -152,18 +152,7 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 	d.visited++
 	v, why := d.check.EvalCIP(w), ""
 	if managesConnections(q) {
-		if name, opens, ok := managedName(q); ok {
-			e.names.add(name)
-			if opens {
-				e.opens.add(name)
-			}
-			if e.r.observed || v.Allows() {
-				e.asked = e.session.doubt(name)
-			}
-		}
-		if e.manages = true; v.Allows() && q.Offset+q.Length > maxKeptRequest {
-			v, why = verdict.Denied(verdict.ReasonMalformed), errManagedLate
-		}
+		v, why = e.manage(q, v)
 	}
 	switch {
 	case e.services == 0:
@@ -182,6 +171,26 @@ func (e *enipJudgement) service(w *cip.Walk, offset int) {
 	if d.used >= len(d.decoded) {
 		e.noRoom(line, v)
 	}
+}
+
+// manage notes a Forward Open or Close, and denies one that could not be kept for its reply.
+func (e *enipJudgement) manage(q *cip.Request, v verdict.Verdict) (verdict.Verdict, string) {
+	e.manages = true
+	if v.Allows() && q.Offset+q.Length > maxKeptRequest {
+		return verdict.Denied(verdict.ReasonMalformed), errManagedLate
+	}
+	name, opens, ok := managedName(q)
+	if !ok {
+		return v, ""
+	}
+	e.names.add(name)
+	if opens {
+		e.opens.add(name)
+	}
+	if e.r.observed || v.Allows() {
+		e.asked = e.session.doubt(name)
+	}
+	return v, ""
 }
 
 // errManagedLate is why a service is denied of which too little would be kept to know what its reply changes: under
