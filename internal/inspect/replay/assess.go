@@ -273,7 +273,7 @@ func (a *assessor) judged(c *conversation, d stream.Direction, j inspect.Judgeme
 				a.result.Unjudged++ // data of what was opened before the capture began
 				continue
 			}
-			at.operation, at.detail = m.Operation(), ""
+			at.protocol, at.operation, at.detail = m.ProtocolName(), m.Operation(), ""
 			if !m.Verdict.Allows() {
 				at.detail = m.Detail()
 			}
