@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ rules:
   - {services: [get_attributes_all, get_attribute_single], classes: [identity, 0x04]}
   - {services: [read_tag, read_tag_fragmented], tags: ["Line3.*"]}
   - {services: [write_tag, write_tag_fragmented], tags: [Line3.Setpoint, "A[3]"], values: [0-1500]}
+  - {services: [write_tag], tags: [Batch], route: ["1/0"]}
   - {services: [unconnected_send, forward_open, large_forward_open, forward_close], route: ["1/0"], io: {assemblies: [100, 150, 151], owners: [exclusive_owner]}}
   - {services: [execute_pccc], pccc: {functions: [protected_typed_logical_read], files: ["N7:0-9"]}}
   - {commands: [list_identity]}`
@@ -184,6 +186,7 @@ func TestEvasions25To32AndOf39OnTheLine(t *testing.T) {
 	device := startCIPDevice(t, p.Filler)
 	read := ct.ReadTag(ct.Symbol("Line3.Speed"), 1)
 	write, reset := ct.WriteDINT(ct.Symbol("Recipe"), 9), ct.Request(0x05, ct.Join(ct.Class(1), ct.Instance(1)))
+	batch := ct.WriteDINT(ct.Symbol("Batch"), 9)
 	route, router := ct.Port(1, 0), ct.Join(ct.Port(1, 0), ct.Router())
 	rr := func(service []byte, more ...[]byte) []byte { return ct.RR(cipSession, 1, service, more...) }
 	items := func(list ...[]byte) []byte { return ct.Encapsulate(0x6f, cipSession, 1, ct.Items(list...)) }
@@ -297,6 +300,16 @@ func TestEvasions25To32AndOf39OnTheLine(t *testing.T) {
 		{"29 a connection to more than the router", func(*cipClient) []byte {
 			return rr(ct.Open{Path: ct.Join(router, ct.Class(0x67), ct.Instance(1))}.Forward())
 		}, 0},
+		{"28 a point beside the instance", func(*cipClient) []byte {
+			return rr(ct.Request(0x0e, ct.Join(ct.Class(4), ct.Instance(100), ct.Point(1), ct.Attribute(3))))
+		}, 0},
+		{"29 data ahead of the reply to a close", func(c *cipClient) []byte {
+			id := c.open(ct.Open{Serial: 1, ToSource: 5, Path: router})
+			return ct.Join(rr(ct.Close(1, router)), rr(ct.Open{Serial: 2, ToSource: 6}.Forward()), ct.Unit(cipSession, id, 1, batch))
+		}, 0},
+		{"29 a close behind what is kept", func(*cipClient) []byte {
+			return rr(ct.Multiple(append(slices.Repeat([][]byte{read}, 40), ct.Close(1, router))...))
+		}, 0},
 		{"30 another slot", func(*cipClient) []byte { return rr(ct.Unconnected(read, ct.Port(1, 3))) }, 0},
 		{"30 one hop more", func(*cipClient) []byte { return rr(ct.Unconnected(read, route, ct.PortText(2, "198.18.0.9"))) }, 0},
 		{"30 a connection to another slot", func(*cipClient) []byte { return rr(ct.Open{Path: ct.Join(ct.Port(1, 3), ct.Router())}.Forward()) }, 0},
@@ -306,6 +319,7 @@ func TestEvasions25To32AndOf39OnTheLine(t *testing.T) {
 		{"31 PCCC's change of mode", func(*cipClient) []byte { return pccc(0x0f, 0, 1, 0, 0x80, 6) }, 0},
 		{"31 another file", func(*cipClient) []byte { return pccc(0x0f, 0, 1, 0, 0xa2, 2, 8, 0x89, 3, 0) }, 0},
 		{"31 another command", func(*cipClient) []byte { return pccc(0x08, 0, 1, 0, 0, 0, 1, 2) }, 0},
+		{"31 a string where whole numbers are", func(*cipClient) []byte { return pccc(0x0f, 0, 1, 0, 0xa2, 84, 7, 0x8d, 0, 0) }, 0},
 		{"31 another requestor", func(*cipClient) []byte { return changed(46, 5, pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 3, 0)) }, 0},
 		{"31 a fragmented write of another value", func(*cipClient) []byte {
 			return rr(ct.Request(0x53, ct.Symbol("Line3.Setpoint"), ct.U16(0xc4), ct.U16(1), ct.U32(0), ct.U32(1501)))
@@ -350,6 +364,7 @@ func TestEvasions25To32AndOf39OnTheLine(t *testing.T) {
 		"a list of identities":            ct.Encapsulate(0x63, 0, 1, nil),
 		"a read in a packet in a send":    rr(ct.Unconnected(ct.Multiple(read, read), route)),
 		"an element in another spelling":  rr(ct.WriteDINT(ct.Join(ct.ShortSymbol("a"), ct.Logical(0x28, 3, 2)), 9)),
+		"a write by its connection's way": ct.Unit(cipSession, id, 1, batch),
 		"a write of what may be set":      ct.Unit(cipSession, id, 1, ct.WriteDINT(ct.Symbol("Line3.Setpoint"), 9)),
 		"a read of a file that is named":  pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 3, 0),
 		"an attribute by 16 and 32 bits":  rr(ct.Request(0x0e, ct.Join(ct.Key(), ct.Logical(0x20, 1, 1), ct.Logical(0x24, 1, 2), ct.Attribute(7)))),

@@ -10,6 +10,7 @@ import (
 	"github.com/penstock-ot/penstock/dissectors/enip"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/stream"
+	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
 // enipConnection is a connection for services (transport class 2 or 3) that a session has open.
@@ -27,6 +28,9 @@ type enipConnection struct {
 	// used is when the last request on it left, that which opened it included, and watchdog how long the device waits for the next.
 	used     time.Time
 	watchdog time.Duration
+	// refused is why the last request on it was refused, ReasonNone if it was not, and refusedSequence its sequence count.
+	refused         verdict.Reason
+	refusedSequence uint16
 	// asked is the number of the request that opened it, and opened that of its opening; see identifiers.
 	asked, opened uint64
 }

@@ -36,6 +36,8 @@ type enipWaiting struct {
 	inUnconnected        bool
 
 	refusal enipRefusal
+	// exposed is the reason of a request that was refused and whose reply this one may get, ReasonNone if there is none.
+	exposed verdict.Reason
 }
 
 // triads are names of connections, the first of a request. A list that has more may have any.
@@ -99,6 +101,7 @@ func (o *enipOutstanding) add(e *enipJudgement, now time.Time) *enipWaiting {
 	}
 	w.keptLength, w.length = copy(w.kept[:], payload), len(payload)
 	w.outerCode, w.innerCode, w.inUnconnected = e.outerCode, e.innerCode, e.inner != 0
+	o.expose(w)
 	w.manages, w.opens, w.names, w.asked, w.contested = e.manages, e.opens, e.names, e.asked, false
 	return w
 }

@@ -36,9 +36,61 @@ func (s *enipSession) refuse(r *reading, b []byte, n int, e *enipJudgement, w *e
 	}
 	s.dissector.edited = append(s.dissector.edited[:0], b[:n]...)
 	s.dissector.edited[at] = byte(cip.GetAttributesAll)
-	w.refusal = enipRefusal{active: true, reason: e.verdict.Reason, code: code, inner: inner}
-	s.requests.refused++
+	s.requests.refuse(w, enipRefusal{active: true, reason: e.verdict.Reason, code: code, inner: inner})
 	return step{size: n, verdict: verdict.Permitted, edited: s.dissector.edited}
+}
+
+// refuse notes that a request of the list went on neutralised. What its reply is to be read from nobody may have: a
+// device repeats it where the next request on a connection has the same sequence count, and of requests in one
+// context it may answer another first.
+func (o *enipOutstanding) refuse(w *enipWaiting, r enipRefusal) {
+	w.refusal, w.exposed = r, verdict.ReasonNone
+	o.refused++
+	if w.connection != nil {
+		w.connection.refused, w.connection.refusedSequence = r.reason, w.sequence
+	}
+	for _, x := range o.list {
+		if x != w && !x.refusal.active && x.sharesReply(w) {
+			x.exposed = r.reason
+		}
+	}
+}
+
+// expose notes of a request that joins the list whether it may get the reply of one that was refused.
+func (o *enipOutstanding) expose(w *enipWaiting) {
+	w.exposed = verdict.ReasonNone
+	if c := w.connection; c != nil {
+		if c.refused != verdict.ReasonNone && c.refusedSequence == w.sequence {
+			w.exposed = c.refused
+			return
+		}
+		c.refused = verdict.ReasonNone
+	}
+	for _, x := range o.list {
+		if o.refused > 0 && x != w && x.refusal.active && x.sharesReply(w) {
+			w.exposed = x.refusal.reason
+		}
+	}
+}
+
+// sharesReply tells whether a reply may be to either of two requests, if services do not tell them apart.
+func (w *enipWaiting) sharesReply(x *enipWaiting) bool {
+	if w.command != x.command || w.connection != x.connection {
+		return false
+	}
+	return w.connection != nil && w.sequence == x.sequence || w.connection == nil && w.context == x.context
+}
+
+// cover refuses a request whose reply is one to Get_Attributes_All, and may be that of another which was refused.
+func (o *enipOutstanding) cover(w *enipWaiting, code cip.ServiceCode) {
+	if w == nil || w.exposed == verdict.ReasonNone || code != cip.GetAttributesAll {
+		return
+	}
+	refused := w.outerCode
+	if w.inUnconnected {
+		refused = w.innerCode
+	}
+	o.refuse(w, enipRefusal{active: true, reason: w.exposed, code: refused, inner: w.inUnconnected})
 }
 
 // refusable tells whether the denial is one that the device's own refusal can stand for: of a lawful message

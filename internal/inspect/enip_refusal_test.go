@@ -202,6 +202,76 @@ func TestCIPRefusalFallsBackToReset(t *testing.T) {
 	})
 }
 
+// TestCIPRefusalIsNotReadByAnother: what a device has read in place of a refused request does not come back as the reply
+// to another: neither where it repeats its last reply, because the next request has the same sequence count, nor
+// where it answers requests in one context in another order. Replies that are the request's own pass.
+func TestCIPRefusalIsNotReadByAnother(t *testing.T) {
+	secret := []byte{0x81, 0, 0, 0, 's', 'e', 'c', 'r', 'e', 't'}
+	own := []byte{0xcc, 0, 0, 0, 0xc4, 0, 1, 0, 0, 0}
+	denied := ct.Request(0x0e, ct.Join(ct.Class(0x64), ct.Instance(1), ct.Attribute(1)))
+	wiped := func(t *testing.T, d *target, before int) {
+		t.Helper()
+		d.mustAllow("a reply")
+		if bytes.Contains(d.got(stream.FromInitiator)[before:], []byte("secret")) {
+			t.Error("the client has it")
+		}
+	}
+	t.Run("on a connection", func(t *testing.T) {
+		for _, permitted := range [][]byte{readSpeed(), readIdentity(), ct.Unconnected(readSpeed())} {
+			d := newTarget(t, enipPlan(t, policy.DenyException))
+			id := d.openExplicit(1, ct.Port(1, 0))
+			if permitted[0] == 0x52 {
+				id = d.openExplicit(2)
+			}
+			before := len(d.got(stream.FromInitiator))
+			d.silent = true
+			d.client(ct.Unit(enipHandle, id, 5, denied))
+			d.mustAllow("refused in place")
+			d.device(ct.Unit(enipHandle, d.opened[id], 5, secret))
+			wiped(t, d, before)
+			for split := range 60 {
+				d.client(ct.Unit(enipHandle, id, 5, permitted))
+				d.mustAllow("a request of the same sequence count")
+				reply := ct.Unit(enipHandle, d.opened[id], 5, secret)
+				d.device(reply[:min(split, len(reply)-1)], reply[min(split, len(reply)-1):])
+				wiped(t, d, before)
+			}
+			d.client(ct.Unit(enipHandle, id, 6, readSpeed()))
+			d.mustAllow("the next")
+			d.device(ct.Unit(enipHandle, d.opened[id], 6, own))
+			d.mustAllow("its reply")
+			if !bytes.Equal(d.lastReply(true), own) {
+				t.Errorf("the client has got %x", d.lastReply(true))
+			}
+		}
+	})
+	for _, order := range []string{"the denied first", "the permitted first"} {
+		t.Run("in one context, "+order, func(t *testing.T) {
+			d := newTarget(t, enipPlan(t, policy.DenyException))
+			d.silent = true
+			before := len(d.got(stream.FromInitiator))
+			requests := [][]byte{ct.RR(enipHandle, 7, denied), ct.RR(enipHandle, 7, readIdentity())}
+			if order == "the permitted first" {
+				requests[0], requests[1] = requests[1], requests[0]
+			}
+			for _, request := range requests {
+				d.client(request)
+				d.mustAllow("a request")
+			}
+			for range 2 {
+				d.device(ct.RR(enipHandle, 7, secret))
+				wiped(t, d, before)
+			}
+			d.client(ct.RR(enipHandle, 7, readIdentity()))
+			d.device(ct.RR(enipHandle, 7, []byte{0x81, 0, 0, 0, 'o', 'w', 'n'}))
+			d.mustAllow("its reply")
+			if !bytes.HasSuffix(d.got(stream.FromInitiator), []byte("own")) {
+				t.Error("the client has not got what it may read")
+			}
+		})
+	}
+}
+
 func TestUnsolicitedENIPReplies(t *testing.T) {
 	for name, reply := range map[string][]byte{
 		"to nothing":          ct.RR(enipHandle, 8, []byte{0xcc, 0, 0, 0}),

@@ -49,6 +49,7 @@ func (s *enipSession) readResponse(r *reading, b []byte) step {
 		return s.malformed(r, stream.FromResponder, b, bad)
 	}
 	w := s.requests.find(m, p.code, p.sequence, p.sequenceKnown)
+	s.requests.cover(w, p.code)
 	switch {
 	case n == 0:
 		return s.replyPrefix(r, b, m, &p, w)
