@@ -44,6 +44,12 @@ func (s *enipSession) readResponse(r *reading, b []byte) step {
 	if err != nil && !errors.Is(err, enip.ErrNeedMore) {
 		return s.malformed(r, stream.FromResponder, b, err)
 	}
+	if m.KnowsCommand() && m.Command == enip.NOP && !s.datagrams && s.permitsNOP(r) {
+		if n > 0 {
+			s.recordReply(r, b[:n], m, nil, verdict.Permitted, "")
+		}
+		return step{size: n, verdict: verdict.Permitted}
+	}
 	p := replyOf(m)
 	if bad := checkReply(&s.dissector.replies, m, &p, n > 0); bad != nil {
 		return s.malformed(r, stream.FromResponder, b, bad)
@@ -78,6 +84,15 @@ func (s *enipSession) readResponse(r *reading, b []byte) step {
 	s.noteReply(r, m, w)
 	s.recordReply(r, b[:n], m, w, verdict.Permitted, "")
 	return step{size: n, verdict: verdict.Permitted}
+}
+
+// permitsNOP tells whether a rule permits NOP, which either end may send unasked, and which says nothing (V2 2-4.1).
+func (s *enipSession) permitsNOP(r *reading) bool {
+	d := s.dissector
+	r.plan.CheckENIP(&d.check, r.conduit, r.rates, r.now)
+	v := d.check.EvalCommand(&d.message)
+	d.check.Release()
+	return v.Allows()
 }
 
 // checkReply judges the services of a reply: the structure of a whole one, the first of a prefix.

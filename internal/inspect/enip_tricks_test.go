@@ -301,6 +301,27 @@ func TestLawfulWaysOfStacks(t *testing.T) {
 			d.mustAllow("an error " + name)
 		}
 	})
+	t.Run("a device that shows that it is there", func(t *testing.T) {
+		for _, named := range []bool{true, false} {
+			list := enipRules
+			if named {
+				list = append(slices.Clone(enipRules), `{commands: [nop]}`)
+			}
+			d := newTarget(t, enipPlan(t, policy.DenyReset, list...))
+			d.silent = true
+			nop := ct.Encapsulate(0, 0, 0, []byte{1, 2, 3})
+			d.rr(read)
+			d.device(nop[:1], nop[1:])
+			if d.last.Verdict.Allows() != named {
+				t.Errorf("a rule names nop %v: %v", named, d.last.Verdict)
+			}
+			if !named {
+				continue
+			}
+			d.device(ct.RR(enipHandle, 7, []byte{0xcc, 0, 0, 0, 0xc4, 0, 1, 0, 0, 0}))
+			d.mustAllow("the reply behind it")
+		}
+	})
 	t.Run("a session ends and another begins", func(t *testing.T) {
 		d := newTarget(t, plan)
 		d.client(ct.Encapsulate(0x66, enipHandle, 0, nil))
