@@ -473,6 +473,12 @@ func badRows() []badRow {
 			"37:24: max_size cannot be \"0\": write a whole number from 1 to 65535",
 			"37:36: min_rpi cannot be \"10\": write a duration such as 10ms, up to 1h0m0s",
 		}},
+		{"enip files of PCCC", []string{"protocol: modbus", "protocol: enip", "functions: [read]", "services: [execute_pccc]", "units: [1]", "pccc: {files: [\"NX7\", \"NB7:0-9\", \"7:9-0\"], functions: [protected_read]}"}, []string{
+			"37:24: files cannot hold \"NX7\": write a file from 0 to 65535, and elements if not all are meant, such as 7:0-99 or N7:0-99",
+			"37:31: files cannot hold \"NB7:0-9\": write a file from 0 to 65535, and elements if not all are meant, such as 7:0-99 or N7:0-99",
+			"37:42: files cannot hold \"7:9-0\": its elements: the range runs backwards: write 0-9",
+			"37:64: functions cannot hold \"protected_read\": did you mean \"unprotected_read\"?",
+		}},
 		{"enip route", []string{"protocol: modbus", "protocol: enip", "functions: [read]", "services: [forward_open]", "units: [1]", "route: [\"1/0\", \"1\", \"0/0\", \"2/198.18.0.9,1/256\"]"}, []string{
 			"37:24: route cannot hold \"1\": write each hop as port/link such as 1/0 or 2/198.18.0.9, and a comma between two",
 			"37:29: route cannot hold \"0/0\": write each hop as port/link such as 1/0 or 2/198.18.0.9, and a comma between two",

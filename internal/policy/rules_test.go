@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/penstock-ot/penstock/dissectors/cip"
 )
 
 // set builds a set of the numbers.
@@ -70,6 +72,11 @@ func TestENIPRules(t *testing.T) {
 				Instances: Spans{{1, 1}}, Attributes: Spans{{1, 7}}}},
 		{"one code, two meanings", "services: [read_tag_fragmented, unconnected_send]",
 			ENIPRule{Services: []CIPService{{0x52, OwnerTags}, {0x52, OwnerConnectionManager}}}},
+		{"PCCC", `services: [execute_pccc], pccc: {functions: [typed_read, "0x0f/0xa2", 0x06], files: [7, "N7:0-9", "ST9:3", "0x10:5"]}`,
+			ENIPRule{Services: []CIPService{{0x4b, OwnerPCCC}}, PCCC: &PCCCSelector{
+				Functions: []cip.Function{{Command: 0x0f, Sub: 0x68, HasSub: true}, {Command: 0x0f, Sub: 0xa2, HasSub: true}, {Command: 6}},
+				Files:     []PCCCFile{{7, Span{0, 65535}, ""}, {7, Span{0, 9}, "N"}, {9, Span{3, 3}, "ST"}, {16, Span{5, 5}, ""}},
+			}}},
 		{"tags", `services: [read_tag], tags: ["Line3.*", "Program:Main.x[?]"]`,
 			ENIPRule{Services: []CIPService{{0x4c, OwnerTags}}, Tags: []string{"Line3.*", "Program:Main.x[?]"}}},
 		{"connections", `services: [forward_open], route: ["1/0", "2/198.18.0.9, 1/3"], io: {assemblies: [100, 150-151], max_size: 504, min_rpi: 10ms}, rate: 1/h`,
