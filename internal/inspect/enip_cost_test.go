@@ -47,6 +47,36 @@ func TestJudgingATagDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestJudgingUnconnectedServicesDoesNotAllocate: the same of what is sent unconnected, nested and by a route, of PCCC,
+// and of a Forward Close that the device refuses.
+func TestJudgingUnconnectedServicesDoesNotAllocate(t *testing.T) {
+	rules := append([]string{`{services: [execute_pccc], pccc: {files: ["N7:0-9"]}}`}, enipRules...)
+	tag := []byte{0xcc, 0, 0, 0, 0xc4, 0, 1, 0, 0, 0}
+	packet := append([]byte{0x8a, 0, 0, 0}, ct.Packet(tag, []byte{0xcd, 0, 0, 0})...)
+	for name, r := range map[string]struct{ service, reply []byte }{
+		"a read":            {readSpeed(), tag},
+		"a packet":          {ct.Multiple(readSpeed(), setpoint(5)), packet},
+		"a packet by a way": {ct.Unconnected(ct.Multiple(readSpeed(), setpoint(5)), ct.Port(1, 0)), packet},
+		"a list":            {ct.Request(0x01, ct.Join(ct.Class(1), ct.Instance(1))), []byte{0x81, 0, 8, 0}},
+		"PCCC":              {pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 3, 0), []byte{0xcb, 0, 0, 0, 7, 0x4d, 0, 1, 2, 3, 4, 0x4f, 0, 1, 0, 5, 0}},
+		"a close":           {ct.Close(1, ct.Router()), []byte{0xce, 0, 1, 1, 7, 1}},
+	} {
+		d := newTarget(t, enipPlan(t, policy.DenyException, rules...))
+		p := &poller{
+			wire: d.wire, question: ct.RR(enipHandle, 7, r.service), answer: ct.RR(enipHandle, 7, r.reply),
+			request: Packet{Time: d.now, Key: testKey, From: policy.SideB},
+			reply:   Packet{Time: d.now, Key: testKey, From: policy.SideA},
+		}
+		if n := testing.AllocsPerRun(1000, func() {
+			if !p.poll() {
+				t.Fatalf("%s: denied: %v", name, p.last)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations for a request and its reply", name, n)
+		}
+	}
+}
+
 // TestAskingForAClaimDoesNotAllocate: every message is asked what it says of its sender, and few say anything.
 func TestAskingForAClaimDoesNotAllocate(t *testing.T) {
 	d := newTarget(t, enipPlan(t, policy.DenyReset))
