@@ -121,6 +121,23 @@ func TestEvasion29_RepliesThatChangePlaces(t *testing.T) {
 	})
 }
 
+// TestRefusedOpeningsStandInNobodysWay: a Forward Open that was refused in the protocol's own terms opens nothing, and
+// takes nothing from one that is permitted and waits beside it in the same context.
+func TestRefusedOpeningsStandInNobodysWay(t *testing.T) {
+	for _, serial := range []uint16{8, 9} { // another name, and the same
+		log := &ioLog{}
+		d := scannerOf(t, enipPlan(t, policy.DenyException, twoSlotRules...), NewCommon(Limits{}), log)
+		denied := ioOpening(serial)
+		denied.Path = ct.Join(ct.Class(4), ct.Point(101))
+		d.client(ct.Join(ct.RR(enipHandle, 7, denied.Forward()), ct.RR(enipHandle, 7, ioOpening(9).Forward())))
+		d.mustAllow("both")
+		d.work()
+		if len(log.opened) != 1 || log.opened[0].Serial != 9 {
+			t.Errorf("%d connections are open", len(log.opened))
+		}
+	}
+}
+
 // TestEvasion29_AnIdentifierThatPassesUnseen: a device gives the identifier of a connection that it has given up to one
 // whose opening is not believed. What is sent under it after that is by no known route.
 func TestEvasion29_AnIdentifierThatPassesUnseen(t *testing.T) {

@@ -129,7 +129,7 @@ func (o *enipOutstanding) settle(w *enipWaiting, code cip.ServiceCode, name tria
 		return w
 	}
 	for _, x := range o.list {
-		if x == w || !x.manages || x.command != w.command || x.context != w.context {
+		if x == w || !x.manages || x.refusal.active || x.command != w.command || x.context != w.context {
 			continue
 		}
 		if named && x.names.has(name) && x.fits(code) {
@@ -144,7 +144,7 @@ func (o *enipOutstanding) settle(w *enipWaiting, code cip.ServiceCode, name tria
 // open a connection of the same name. Of what such requests open, nobody knows where it leads.
 func (o *enipOutstanding) contest(w *enipWaiting) {
 	for _, x := range o.list {
-		if x.command == w.command && x.context == w.context && x.opens.meets(&w.opens) {
+		if !x.refusal.active && x.command == w.command && x.context == w.context && x.opens.meets(&w.opens) {
 			x.contested, w.contested = true, true
 		}
 	}

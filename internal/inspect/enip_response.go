@@ -71,7 +71,7 @@ func (s *enipSession) readResponse(r *reading, b []byte) step {
 		s.recordReply(r, b[:n], m, nil, verdict.Permitted, "")
 		return step{size: n, verdict: verdict.Permitted}
 	}
-	if w.manages {
+	if w.manages && !w.refusal.active {
 		name, named := repliedName(&s.dissector.replies, p.payload)
 		w = s.requests.settle(w, p.code, name, named)
 	}
