@@ -37,6 +37,7 @@ var (
 	ErrIOFull         = errors.New("open an I/O connection: the table is full")
 	ErrIOQuota        = errors.New("open an I/O connection: its originator has as many open as one may have")
 	ErrIONotPermitted = errors.New("open an I/O connection: the policy in force does not permit it")
+	ErrIOGroup        = errors.New("open an I/O connection: another device sends to its group under its identifier")
 )
 
 // IOEnd is one end of an I/O connection.
@@ -199,6 +200,9 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 			d.endIO(old, IOReplaced)
 		}
 	}
+	if t.isOthers(e) {
+		return 0, ErrIOGroup
+	}
 	for _, old := range t.rivals(e) {
 		d.endIO(old, IOReplaced)
 	}
@@ -289,6 +293,22 @@ func (t *ioTable) rivals(e *ioEntry) []*ioEntry {
 		}
 	}
 	return list
+}
+
+// isOthers reports whether the target would send to a group under the identifier of another device there. Whoever
+// listens to that may tell the two by nothing else, and a device is told of the group and chooses the identifier
+// itself: it could speak for the other.
+func (t *ioTable) isOthers(e *ioEntry) bool {
+	if !e.c.Input.sends() || !e.c.Input.Group.IsValid() {
+		return false
+	}
+	for _, other := range t.open {
+		if in := &other.c.Input; in.sends() && in.Group == e.c.Input.Group && in.Connection == e.c.Input.Connection &&
+			other.c.Target != e.c.Target && other.keys[1].Tags == e.keys[1].Tags {
+			return true
+		}
+	}
+	return false
 }
 
 // ioApprovals is what a plan says of a connection: what is written down for its two directions.

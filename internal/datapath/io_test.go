@@ -528,6 +528,36 @@ func TestIOSharedGroup(t *testing.T) {
 	}
 }
 
+// TestEvasion33GroupOfAnotherDevice: a device that says it sends to another's group, under that one's identifier, is not
+// let through, as long as the other's connection is open; under another identifier, or in another network, it is.
+func TestEvasion33GroupOfAnotherDevice(t *testing.T) {
+	text := strings.NewReplacer("OUTAGE", "closed", "MODE", "enforce", "to: [plc], protocol: enip", "to: [plc, rtu], protocol: enip",
+		"  - {name: plain, from: [hmi], to: [rtu], protocol: udp, ports: [2222]}\n", "").Replace(ioPolicy)
+	d := openIOWith(t, ioPlanOf(t, text))
+	id := d.mustOpenIO(t, multicastConnection(1, outputID))
+	thief := multicastConnection(2, outputID+1)
+	thief.Target = IOEnd{macRTU, ipRTU}
+	stolen := a(ether(macRTU, multicastMAC(ioGroup), ipPacket(ipRTU, ioGroup, 17, 0, ioDatagram(inputID, 1, 34))))
+	if _, err := d.OpenIO(thief); !errors.Is(err, ErrIOGroup) {
+		t.Errorf("%v, want %v", err, ErrIOGroup)
+	}
+	if got, _ := d.run(t, stolen.side, stolen.frame.bytes()); got != xdpDrop {
+		t.Errorf("a frame in the other's name: the program returned %d", got)
+	}
+	d.meets(t, row{sent: a(inputToGroup(1)), want: xdpRedirect})
+	other := thief
+	other.Input.Connection++
+	d.mustOpenIO(t, other)
+	d.mustOpenIO(t, multicastConnection(3, outputID+2)) // one more that listens to the first
+	d.CloseIOByID(id, IOClosed)
+	if _, err := d.OpenIO(thief); !errors.Is(err, ErrIOGroup) {
+		t.Errorf("%v, want %v", err, ErrIOGroup)
+	}
+	d.CloseIO(IOEnd{macPLC, ipPLC}, multicastConnection(3, 0).Triad)
+	d.mustOpenIO(t, thief)
+	d.meets(t, row{sent: stolen, want: xdpRedirect})
+}
+
 // TestIOSessionLoss: a connection is over when the TCP conversation that opened it is reset or both ends have
 // closed it. One that may outlive its session is over with a reset alone, and a policy that no longer says so
 // holds for what is open.
