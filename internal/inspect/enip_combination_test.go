@@ -83,6 +83,24 @@ func TestEvasion29_RepliesThatChangePlaces(t *testing.T) {
 			t.Error("the write passes by a route that may be another")
 		}
 	})
+	t.Run("replies without names", func(t *testing.T) {
+		d := newTarget(t, enipPlan(t, policy.DenyReset, twoSlotRules...))
+		d.silent = true
+		nameless := []byte{0xd4, 0, 1, 1, 0, 1}
+		for _, o := range []ct.Open{first, toSlot(0, 2)} {
+			d.client(ct.RR(enipHandle, 7, o.Forward()))
+		}
+		d.device(ct.RR(enipHandle, 7, nameless))
+		d.device(ct.RR(enipHandle, 7, ct.Opened(toSlot(0, 2), 0x70002, 0x9002)))
+		d.client(ct.RR(enipHandle, 7, toSlot(0, 3).Forward()))
+		d.device(ct.RR(enipHandle, 7, ct.Opened(toSlot(0, 3), 0x70003, 0x9003)))
+		d.client(ct.Unit(enipHandle, 0x70003, 1, otherTag(1)))
+		d.mustAllow("on a connection that was opened when all had their replies")
+		d.client(ct.Unit(enipHandle, 0x70002, 1, otherTag(1)))
+		if d.last.Verdict.Allows() {
+			t.Error("the write passes on one whose reply may be another's")
+		}
+	})
 	t.Run("in packets of more than are remembered", func(t *testing.T) {
 		rules := append([]string{`{services: [write_tag], tags: [Recipe], route: ["1/2"]}`, `{services: [forward_open], route: ["1/2"]}`}, twoSlotRules...)
 		for _, n := range []uint16{4, 5} {

@@ -197,6 +197,7 @@ func (s *enipSession) noteReply(r *reading, m *enip.Message, w *enipWaiting) {
 			s.noteManaged(r, m, w, reply)
 		}
 	}
+	s.requests.order()
 }
 
 // answers goes through the services of a request and their replies together.

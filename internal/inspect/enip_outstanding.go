@@ -76,8 +76,8 @@ type enipOutstanding struct {
 	unanswered[enipWaiting]
 
 	refused int // how many of the list are
-	// disordered says that a reply to a Forward Open or Close may have been another's, of which nothing told: from
-	// then on none is believed.
+	// disordered says that a reply to a Forward Open or Close may have been another's, of which nothing told: none is
+	// believed until all that wait have theirs.
 	disordered bool
 }
 
@@ -147,6 +147,13 @@ func (o *enipOutstanding) contest(w *enipWaiting) {
 		if !x.refusal.active && x.command == w.command && x.context == w.context && x.opens.meets(&w.opens) {
 			x.contested, w.contested = true, true
 		}
+	}
+}
+
+// order forgets that replies were in disorder, once none is awaited that could be another's.
+func (o *enipOutstanding) order() {
+	if o.disordered {
+		o.disordered = slices.ContainsFunc(o.list, func(w *enipWaiting) bool { return w.manages })
 	}
 }
 
