@@ -127,6 +127,9 @@ func FuzzENIPSession(f *testing.F) {
 	name := ct.Join(ct.U16(1), ct.U16(12), ct.U16(58), []byte{4, 3}, ct.U16(0x30), ct.U32(7), []byte("\x03abc"))
 	f.Add(ct.RR(enipHandle, 7, readIdentity()), ct.RR(enipHandle, 7, append([]byte{0x81, 0, 0, 0}, name...)), uint8(0), false)
 	f.Add(ct.Encapsulate(0x63, 0, 7, nil), ct.Encapsulate(0x63, 0, 7, ct.Join(ct.U16(1), ct.Item(0x0c, ct.Join(ct.U16(1), ct.Socket(44818, 198, 18, 0, 10), name)))), uint8(0), false)
+	open := toSlot(0, 1)
+	f.Add(ct.Join(ct.RR(enipHandle, 7, open.Forward()), ct.RR(enipHandle, 7, ct.Close(1, open.Path))), ct.RR(enipHandle, 7, ct.Opened(open, 0x70001, 0x9001)), uint8(70), false)
+	f.Add(ct.RR(enipHandle, 7, ct.Multiple(ct.Close(1, open.Path), open.Forward())), ct.RR(enipHandle, 7, append([]byte{0x8a, 0, 0, 0}, ct.Packet(failedOpen(1), ct.Opened(open, 1, 2))...)), uint8(0), true)
 	plans := map[bool]*policy.Plan{false: enipPlan(f, policy.DenyReset), true: enipPlan(f, policy.DenyException)}
 	f.Fuzz(func(t *testing.T, request, reply []byte, cut uint8, exceptions bool) {
 		if len(request) == 0 || len(request) > 1200 || len(reply) == 0 || len(reply) > 1200 {
