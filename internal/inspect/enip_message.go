@@ -247,7 +247,7 @@ func (m *enipMessage) responseFields() any {
 		return f
 	}
 	f.SetPath(&w.Request.Path)
-	f.Within, f.Route = withinOf(&w), routeOf(&w)
+	f.Within, f.Route = withinOf(&w), append(routeOf(&w), w.Request.Fields().Route...)
 	var opened cip.Opened
 	if w.Request.Owner == cip.ConnectionManager && (m.code == cip.ForwardOpen || m.code == cip.LargeForwardOpen) &&
 		replies.Reply.Status == cip.StatusSuccess && replies.Reply.ForwardOpened(&opened) {

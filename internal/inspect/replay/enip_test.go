@@ -107,7 +107,7 @@ func TestNestedServicesHaveALineEach(t *testing.T) {
 		`enip request send_rr_data {"command":111,"session":17,"status":0}`,
 		`cip request forward_open {"class":6,"instance":1,"route":["1/0"],"service":84}`,
 		`enip response send_rr_data {"command":111,"session":17,"status":0}`,
-		`cip response forward_open {"class":6,"instance":1,"service":84,"status":0}`,
+		`cip response forward_open {"class":6,"instance":1,"route":["1/0"],"service":84,"status":0}`,
 		`enip request send_unit_data {"command":112,"session":17,"status":0}`,
 		`cip request multiple_service_packet {"class":2,"connection":1793,"instance":1,"route":["1/0"],"service":10}`,
 		`cip request read_tag {"connection":1793,"route":["1/0"],"service":76,"tag":"Speed","within":["multiple_service_packet"]}`,
