@@ -25,7 +25,8 @@ type enipConnection struct {
 	// elsewhere says that the device has given the identifier to a connection by another route meanwhile, or may
 	// have. It may be set by any pipeline.
 	elsewhere atomic.Bool
-	// used is when the last request on it left, that which opened it included, and watchdog how long the device waits for the next.
+	// used is when the last request on it left, that which opened it included, and watchdog how long the device waits
+	// for the next.
 	used     time.Time
 	watchdog time.Duration
 	// refused is why the last request on it was refused, ReasonNone if it was not, and refusedSequence its sequence count.
