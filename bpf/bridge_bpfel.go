@@ -217,7 +217,6 @@ type BridgeIoHalf struct {
 	Treatment uint8
 	Reserved  [5]uint8
 	Timeout   uint64
-	Watched   uint64
 }
 
 type BridgeIoKey struct {

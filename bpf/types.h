@@ -8,7 +8,7 @@
 #ifndef PENSTOCK_TYPES_H
 #define PENSTOCK_TYPES_H
 
-#define LAYOUT_VERSION 4
+#define LAYOUT_VERSION 3
 
 enum penstock_action {
 	ACTION_UNDECIDED,
@@ -418,7 +418,6 @@ struct io_half {
 	__u8 treatment;
 	__u8 reserved[5];
 	__u64 timeout; /* ns, of the consumer's watchdog */
-	__u64 watched; /* by jiffies, ns: until then the other direction need not be looked at again; XDP's own */
 };
 
 #define IO_STARTED 0x100000000ull /* beside the last sequence number: there is one */

@@ -135,24 +135,6 @@ static __always_inline int io_size_agreed(struct io_half *half, __u16 size)
 	return half->treatment & IO_VARIABLE ? size <= half->size : size == half->size;
 }
 
-/* Whether the other end of a connection has given it up. Where that stands is in a line that another CPU writes
- * with each of its frames, and whose reading has that CPU wait, too. So it is not looked at while what was
- * seen of it still tells, for no longer than this direction's own watchdog. */
-static __always_inline int io_peer_gone(struct io_half *half, __u64 now)
-{
-	struct io_state *peer;
-	__u64 alive, own = now + half->timeout;
-
-	if (!half->peer || (__s64)(half->watched - now) >= 0)
-		return 0;
-	peer = bpf_map_lookup_elem(&io_states, &half->peer);
-	if (!peer || io_expired(now, peer))
-		return 1;
-	alive = peer->seen + peer->timeout + IO_GRACE;
-	half->watched = alive < own ? alive : own;
-	return 0;
-}
-
 /* One direction of an open connection, all of it there. */
 struct io_direction {
 	struct io_half *half;
@@ -164,6 +146,7 @@ struct io_direction {
  * up. */
 static __always_inline int find_io(struct io_key *key, __u32 generation, __u64 now, struct io_direction *io)
 {
+	struct io_state *peer;
 	__u32 at;
 
 	io->half = bpf_map_lookup_elem(&io_halves, key);
@@ -174,9 +157,10 @@ static __always_inline int find_io(struct io_key *key, __u32 generation, __u64 n
 	if (!io->approval || io->approval->generation != generation)
 		return -1;
 	io->state = bpf_map_lookup_elem(&io_states, &io->half->place);
-	if (!io->state || io_expired(now, io->state))
+	peer = bpf_map_lookup_elem(&io_states, &io->half->peer);
+	if (!io->state || !peer)
 		return -1;
-	return io_peer_gone(io->half, now) ? -1 : 0;
+	return io_expired(now, io->state) || (io->half->peer && io_expired(now, peer)) ? -1 : 0;
 }
 
 static __always_inline void count_io(struct io_direction *io, __u32 length, __u64 now)

@@ -27,7 +27,7 @@ import (
 
 // LayoutVersion is the version of the pinned maps and of the metadata (LAYOUT_VERSION in
 // bpf/types.h).
-const LayoutVersion = 4
+const LayoutVersion = 3
 
 // Config says where the fast path lives and how patient it is.
 type Config struct {
