@@ -1,9 +1,9 @@
 package cipio
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,7 +98,7 @@ func (c *consumer) read() Count {
 // producer is the sending end of one direction.
 type producer struct {
 	id       uint32
-	to       *unix.SockaddrInet4
+	to       *unix.RawSockaddrInet4
 	size     uint16
 	header   bool
 	interval time.Duration
@@ -111,8 +111,9 @@ type producer struct {
 }
 
 // consumerAt is where the consumer of an address receives.
-func consumerAt(a netip.Addr) *unix.SockaddrInet4 {
-	return &unix.SockaddrInet4{Port: IOPort, Addr: a.As4()}
+func consumerAt(a netip.Addr) *unix.RawSockaddrInet4 {
+	networkOrder := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, IOPort))
+	return &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder, Addr: a.As4()}
 }
 
 func (p *producer) stop() { p.stopped.Store(true) }
@@ -216,24 +217,19 @@ func (n *node) produce(p *producer) {
 // idle is how long a node without anything to send waits before it looks again.
 const idle = time.Millisecond
 
-// priority is a producer's among the real-time threads: before those of the least, which a daemon under test
-// may have.
-const priority = 2
-
 // run sends what is due, on a thread of its own that goes before others where it may: how even a
 // producer is must not be what a measurement shows of the line.
 func (n *node) run(thread chan<- int) {
 	defer n.group.Done()
-	runtime.LockOSThread() // for good: the thread ends with its priority
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority}, 0)
+	beginRealTime()
+	defer endRealTime()
 	thread <- unix.Gettid()
 	for {
 		wait, ok := n.sendDue()
 		if !ok {
 			return
 		}
-		pause := unix.NsecToTimespec(int64(max(wait, 10*time.Microsecond)))
-		_ = unix.Nanosleep(&pause, nil)
+		sleep(max(wait, 10*time.Microsecond))
 	}
 }
 

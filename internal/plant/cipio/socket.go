@@ -57,11 +57,6 @@ func received(oob []byte) time.Time {
 	return time.Unix(int64(little.Uint64(oob[header:])), int64(little.Uint64(oob[header+8:])))
 }
 
-// send sends a frame or fails at once.
-func (s socket) send(b []byte, to *unix.SockaddrInet4) error {
-	return unix.Sendto(int(s), b, unix.MSG_DONTWAIT, to)
-}
-
 // multicastFrom has groups reached by an interface, and no further than its segment.
 func (s socket) multicastFrom(on *net.Interface) error {
 	return errors.Join(
