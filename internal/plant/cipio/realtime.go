@@ -61,13 +61,3 @@ func sleep(d time.Duration) {
 	pause := unix.NsecToTimespec(int64(d))
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
 }
-
-// send sends a frame or fails at once.
-func (s socket) send(b []byte, to *unix.RawSockaddrInet4) error {
-	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(to)), unix.SizeofSockaddrInet4)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}

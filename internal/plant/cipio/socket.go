@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +56,16 @@ func received(oob []byte) time.Time {
 		return time.Now()
 	}
 	return time.Unix(int64(little.Uint64(oob[header:])), int64(little.Uint64(oob[header+8:])))
+}
+
+// send sends a frame or fails at once, past the runtime: see producers.
+func (s socket) send(b []byte, to *unix.RawSockaddrInet4) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(to)), unix.SizeofSockaddrInet4)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // multicastFrom has groups reached by an interface, and no further than its segment.
