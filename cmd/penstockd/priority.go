@@ -171,10 +171,10 @@ func setOrdinary(id int) error {
 // changed from the beginning, so that two rounds nearly always do.
 const changeRounds = 16
 
-// eachThreadAtOnce gives every thread a class. Until all have it, those that are real-time may wait in a loop for
-// one that is not and finds no processor because of them, for the second of which the kernel keeps a twentieth for
-// others. So the calling thread goes before all of them meanwhile, and it goes round until there is none left
-// without: one that began while it did may be the child of one that it had not come to.
+// eachThreadAtOnce gives every thread a class. Until all have it, real-time ones may wait in a loop for one that is
+// not, and that finds no processor because of them but for a twentieth of each second, which the kernel keeps for
+// others. So the calling thread goes before all of them meanwhile, and goes round until none is left without the
+// class: one that began meanwhile may be the child of one that it had not come to.
 func eachThreadAtOnce(want unix.SchedAttr) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -205,7 +205,7 @@ func changeOthers(own int, want unix.SchedAttr) error {
 			return err
 		}
 	}
-	return nil
+	return fmt.Errorf("threads begin faster than they are changed, in %d rounds", changeRounds)
 }
 
 func eachThread(f func(id int) error) error {
