@@ -23,15 +23,27 @@ type NetworkParameters struct {
 	Size     uint16 // in bytes, the sequence count of class 1 and a run/idle header included
 }
 
+// Triad names a connection as its originator does (V1 3-5.5.2).
+type Triad struct {
+	Serial           uint16 `json:"serial"`
+	Vendor           uint16 `json:"vendor"`
+	OriginatorSerial uint32 `json:"originator_serial"`
+}
+
+// TriadLength is how many bytes a triad has on the wire.
+const TriadLength = 8
+
+// ReadTriad reads a triad from the beginning of b, which has that many.
+func ReadTriad(b []byte) Triad { return Triad{value16(b, 0), value16(b, 2), value32(b, 4)} }
+
 // Open is the data of a Forward Open or a Large Forward Open (V1 3-5.5.2, 3-5.5.3).
 type Open struct {
 	ToTarget, ToOriginator NetworkParameters
-	Serial, Vendor         uint16
-	OriginatorSerial       uint32
-	Multiplier             uint8 // the time-out is RPI * (4 << Multiplier)
-	Trigger                uint8 // the whole byte: direction, trigger, class
-	Class                  uint8 // transport class
-	Path                   Path
+	Triad
+	Multiplier uint8 // the time-out is RPI * (4 << Multiplier)
+	Trigger    uint8 // the whole byte: direction, trigger, class
+	Class      uint8 // transport class
+	Path       Path
 }
 
 // IO tells whether the connection carries implicit data: transport class 0 or 1.
@@ -82,7 +94,7 @@ func (r *Request) ForwardOpen(o *Open) bool {
 
 func (o *Open) parse(b []byte, large bool) *MalformedError {
 	o.ToTarget.ID, o.ToOriginator.ID = value32(b, 2), value32(b, 6)
-	o.Serial, o.Vendor, o.OriginatorSerial = value16(b, 10), value16(b, 12), value32(b, 14)
+	o.Triad = ReadTriad(b[10:])
 	o.Multiplier = b[18]
 	at := 22
 	at += o.ToTarget.parse(b[at:], large)
@@ -121,9 +133,8 @@ func (n *NetworkParameters) parse(b []byte, large bool) int {
 
 // Close is the data of a Forward Close (V1 3-5.5.4).
 type Close struct {
-	Serial, Vendor   uint16
-	OriginatorSerial uint32
-	Path             Path
+	Triad
+	Path Path
 }
 
 func checkClose(b []byte, length int) *MalformedError {
@@ -138,7 +149,7 @@ func checkClose(b []byte, length int) *MalformedError {
 }
 
 func (c *Close) parse(b []byte) *MalformedError {
-	c.Serial, c.Vendor, c.OriginatorSerial = value16(b, 2), value16(b, 4), value32(b, 6)
+	c.Triad = ReadTriad(b[2:])
 	c.Path.reset()
 	c.Path.connection = true
 	return c.Path.parse(b[closeFixed:], Padded)
@@ -164,8 +175,7 @@ func (r *Request) UnconnectedRoute(into *[MaxHops]Hop) (hops []Hop, ok bool) {
 // Opened is the data of a successful reply to a Forward Open (V1 3-5.5.2).
 type Opened struct {
 	ToTarget, ToOriginator uint32 // the connection's identifiers
-	Serial, Vendor         uint16
-	OriginatorSerial       uint32
+	Triad
 	// TargetAPI and OriginatorAPI are the packet intervals that were granted: originator to target, and
 	// target to originator.
 	TargetAPI, OriginatorAPI time.Duration
@@ -178,7 +188,7 @@ func (r *Reply) ForwardOpened(o *Opened) bool {
 		return false
 	}
 	o.ToTarget, o.ToOriginator = value32(b, 0), value32(b, 4)
-	o.Serial, o.Vendor, o.OriginatorSerial = value16(b, 8), value16(b, 10), value32(b, 12)
+	o.Triad = ReadTriad(b[8:])
 	o.TargetAPI = time.Duration(value32(b, 16)) * time.Microsecond
 	o.OriginatorAPI = time.Duration(value32(b, 20)) * time.Microsecond
 	return true

@@ -22,22 +22,15 @@ type Fields struct {
 	Sequence   *uint16     `json:"sequence,omitempty"`
 	Within     []string    `json:"within,omitempty"` // outermost first
 
-	Type    *DataType    `json:"type,omitempty"`
-	Count   *uint16      `json:"count,omitempty"`
-	Offset  *uint32      `json:"offset,omitempty"`
-	Open    *OpenFields  `json:"open,omitempty"`
-	PCCC    *PCCCFields  `json:"pccc,omitempty"`
-	Data    string       `json:"data,omitempty"` // hexadecimal, of what is not parsed further
-	Triad   *TriadFields `json:"triad,omitempty"`
-	Opened  []uint32     `json:"opened,omitempty"` // the identifiers, originator to target first
-	Objects string       `json:"path,omitempty"`   // of a Forward Open or Close: what it leads to
-}
-
-// TriadFields name a connection as its originator does.
-type TriadFields struct {
-	Serial           uint16 `json:"serial"`
-	Vendor           uint16 `json:"vendor"`
-	OriginatorSerial uint32 `json:"originator_serial"`
+	Type    *DataType   `json:"type,omitempty"`
+	Count   *uint16     `json:"count,omitempty"`
+	Offset  *uint32     `json:"offset,omitempty"`
+	Open    *OpenFields `json:"open,omitempty"`
+	PCCC    *PCCCFields `json:"pccc,omitempty"`
+	Data    string      `json:"data,omitempty"` // hexadecimal, of what is not parsed further
+	Triad   *Triad      `json:"triad,omitempty"`
+	Opened  []uint32    `json:"opened,omitempty"` // the identifiers, originator to target first
+	Objects string      `json:"path,omitempty"`   // of a Forward Open or Close: what it leads to
 }
 
 // OpenFields is what a Forward Open asks for.
@@ -165,7 +158,7 @@ func (f *Fields) setConnection(r *Request) {
 	switch {
 	case r.ForwardOpen(&o):
 		f.SetRoute(o.Path.Hops())
-		f.Triad = &TriadFields{o.Serial, o.Vendor, o.OriginatorSerial}
+		f.Triad = &Triad{o.Serial, o.Vendor, o.OriginatorSerial}
 		f.Objects = o.Path.String()
 		f.Open = &OpenFields{
 			Class: o.Class, Multiplier: 4 << o.Multiplier, Safety: o.Path.Safety,
@@ -173,7 +166,7 @@ func (f *Fields) setConnection(r *Request) {
 		}
 	case r.ForwardClose(&c):
 		f.SetRoute(c.Path.Hops())
-		f.Triad = &TriadFields{c.Serial, c.Vendor, c.OriginatorSerial}
+		f.Triad = &Triad{c.Serial, c.Vendor, c.OriginatorSerial}
 		f.Objects = c.Path.String()
 	case r.Code == UnconnectedSend:
 		route, _ := r.UnconnectedRoute(&hops)

@@ -24,7 +24,7 @@ type chassis struct {
 }
 
 type chassisConnection struct {
-	name     triad
+	name     cip.Triad
 	slot     int
 	toSource uint32
 	seen     time.Time
@@ -46,7 +46,7 @@ func (c *chassis) expire() {
 	}
 }
 
-func (c *chassis) find(name triad) int {
+func (c *chassis) find(name cip.Triad) int {
 	for i, o := range c.open {
 		if o != nil && o.name == name {
 			return i
@@ -86,7 +86,7 @@ func (c *chassis) execute(service []byte, way int) []byte {
 	case q.ForwardOpen(&o):
 		return c.connect(&o)
 	case q.ForwardClose(&f):
-		i := c.find(triad{f.Serial, f.Vendor, f.OriginatorSerial})
+		i := c.find(f.Triad)
 		if i < 0 {
 			return []byte{code, 0, 1, 1, 7, 1}
 		}
@@ -100,7 +100,7 @@ func (c *chassis) execute(service []byte, way int) []byte {
 
 func (c *chassis) connect(o *cip.Open) []byte {
 	refused := failedOpen(o.Serial)
-	at := c.find(triadOf(o))
+	at := c.find(o.Triad)
 	switch {
 	case at >= 0 && !c.replaces:
 		return refused
@@ -112,7 +112,7 @@ func (c *chassis) connect(o *cip.Open) []byte {
 	if at == len(c.open) {
 		return refused
 	}
-	c.open[at] = &chassisConnection{triadOf(o), int(o.Path.Hops()[0].Link), o.ToOriginator.ID, c.now, o.ToTarget.RPI * 4 << o.Multiplier}
+	c.open[at] = &chassisConnection{o.Triad, int(o.Path.Hops()[0].Link), o.ToOriginator.ID, c.now, o.ToTarget.RPI * 4 << o.Multiplier}
 	return ct.Opened(ct.Open{Serial: o.Serial}, firstIdentifier+uint32(at), o.ToOriginator.ID)
 }
 

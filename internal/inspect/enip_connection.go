@@ -16,7 +16,7 @@ import (
 // enipConnection is a connection for services (transport class 2 or 3) that a session has open.
 type enipConnection struct {
 	toTarget, toOriginator uint32 // identifiers
-	triad                  triad
+	triad                  cip.Triad
 	hops                   [cip.MaxHops]cip.Hop
 	hopCount               int
 	// adopted says that its opening was not seen: where it leads to is not known, and toOriginator only
@@ -35,14 +35,6 @@ type enipConnection struct {
 	// asked is the number of the request that opened it, and opened that of its opening; see identifiers.
 	asked, opened uint64
 }
-
-// triad names a connection as its originator does (V1 3-5.5.2).
-type triad struct {
-	serial, vendor   uint16
-	originatorSerial uint32
-}
-
-func triadOf(o *cip.Open) triad { return triad{o.Serial, o.Vendor, o.OriginatorSerial} }
 
 // unknownRoute is what no rule names.
 var unknownRoute = []cip.Hop{{Other: true}}
@@ -118,7 +110,7 @@ type enipEffect struct {
 	kind       effectKind
 	handle     uint32 // of the session, or of what an identifier has passed to
 	connection *enipConnection
-	triad      triad
+	triad      cip.Triad
 	key        uint64 // of the flow that a connection was closed over
 	flow       Flow   // whose session is over
 	io         IOConnection
@@ -155,7 +147,9 @@ func (s *enipSession) apply(e *enipEffect) {
 	}
 }
 
-func (s *enipSession) ioName(t triad) ioName { return ioName{s.ends[stream.FromResponder].Addr(), t} }
+func (s *enipSession) ioName(t cip.Triad) ioName {
+	return ioName{s.ends[stream.FromResponder].Addr(), t}
+}
 
 // loseSession closes the I/O connections that a TCP connection has opened, because its session is over
 // (V2 2-4.5).
@@ -255,15 +249,15 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 	var opened cip.Opened
 	switch {
 	case q.ForwardClose(&f):
-		s.effects = append(s.effects, enipEffect{kind: effectClose, key: r.key, triad: triad{f.Serial, f.Vendor, f.OriginatorSerial}})
+		s.effects = append(s.effects, enipEffect{kind: effectClose, key: r.key, triad: f.Triad})
 	case !q.ForwardOpen(&o) || o.Null() || !reply.ForwardOpened(&opened):
-	case m.Connected, triadOf(&o) != triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}, w.contested || s.requests.disordered:
+	case m.Connected, o.Triad != opened.Triad, w.contested || s.requests.disordered:
 		// It is sent unconnected, or the reply is or may be to another: all that is known is the identifier.
 		s.effects = append(s.effects, enipEffect{kind: effectPass, handle: opened.ToTarget})
 	case o.Explicit():
 		c := &enipConnection{
 			toTarget: opened.ToTarget, toOriginator: opened.ToOriginator, answered: true,
-			triad: triadOf(&o), used: w.since, watchdog: watchdogOf(&o, &opened), asked: w.asked,
+			triad: o.Triad, used: w.since, watchdog: watchdogOf(&o, &opened), asked: w.asked,
 		}
 		hops := routeOfOpen(nil, &s.dissector.walk, &o)
 		c.hopCount = copy(c.hops[:], hops)
@@ -271,7 +265,7 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
 	case o.IO():
 		s.effects = append(s.effects, enipEffect{
-			kind: effectOpenIO, triad: triadOf(&o), io: s.ioConnection(r, m, w, &o, &opened),
+			kind: effectOpenIO, triad: o.Triad, io: s.ioConnection(r, m, w, &o, &opened),
 		})
 	}
 }
@@ -293,20 +287,20 @@ func watchdogOf(o *cip.Open, opened *cip.Opened) time.Duration {
 }
 
 // managedName returns the name of the connection that a Forward Open or Close is about, and whether it opens one.
-func managedName(q *cip.Request) (name triad, opens, ok bool) {
+func managedName(q *cip.Request) (name cip.Triad, opens, ok bool) {
 	var o cip.Open
 	var f cip.Close
 	switch {
 	case q.ForwardClose(&f):
-		return triad{f.Serial, f.Vendor, f.OriginatorSerial}, false, true
+		return f.Triad, false, true
 	case q.ForwardOpen(&o):
-		return triadOf(&o), !o.Null(), true
+		return o.Triad, !o.Null(), true
 	}
-	return triad{}, false, false
+	return cip.Triad{}, false, false
 }
 
 // repliedName returns the name of the first connection that a whole reply tells of the opening or closing of.
-func repliedName(walk *cip.ReplyWalk, payload []byte) (name triad, ok bool) {
+func repliedName(walk *cip.ReplyWalk, payload []byte) (name cip.Triad, ok bool) {
 	walk.Start(payload)
 	for walk.Next() {
 		reply := &walk.Reply
@@ -318,18 +312,18 @@ func repliedName(walk *cip.ReplyWalk, payload []byte) (name triad, ok bool) {
 		if b := reply.Data; reply.Status == cip.StatusSuccess && reply.Code != cip.ForwardClose {
 			var opened cip.Opened
 			ok = reply.ForwardOpened(&opened)
-			return triad{opened.Serial, opened.Vendor, opened.OriginatorSerial}, ok
-		} else if len(b) >= 8 { // V1 3-5.5.2 and 3-5.5.4: of a refusal, too
-			return triad{value16(b, 0), value16(b, 2), value32(b, 4)}, true
+			return opened.Triad, ok
+		} else if len(b) >= cip.TriadLength { // V1 3-5.5.2 and 3-5.5.4: of a refusal, too
+			return cip.ReadTriad(b), true
 		}
-		return triad{}, false
+		return cip.Triad{}, false
 	}
-	return triad{}, false
+	return cip.Triad{}, false
 }
 
 // doubt notes what a Forward Open or Close may change before its reply comes: the client need not wait for that with what
 // it sends under an identifier. It returns the request's number.
-func (s *enipSession) doubt(name triad) uint64 {
+func (s *enipSession) doubt(name cip.Triad) uint64 {
 	return s.dissector.named.doubt(s.originatorsName(name))
 }
 

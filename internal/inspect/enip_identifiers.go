@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/penstock-ot/penstock/dissectors/cip"
 	"github.com/penstock-ot/penstock/internal/stream"
 )
 
@@ -36,7 +37,7 @@ type identifierName struct {
 // so that it counts for one address.
 type originatorName struct {
 	originator, device netip.Addr
-	triad              triad
+	triad              cip.Triad
 }
 
 func newIdentifiers() *identifiers {
@@ -49,7 +50,7 @@ func (s *enipSession) identifier(id uint32) identifierName {
 	return identifierName{s.ends[stream.FromResponder].Addr(), id}
 }
 
-func (s *enipSession) originatorsName(t triad) originatorName {
+func (s *enipSession) originatorsName(t cip.Triad) originatorName {
 	return originatorName{s.ends[stream.FromInitiator].Addr(), s.ends[stream.FromResponder].Addr(), t}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ot/penstock/dissectors/cip"
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -252,7 +253,7 @@ func TestIOOfAnObserverAndOfAnEnforcer(t *testing.T) {
 func ioConnectionOf(plan *policy.Plan, identity uint32, i int) (ioName, IOConnection) {
 	from, to := netip.AddrFrom4([4]byte{198, 18, 1, byte(identity)}), netip.AddrFrom4([4]byte{198, 18, 2, byte(i >> 8)})
 	id := uint32(i)
-	return ioName{to, triad{uint16(i), 1, identity}}, IOConnection{
+	return ioName{to, cip.Triad{Serial: uint16(i), Vendor: 1, OriginatorSerial: identity}}, IOConnection{
 		Flow: Flow{Plan: plan, Conduit: 1, Source: identity}, Originator: from, Target: to, Opened: clock, Multiplier: 4,
 		OriginatorToTarget: IODirection{Type: IOPointToPoint, ConnectionID: id, Size: 10, Interval: time.Second, Destination: netip.AddrPortFrom(to, implicitPort)},
 		TargetToOriginator: IODirection{Type: IOPointToPoint, ConnectionID: id, Size: 10, Interval: time.Second, Destination: netip.AddrPortFrom(from, implicitPort)},
@@ -438,7 +439,7 @@ func TestIOIsToldInOrder(t *testing.T) {
 		group.Go(func() {
 			for i := range 300 {
 				name, c := ioConnectionOf(plan, 1, (i+lane)%3)
-				c.Serial, c.Vendor, c.OriginatorSerial = name.triad.serial, name.triad.vendor, name.triad.originatorSerial
+				c.Serial, c.Vendor, c.OriginatorSerial = name.triad.Serial, name.triad.Vendor, name.triad.OriginatorSerial
 				switch (i + lane) % 5 {
 				case 0, 1, 2:
 					common.io.add(s, name, c)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock-ot/penstock/dissectors/cip"
 	"github.com/penstock-ot/penstock/internal/stream"
 )
 
@@ -38,7 +39,7 @@ func newIOTable() *ioTable {
 // ioName names a connection to its target.
 type ioName struct {
 	target netip.Addr
-	triad  triad
+	triad  cip.Triad
 }
 
 // ioPath is what the datagrams of one direction show: who sends under which identifier, and to whom. That
@@ -200,7 +201,7 @@ func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 	if o != nil {
 		o.told.Close(o.connection.ID, IOClosed)
 	} else {
-		told.Forget(flow, IOTriad{name.triad.serial, name.triad.vendor, name.triad.originatorSerial})
+		told.Forget(flow, IOTriad{name.triad.Serial, name.triad.Vendor, name.triad.OriginatorSerial})
 	}
 }
 

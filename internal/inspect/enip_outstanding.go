@@ -42,11 +42,11 @@ type enipWaiting struct {
 
 // triads are names of connections, the first of a request. A list that has more may have any.
 type triads struct {
-	list  [4]triad
+	list  [4]cip.Triad
 	count int
 }
 
-func (n *triads) add(t triad) {
+func (n *triads) add(t cip.Triad) {
 	if n.count < len(n.list) {
 		n.list[n.count] = t
 	}
@@ -54,7 +54,7 @@ func (n *triads) add(t triad) {
 }
 
 // has tells whether a name may be in the list.
-func (n *triads) has(t triad) bool {
+func (n *triads) has(t cip.Triad) bool {
 	return n.count > len(n.list) || slices.Contains(n.list[:n.count], t)
 }
 
@@ -124,7 +124,7 @@ func managesConnections(q *cip.Request) bool {
 // settle returns the request that a reply to a Forward Open or Close answers, of those that wait in one context with the
 // one found: the one that has its name. A device that asks its modules answers as they do, and not in the order of
 // the requests.
-func (o *enipOutstanding) settle(w *enipWaiting, code cip.ServiceCode, name triad, named bool) *enipWaiting {
+func (o *enipOutstanding) settle(w *enipWaiting, code cip.ServiceCode, name cip.Triad, named bool) *enipWaiting {
 	if named && w.names.has(name) {
 		return w
 	}
