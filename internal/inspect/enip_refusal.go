@@ -66,8 +66,11 @@ func (o *enipOutstanding) expose(w *enipWaiting) {
 		}
 		c.refused = verdict.ReasonNone
 	}
+	if o.refused == 0 {
+		return
+	}
 	for _, x := range o.list {
-		if o.refused > 0 && x != w && x.refusal.active && x.sharesReply(w) {
+		if x != w && x.refusal.active && x.sharesReply(w) {
 			w.exposed = x.refusal.reason
 		}
 	}
