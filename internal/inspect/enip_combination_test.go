@@ -350,13 +350,7 @@ func TestTricksOfCombinations(t *testing.T) {
 		{"a read far behind its element", pccc(0x0f, 0, 1, 0, 0xa2, 2, 7, 0x89, 0, 20), where},
 		{"a write of the status file by its number", pccc(0x0f, 0, 1, 0, 0xaa, 2, 2, 0x89, 0, 0, 1, 0), where},
 	} {
-		d := newTarget(t, plan)
-		d.client(ct.RR(enipHandle, 7, r.service))
-		if r.want == verdict.ReasonPermitted {
-			d.mustAllow(r.name)
-			continue
-		}
-		d.mustDeny(r.name, r.want)
+		judgesService(t, plan, r.name, r.service, r.want)
 	}
 }
 

@@ -379,13 +379,7 @@ func TestEvasion31_PCCCAndFragments(t *testing.T) {
 		{"fragmented write behind its elements", fragment(array(2), 2, 8, 1), verdict.ReasonMalformed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			d := newTarget(t, plan)
-			d.client(ct.RR(enipHandle, 7, row.service))
-			if row.want == verdict.ReasonPermitted {
-				d.mustAllow(row.name)
-				return
-			}
-			d.mustDeny(row.name, row.want)
+			judgesService(t, plan, row.name, row.service, row.want)
 		})
 	}
 }

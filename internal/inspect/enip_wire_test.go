@@ -53,6 +53,18 @@ type target struct {
 	silent     bool
 }
 
+// judgesService holds the verdict on an unconnected service, in a session of its own.
+func judgesService(t testing.TB, plan *policy.Plan, name string, service []byte, want verdict.Reason) {
+	t.Helper()
+	d := newTarget(t, plan)
+	d.client(ct.RR(enipHandle, 7, service))
+	if want == verdict.ReasonPermitted {
+		d.mustAllow(name)
+		return
+	}
+	d.mustDeny(name, want)
+}
+
 // newTarget returns a device with a registered session.
 func newTarget(t testing.TB, plan *policy.Plan) *target {
 	t.Helper()

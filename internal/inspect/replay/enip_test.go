@@ -10,22 +10,9 @@ import (
 	"testing"
 
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
-	"github.com/penstock-ot/penstock/internal/policy"
 )
 
-const tagSite = `
-api_version: penstock/v1
-site: tags
-mode: enforce
-appliances:
-  - {name: gate, sides: {a: [cell], b: [plant]}}
-defaults: {on_outage: closed}
-zones:
-  - {name: plant, sl_target: 2}
-  - {name: cell, sl_target: 2}
-identities:
-  - {name: hmi, zone: plant, mac: "02:00:00:00:00:20", ip: [198.18.0.20]}
-  - {name: plc, zone: cell, mac: "02:00:00:00:00:10", ip: [198.18.0.10]}
+const tagSite = cellAndPlant + `
 conduits:
   - name: tags
     from: [hmi]
@@ -124,14 +111,7 @@ func TestNestedServicesHaveALineEach(t *testing.T) {
 
 // TestAssessNamesNestedServices: a denial is told of the service that is denied, with what it was nested in.
 func TestAssessNamesNestedServices(t *testing.T) {
-	p, err := policy.Parse("tags.yaml", []byte(tagSite))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := p.Compile("gate")
-	if err != nil {
-		t.Fatal(err)
-	}
+	plan := planOf(t, tagSite)
 	a, err := Assess(plan, []string{nestedCapture(t)})
 	if err != nil {
 		t.Fatal(err)

@@ -10,23 +10,10 @@ import (
 
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/internal/frame"
-	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
-const ioSite = `
-api_version: penstock/v1
-site: io
-mode: enforce
-appliances:
-  - {name: gate, sides: {a: [cell], b: [plant]}}
-defaults: {on_outage: closed}
-zones:
-  - {name: plant, sl_target: 2}
-  - {name: cell, sl_target: 2}
-identities:
-  - {name: hmi, zone: plant, mac: "02:00:00:00:00:20", ip: [198.18.0.20]}
-  - {name: plc, zone: cell, mac: "02:00:00:00:00:10", ip: [198.18.0.10]}
+const ioSite = cellAndPlant + `
   - {name: spare, zone: cell, mac: "02:00:00:00:00:66", ip: [198.18.0.66]}
 conduits:
   - {name: spare, from: [plc], to: [hmi], protocol: tcp, ports: [9]}
@@ -79,14 +66,7 @@ func TestAssessCountsIOToAGroup(t *testing.T) {
 		}
 		return s.pcap()
 	}
-	p, err := policy.Parse("io.yaml", []byte(ioSite))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := p.Compile("gate")
-	if err != nil {
-		t.Fatal(err)
-	}
+	plan := planOf(t, ioSite)
 	const session = 2 // registering and its reply
 	for _, r := range []struct {
 		name                      string
@@ -159,14 +139,7 @@ func TestAssessCountsIOWithoutItsSession(t *testing.T) {
 		if outlives {
 			text, denied = strings.Replace(ioSite, "[100]}", "[100], outlive_session: true}", 1), 0
 		}
-		p, err := policy.Parse("io.yaml", []byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		plan, err := p.Compile("gate")
-		if err != nil {
-			t.Fatal(err)
-		}
+		plan := planOf(t, text)
 		got, err := Assess(plan, []string{path})
 		if err != nil {
 			t.Fatal(err)

@@ -166,17 +166,47 @@ func TestDissectGolden(t *testing.T) {
 	golden(t, "session.dissect.jsonl", out.Bytes())
 }
 
+// cellAndPlant begins a policy: what stands on both sides. Further identities may follow, then the conduits.
+const cellAndPlant = `
+api_version: penstock/v1
+site: replay
+mode: enforce
+appliances:
+  - {name: gate, sides: {a: [cell], b: [plant]}}
+defaults: {on_outage: closed}
+zones:
+  - {name: plant, sl_target: 2}
+  - {name: cell, sl_target: 2}
+identities:
+  - {name: hmi, zone: plant, mac: "02:00:00:00:00:20", ip: [198.18.0.20]}
+  - {name: plc, zone: cell, mac: "02:00:00:00:00:10", ip: [198.18.0.10]}`
+
+// planOf compiles a policy.
+func planOf(t *testing.T, text string) *policy.Plan {
+	t.Helper()
+	p, err := policy.Parse("replay.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled(t, p)
+}
+
+func compiled(t *testing.T, p *policy.Policy) *policy.Plan {
+	t.Helper()
+	plan, err := p.Compile("gate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
 func testPlan(t *testing.T) *policy.Plan {
 	t.Helper()
 	p, err := policy.ParseFile("testdata/policy.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := p.Compile("gate")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plan
+	return compiled(t, p)
 }
 
 func TestAssessGolden(t *testing.T) {
