@@ -40,20 +40,22 @@ func BenchmarkFrame(b *testing.B) {
 // own caches, as it does between two cyclic frames: the median, and what one in a hundred costs at least.
 func BenchmarkFrameAfterOtherWork(b *testing.B) {
 	var sequence uint32
+	cyclic := func(b *testing.B) *Datapath { return openIOWith(b, ioPlan(b, "closed", "enforce"), ioConnection()) }
 	for _, c := range []struct {
 		name  string
+		open  func(*testing.B) *Datapath
 		frame func() []byte
 	}{
-		{"nothing to decide", func() []byte { return []byte(strings.Repeat("\xff", 60)) }},
-		{"live flow", hmiTCP(40000, 102, flagACK).bytes},
-		{"cyclic I/O", func() []byte { sequence++; return output(sequence).bytes() }},
+		{"not decided by anything", cyclic, func() []byte { return []byte(strings.Repeat("\xff", 60)) }},
+		{"live flow", func(b *testing.B) *Datapath {
+			d := open(b, plan())
+			d.run(b, policy.SideB, hmiTCP(40000, 102, flagSYN).bytes())
+			return d
+		}, hmiTCP(40000, 102, flagACK).bytes},
+		{"cyclic I/O", cyclic, func() []byte { sequence++; return output(sequence).bytes() }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			d := openIOWith(b, ioPlan(b, "closed", "enforce"), ioConnection())
-			if c.name == "live flow" {
-				d = open(b, plan())
-				d.run(b, policy.SideB, hmiTCP(40000, 102, flagSYN).bytes())
-			}
+			d := c.open(b)
 			work := make([]byte, 4<<20)
 			costs := make([]time.Duration, 0, b.N)
 			for b.Loop() {
