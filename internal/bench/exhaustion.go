@@ -20,8 +20,8 @@ import (
 func exhaustions() []injection {
 	return []injection{
 		{name: "out of memory, and a start", harm: (*outages).starve, limit: gapLimit},
-		{name: "flood of an inspected conduit (queue full)", harm: (*outages).fillQueue, stops: true},
-		{name: "no room for the kernel's messages, and a flood (netlink errors)", harm: (*outages).narrowQueues, stops: true},
+		{name: "flood of an inspected conduit (queue full)", harm: (*outages).fillQueue, limit: gapLimit, stops: true},
+		{name: "no room for the kernel's messages, and a flood (netlink errors)", harm: (*outages).narrowQueues, limit: gapLimit, stops: true},
 		{name: "datagrams from 60,000 ports (flow table full)", harm: (*outages).fillTable, limit: gapLimit, stops: true},
 	}
 }
