@@ -167,10 +167,6 @@ func setOrdinary(id int) error {
 	return unix.SchedSetAttr(id, &attr, 0)
 }
 
-// changeRounds bounds how often eachThreadAtOnce goes round. Threads that those begin which have been changed are
-// changed from the beginning, so that two rounds nearly always do.
-const changeRounds = 16
-
 // eachThreadAtOnce gives every thread a class. Until all have it, real-time ones may wait in a loop for one that is
 // not, and that finds no processor because of them but for a twentieth of each second, which the kernel keeps for
 // others. So the calling thread goes before all of them meanwhile, and goes round until none is left without the
@@ -178,34 +174,19 @@ const changeRounds = 16
 func eachThreadAtOnce(want unix.SchedAttr) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	l, err := openThreads()
+	if err != nil {
+		return err
+	}
+	defer l.close()
 	own := unix.Gettid()
 	if err := unix.SchedSetAttr(own, &unix.SchedAttr{Policy: realTimeClass, Priority: realTimePriority + 1}, 0); err != nil {
 		return err
 	}
-	err := changeOthers(own, want)
+	err = l.changeOthers(own, want)
 	err = errors.Join(err, unix.SchedSetAttr(own, &want, 0))
-	return errors.Join(err, changeOthers(own, want)) // its own children
-}
-
-func changeOthers(own int, want unix.SchedAttr) error {
-	for range changeRounds {
-		changed := false
-		if err := eachThread(func(id int) error {
-			if id == own {
-				return nil
-			}
-			is, err := unix.SchedGetAttr(id, 0)
-			if err != nil || is.Policy == want.Policy && is.Priority == want.Priority {
-				return err
-			}
-			changed = true
-			attr := want
-			return unix.SchedSetAttr(id, &attr, 0)
-		}); err != nil || !changed {
-			return err
-		}
-	}
-	return fmt.Errorf("threads begin faster than they are changed, in %d rounds", changeRounds)
+	_, last := l.changeRound(own, want) // its own children, none of which is half begun
+	return errors.Join(err, last)
 }
 
 func eachThread(f func(id int) error) error {
