@@ -214,6 +214,10 @@ int __noinline pass_unopened(struct xdp_md *ctx, struct frame *f, struct decisio
 
 	if (!f || !d || !control || !passes_unopened(ctx, f, d, control))
 		return 0;
+	if (d->limited && !within_conduit_limit(f, d)) {
+		deny(d, REASON_RATE_EXCEEDED);
+		return 0;
+	}
 	counter = conduit_counter(d);
 	if (counter)
 		counter->uninspected++;

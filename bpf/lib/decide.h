@@ -246,6 +246,7 @@ static __always_inline int deny_io(struct decision *d, struct conduit *c, __u8 r
 	d->observed |= c->observe;
 	d->opens = c->opens;
 	d->io_joins = c->io_joins;
+	d->limited = c->limited;
 	return deny(d, REASON_IO_NOT_OPEN);
 }
 

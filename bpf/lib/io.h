@@ -7,6 +7,8 @@
 #define PENSTOCK_IO_H
 
 #include "decide.h"
+#include "limit.h"
+#include "table.h"
 
 #define IO_SEQUENCED_ADDRESS 0x8002
 #define IO_CONNECTED_DATA    0x00b1
@@ -105,7 +107,12 @@ static __always_inline int io_is_data(const struct io_reading *r)
  * for as long as it said. */
 static __always_inline int io_expired(__u64 now, struct io_state *s)
 {
-	return (__s64)(now - s->seen - IO_GRACE) > (__s64)s->timeout;
+	/* In this order, the reverse of count_io's: the first frame shortens the time-out, and who sees that
+	 * has to see that it came. */
+	__u64 timeout = load_once(s->timeout);
+
+	barrier();
+	return (__s64)(now - load_once(s->seen) - IO_GRACE) > (__s64)timeout;
 }
 
 /* Takes the frame's number, which has to be a later one. Of two CPUs with the same number one
@@ -165,8 +172,9 @@ static __always_inline int find_io(struct io_key *key, __u32 generation, __u64 n
 
 static __always_inline void count_io(struct io_direction *io, __u32 length, __u64 now)
 {
-	io->state->seen = now;
-	io->state->timeout = io->half->timeout;
+	store_once(io->state->seen, now);
+	barrier();
+	store_once(io->state->timeout, io->half->timeout);
 	io->state->frames++;
 	io->state->bytes += length;
 }
@@ -199,17 +207,21 @@ int __noinline decide_io(struct xdp_md *ctx, struct frame *f, struct decision *d
 		deny(d, REASON_IO_SEQUENCE);
 		return 1;
 	}
-	count_io(&io, f->length, f->now);
 	d->action = ACTION_ALLOW;
 	d->reason = REASON_PERMITTED;
+	if (d->limited && !within_conduit_limit(f, d))
+		deny(d, REASON_RATE_EXCEEDED);
+	d->limited = 0; /* it has taken its part */
+	if (d->action == ACTION_ALLOW || d->observed)
+		count_io(&io, f->length, f->now);
 	return 1;
 }
 
-/* Notes a frame of a connection that is not known, for user space to adopt it. */
+/* Notes a frame of a connection that is not known, for user space to adopt it as its last one was. */
 int __noinline note_io(struct xdp_md *ctx, struct frame *f, struct decision *d)
 {
 	struct io_reading r = {};
-	struct io_candidate c = {};
+	struct io_candidate c = {}, *noted;
 
 	if (!f || !d || read_io(ctx, f, &r) || !io_is_data(&r))
 		return -1;
@@ -217,7 +229,11 @@ int __noinline note_io(struct xdp_md *ctx, struct frame *f, struct decision *d)
 	c.generation = d->generation;
 	c.size = r.data_length;
 	c.reverse = d->reverse;
-	bpf_map_update_elem(&io_candidates, &r.key, &c, BPF_NOEXIST); /* there already: so much the better */
+	noted = bpf_map_lookup_elem(&io_candidates, &r.key);
+	if (noted)
+		*noted = c;
+	else
+		bpf_map_update_elem(&io_candidates, &r.key, &c, BPF_ANY);
 	return 0;
 }
 

@@ -39,6 +39,7 @@
 #define barrier() asm volatile("" ::: "memory")
 #endif
 #define load_once(x) (*(volatile typeof(x) *)&(x))
+#define store_once(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
 #define LOCK_TRIES 512 /* some ten microseconds; a lock is held for less than one */
 #define BUSY_TRIES 64

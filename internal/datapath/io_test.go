@@ -319,6 +319,31 @@ func TestIOCounts(t *testing.T) {
 	}
 }
 
+// TestIOCountsWhatPasses: a frame that its conduit's rate limit denies is none of the connection's, and no sign of life to
+// whoever waits for it. On an observed conduit it passes, and is.
+func TestIOCountsWhatPasses(t *testing.T) {
+	for _, r := range []struct {
+		mode   string
+		want   uint32
+		frames uint64
+	}{{"enforce", xdpDrop, 1}, {"observe", xdpRedirect, 2}} {
+		t.Run(r.mode, func(t *testing.T) {
+			d := openIOWith(t, ioPlan(t, "closed", r.mode+", limit: {frames: 1000/s}"), ioConnection())
+			d.meets(t, row{sent: b(output(1)), want: xdpRedirect})
+			d.idleIO(t, d.io.open[1].keys[0], 30*time.Second)
+			d.useUpRate(t, cyclicID)
+			d.meets(t, row{sent: b(output(2)), want: r.want, reason: verdict.ReasonRateExceeded})
+			list, err := d.ListIO()
+			if err != nil || len(list) != 1 {
+				t.Fatalf("%d connections, %v", len(list), err)
+			}
+			if out := list[0].Output; out.Frames != r.frames || (time.Since(out.Seen) < 20*time.Second) != (r.frames == 2) {
+				t.Errorf("%d frames passed: %+v", r.frames, out)
+			}
+		})
+	}
+}
+
 // idleIO makes a direction look silent for as long.
 func (d *Datapath) idleIO(t testing.TB, key bpf.BridgeIoKey, silence time.Duration) {
 	t.Helper()
@@ -743,6 +768,40 @@ func TestIOAdoption(t *testing.T) {
 				t.Errorf("under a policy that closes: the program returned %d", got)
 			}
 		})
+	}
+}
+
+// TestIOAdoptionGoesByTheLastFrame: of what passes unread under one identifier what comes last is adopted. A device that has
+// opened its connection anew meanwhile may use that again.
+func TestIOAdoptionGoesByTheLastFrame(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "open", "enforce, on_join: resync"))
+	d.Rest(QueueOpens)
+	d.meets(t, row{sent: b(output(7)), want: xdpRedirect, reason: verdict.ReasonOutageOpen})
+	d.meets(t, row{sent: b(outputOf(ioDatagram(outputID, 1, 40))), want: xdpRedirect, reason: verdict.ReasonOutageOpen})
+	if _, err := d.SweepIO(); err != nil {
+		t.Fatal(err)
+	}
+	d.Beat(QueueOpens)
+	d.meets(t, row{sent: b(outputOf(ioDatagram(outputID, 2, 40))), want: xdpRedirect})
+	d.meets(t, row{sent: b(output(3)), want: xdpDrop, reason: verdict.ReasonIOSize})
+}
+
+// TestIORateInAnOutage: a rate limit holds for I/O that passes unread, too.
+func TestIORateInAnOutage(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "open", "enforce, limit: {frames: 1000/s}"))
+	d.Rest(QueueOpens)
+	d.meets(t, row{sent: b(output(1)), want: xdpRedirect, reason: verdict.ReasonOutageOpen})
+	d.useUpRate(t, cyclicID)
+	d.meets(t, row{sent: b(output(2)), want: xdpDrop, reason: verdict.ReasonRateExceeded})
+	d.meets(t, row{sent: a(input(1)), want: xdpDrop, reason: verdict.ReasonRateExceeded})
+}
+
+// useUpRate has a conduit's rate limit deny everything for an hour.
+func (d *Datapath) useUpRate(t *testing.T, conduit uint32) {
+	t.Helper()
+	due := monotonic() + uint64(time.Hour)
+	if err := d.objects.Buckets.Put(d.Generation()&1*maxConduits+conduit, bpf.BridgeBucket{Frames: due, Bytes: due}); err != nil {
+		t.Fatal(err)
 	}
 }
 
