@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 	ioPlaces = 2*maxIO + 1
 )
 
-// ioQuota is how many I/O connections one originator may have open: a fourth of the table, so that
+// ioQuota is how many I/O connections may be counted for one identity: a fourth of the table, so that
 // one scanner gone wild leaves room for the others.
 const ioQuota = maxIO / 4
 
@@ -126,7 +127,7 @@ type ioTable struct {
 	open    map[uint32]*ioEntry
 	named   map[ioName]*ioEntry
 	places  map[bpf.BridgeIoKey]*ioPlace
-	begun   map[IOEnd]int // connections by originator
+	begun   map[uint32]int // connections by the identity that they are counted for
 	free    []uint32
 	last    uint32
 	ended   []IOEnded // of applies, for the next sweep to tell
@@ -143,18 +144,18 @@ type ioEntry struct {
 	c       IOConnection
 	session bpf.BridgeFlowKey
 	keys    [2]bpf.BridgeIoKey // of output and input, where they send
-	// Of the generation in force: the conduit, and whether the connection may outlive its session.
-	conduit  uint32
-	outlives bool
-	left     bool // its session was seen closed; the flow table forgets that
-	stray    bool // its session holds another slot than when it was opened, or none
+	// Of the generation in force: what is written down, and whether the connection may outlive its session.
+	approvals [2]bpf.BridgeIoApproval
+	outlives  bool
+	left      bool // its session was seen closed; the flow table forgets that
+	stray     bool // its session holds another slot than when it was opened, or none
 }
 
 // ioPlace is one direction in the kernel's tables. A multicast direction serves all connections that
 // listen to it.
 type ioPlace struct {
 	number uint32
-	users  int
+	users  []*ioEntry
 }
 
 func (e *ioEntry) direction(i int) *IODirection {
@@ -165,6 +166,15 @@ func (e *ioEntry) direction(i int) *IODirection {
 }
 
 func (e *ioEntry) name() ioName { return ioName{e.c.Target, e.c.Triad} }
+
+// owner is the identity that a connection is counted for: its originator. One that was adopted is whose frame was seen, else
+// a device that answers could use up the share of those that open connections to it.
+func (e *ioEntry) owner() uint32 {
+	if e.c.Adopted && !e.c.Output.sends() {
+		return e.approvals[1].Source
+	}
+	return e.approvals[0].Source
+}
 
 // SetIOJudge says who is asked, beside the policy's conduits, whether a connection is permitted: by
 // OpenIO, and by Apply about each that is open. Without one the conduits alone decide, and none outlives its
@@ -200,6 +210,11 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 			d.endIO(old, IOReplaced)
 		}
 	}
+	now, err := d.readClock()
+	if err != nil {
+		return 0, err
+	}
+	d.leaveGroup(e, now)
 	if t.isOthers(e) {
 		return 0, ErrIOGroup
 	}
@@ -212,25 +227,21 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 	if g != nil {
 		approvals, ok = t.approve(e, g.plan, g.current)
 	}
+	e.take(&approvals)
 	switch {
 	case !ok:
 		return 0, ErrIONotPermitted
 	case len(t.open) >= maxIO || len(t.free) < 2:
 		return 0, ErrIOFull
-	case t.begun[c.Originator] >= ioQuota:
+	case t.begun[e.owner()] >= ioQuota:
 		return 0, ErrIOQuota
-	}
-	now, err := d.readClock()
-	if err != nil {
-		return 0, err
 	}
 	for t.last++; t.last == 0 || t.open[t.last] != nil; t.last++ {
 	}
 	e.c.ID = t.last
 	t.add(e)
-	e.take(&approvals)
-	if err := d.enterIO(e, &approvals.of, g.current, now); err != nil {
-		d.removeIO(e)
+	if err := d.enterIO(e, g.current, now); err != nil {
+		d.leaveIO(e)
 		return 0, err
 	}
 	return e.c.ID, nil
@@ -317,7 +328,7 @@ type ioApprovals struct {
 	outlives bool
 }
 
-func (e *ioEntry) take(a *ioApprovals) { e.conduit, e.outlives = a.of[0].Conduit, a.outlives }
+func (e *ioEntry) take(a *ioApprovals) { e.approvals, e.outlives = a.of, a.outlives }
 
 // approve asks a plan about a connection.
 func (t *ioTable) approve(e *ioEntry, plan *policy.Plan, generation uint32) (out ioApprovals, ok bool) {
@@ -368,7 +379,7 @@ func (t *ioTable) add(e *ioEntry) {
 	if !e.c.Adopted {
 		t.named[e.name()] = e
 	}
-	t.begun[e.c.Originator]++
+	t.begun[e.owner()]++
 	for i, key := range e.keys {
 		if !e.direction(i).sends() {
 			continue
@@ -379,16 +390,16 @@ func (t *ioTable) add(e *ioEntry) {
 			t.free = t.free[1:]
 			t.places[key] = p
 		}
-		p.users++
+		p.users = append(p.users, e)
 	}
 }
 
 // enterIO writes a connection down for the kernel, what its frames are looked up by last.
-func (d *Datapath) enterIO(e *ioEntry, approvals *[2]bpf.BridgeIoApproval, generation uint32, now clock) error {
+func (d *Datapath) enterIO(e *ioEntry, generation uint32, now clock) error {
 	t, o := &d.io, &d.objects
 	for i, key := range e.keys {
 		p := t.places[key]
-		if !e.direction(i).sends() || p.users > 1 {
+		if !e.direction(i).sends() || len(p.users) > 1 {
 			continue
 		}
 		if err := o.IoStates.Put(p.number, bpf.BridgeIoState{
@@ -402,11 +413,11 @@ func (d *Datapath) enterIO(e *ioEntry, approvals *[2]bpf.BridgeIoApproval, gener
 			continue
 		}
 		p := t.places[key]
-		if err := o.IoApprovals.Put(approvalAt(p.number, generation), approvals[i]); err != nil {
-			return fmt.Errorf("approve an I/O connection: %w", err)
-		}
-		if p.users > 1 {
+		if len(p.users) > 1 {
 			continue
+		}
+		if err := o.IoApprovals.Put(approvalAt(p.number, generation), e.approvals[i]); err != nil {
+			return fmt.Errorf("approve an I/O connection: %w", err)
 		}
 		if err := o.IoApprovals.Put(approvalAt(p.number, generation+1), bpf.BridgeIoApproval{}); err != nil {
 			return fmt.Errorf("approve an I/O connection: %w", err)
@@ -416,7 +427,13 @@ func (d *Datapath) enterIO(e *ioEntry, approvals *[2]bpf.BridgeIoApproval, gener
 		return fmt.Errorf("write an I/O connection down: %w", err)
 	}
 	for i, key := range e.keys {
-		if !e.direction(i).sends() || t.places[key].users > 1 {
+		if !e.direction(i).sends() {
+			continue
+		}
+		if p := t.places[key]; len(p.users) > 1 {
+			if err := d.shareGroup(&key, p); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := o.IoHalves.Put(&key, t.half(e, i)); err != nil {
@@ -481,7 +498,7 @@ func (d *Datapath) IOIsOpen(id uint32) bool {
 
 // endIO removes a connection and remembers to tell of it.
 func (d *Datapath) endIO(e *ioEntry, why string) {
-	d.removeIO(e)
+	d.leaveIO(e)
 	d.io.tell(IOEnded{Connection: e.c, Why: why})
 }
 
@@ -501,7 +518,7 @@ func (d *Datapath) removeIO(e *ioEntry) {
 			continue
 		}
 		p := t.places[key]
-		if p.users--; p.users > 0 {
+		if p.users = slices.DeleteFunc(p.users, func(u *ioEntry) bool { return u == e }); len(p.users) > 0 {
 			continue
 		}
 		_ = d.objects.IoHalves.Delete(&key)
@@ -513,8 +530,8 @@ func (d *Datapath) removeIO(e *ioEntry) {
 	if t.named[e.name()] == e {
 		delete(t.named, e.name())
 	}
-	if t.begun[e.c.Originator]--; t.begun[e.c.Originator] <= 0 {
-		delete(t.begun, e.c.Originator)
+	if t.begun[e.owner()]--; t.begun[e.owner()] <= 0 {
+		delete(t.begun, e.owner())
 	}
 }
 
@@ -539,7 +556,8 @@ func (d *Datapath) flip(g *generations) error {
 		kept[e] = both
 		for i, key := range e.keys {
 			if e.direction(i).sends() {
-				approvals[approvalAt(t.places[key].number, next)] = both.of[i]
+				at := approvalAt(t.places[key].number, next)
+				approvals[at] = stricter(approvals[at], both.of[i])
 			}
 		}
 	}
@@ -552,7 +570,19 @@ func (d *Datapath) flip(g *generations) error {
 		e.take(&both)
 	}
 	for _, e := range over {
-		d.endIO(e, IOForbidden)
+		d.removeIO(e)
+		t.tell(IOEnded{Connection: e.c, Why: IOForbidden})
+	}
+	settled := make(map[bpf.BridgeIoKey]bool, len(over)) // once for all that have left a group
+	for _, e := range over {
+		if !settled[e.keys[1]] {
+			settled[e.keys[1]] = true
+			d.goOnWithout(e)
+		}
+	}
+	clear(t.begun) // identities may have other numbers than before
+	for e := range kept {
+		t.begun[e.owner()]++
 	}
 	return nil
 }
@@ -657,15 +687,20 @@ func ioExpired(s *bpf.BridgeIoState, now clock) bool {
 // settleIO does not ask again.
 func (d *Datapath) gaveUp(l *ioLook, now clock) bool {
 	for _, place := range l.places {
-		var s bpf.BridgeIoState
-		if place == 0 || d.objects.IoStates.Lookup(place, &s) != nil {
-			continue // it cannot fail for an index of an array; the kernel goes by its own look
-		}
-		if ioExpired(&s, now) {
+		if place != 0 && d.isOver(place, now) {
 			return true
 		}
 	}
 	return false
+}
+
+// isOver reports whether a direction is past its watchdog.
+func (d *Datapath) isOver(place uint32, now clock) bool {
+	var s bpf.BridgeIoState
+	if d.objects.IoStates.Lookup(place, &s) != nil {
+		return false // it cannot fail for an index of an array; the kernel goes by its own look
+	}
+	return ioExpired(&s, now)
 }
 
 type ioSession uint8
@@ -818,7 +853,7 @@ func (d *Datapath) ListIO() ([]IOStatus, error) {
 		if t.open[looks[i].id] != e {
 			continue // its places may be another's by now
 		}
-		s := IOStatus{IOConnection: e.c, Conduit: e.conduit}
+		s := IOStatus{IOConnection: e.c, Conduit: e.approvals[0].Conduit}
 		for j, count := range []*IOCount{&s.Output, &s.Input} {
 			if e.direction(j).sends() {
 				*count = countOf(&states[i][j], now)
@@ -849,7 +884,7 @@ func (d *Datapath) CountIO() (open int, refused uint64) {
 func (d *Datapath) loadIO() error {
 	t := &d.io
 	t.open, t.named = map[uint32]*ioEntry{}, map[ioName]*ioEntry{}
-	t.places, t.begun = map[bpf.BridgeIoKey]*ioPlace{}, map[IOEnd]int{}
+	t.places, t.begun = map[bpf.BridgeIoKey]*ioPlace{}, map[uint32]int{}
 	taken := map[uint32]bool{}
 	var broken []uint32
 	var id uint32
@@ -906,7 +941,8 @@ func (d *Datapath) removeStrayHalves() error {
 	return nil
 }
 
-// restoreIO files a connection from its record, if all of it is there.
+// restoreIO files a connection from its record, if all of it is there. For whom it is counted the first policy says that
+// is applied: before that none is opened.
 func (d *Datapath) restoreIO(id uint32, r *bpf.BridgeIoConnection, c clock) (*ioEntry, bool) {
 	e := &ioEntry{c: connectionOf(id, r, c), session: r.Session, keys: [2]bpf.BridgeIoKey{r.Originator, r.Target}}
 	for i, key := range e.keys {
@@ -920,7 +956,6 @@ func (d *Datapath) restoreIO(id uint32, r *bpf.BridgeIoConnection, c clock) (*io
 	if !e.c.Adopted {
 		t.named[e.name()] = e
 	}
-	t.begun[e.c.Originator]++
 	e.stray = d.strays(e)
 	for i, key := range e.keys {
 		if !e.direction(i).sends() {
@@ -929,7 +964,7 @@ func (d *Datapath) restoreIO(id uint32, r *bpf.BridgeIoConnection, c clock) (*io
 		if t.places[key] == nil {
 			t.places[key] = &ioPlace{number: r.Halves[i].Place}
 		}
-		t.places[key].users++
+		t.places[key].users = append(t.places[key].users, e)
 	}
 	return e, true
 }

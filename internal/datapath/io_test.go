@@ -898,6 +898,66 @@ func TestIOTableFull(t *testing.T) {
 	}
 }
 
+// TestIOShareOfWhoAnswers: a device that sends under any number of identifiers in an outage uses up its own share of the
+// table, and not that of who opens connections to it.
+func TestIOShareOfWhoAnswers(t *testing.T) {
+	require(t)
+	config := Config{PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second}
+	plan := ioPlan(t, "open", "enforce")
+	first, err := Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Apply(plan, 1); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint32(ioQuota) {
+		if err := first.adoptInput(0x10000 + i); err != nil {
+			t.Fatalf("adopted %d: %v", i, err)
+		}
+	}
+	holds := func(d *Datapath, when string) {
+		t.Helper()
+		if err := d.adoptInput(0x20000); !errors.Is(err, ErrIOQuota) {
+			t.Errorf("%s: one more of the device: %v", when, err)
+		}
+		d.CloseIOByID(d.mustOpenIO(t, ioConnection()), IOClosed)
+	}
+	holds(first, "at first")
+	if _, err := first.Apply(plan, 2); err != nil {
+		t.Fatal(err)
+	}
+	holds(first, "under the next policy")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	holds(openWith(t, plan, config), "under the next daemon")
+}
+
+// adoptInput adopts what the PLC sends the HMI under an identifier.
+func (d *Datapath) adoptInput(connection uint32) error {
+	key := bpf.BridgeIoKey{
+		SourceMac: macPLC, DestinationMac: macHMI, Source: networkWord(ipPLC), Destination: networkWord(ipHMI),
+		Connection: connection, Side: uint8(policy.SideA),
+	}
+	return d.adoptOne(&key, &bpf.BridgeIoCandidate{Size: 34, Reverse: 1})
+}
+
+// TestIOShareOfADevice: a device has one share, however many addresses it uses.
+func TestIOShareOfADevice(t *testing.T) {
+	text := strings.NewReplacer("OUTAGE", "closed", "MODE", "enforce", "ip: [198.18.0.20], ", "").Replace(ioPolicy)
+	d := openIOWith(t, ioPlanOf(t, text))
+	for i := range ioQuota + 1 {
+		c := ioConnection()
+		c.Triad.Serial, c.Output.Connection, c.Input.Connection = uint16(i), uint32(2*i+2), uint32(2*i+3)
+		c.Originator.Address = netip4(198, 18, byte(1+i/250), byte(1+i%250))
+		_, err := d.OpenIO(c)
+		if (i < ioQuota && err != nil) || (i == ioQuota && !errors.Is(err, ErrIOQuota)) {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+}
+
 // TestIOWrong refuses what no Forward Open means.
 func TestIOWrong(t *testing.T) {
 	d := openIOWith(t, ioPlan(t, "closed", "enforce"))
