@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -397,6 +398,27 @@ func TestCyclicIOObserved(t *testing.T) {
 	p.flows(t, c)
 	if n := p.denials(t) - before; n != 0 {
 		t.Errorf("%d lawful frames would be denied", n)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCyclicIOObservedAndNotPermitted: what is opened on an observed conduit without permission is told of as it would be
+// denied, and not as permitted and refused, for it passes.
+func TestCyclicIOObservedAndNotPermitted(t *testing.T) {
+	p := layIO(t, plant.Options{Policy: site{mode: "observe", conduits: []string{cyclicConduit("100")}}.String()})
+	c := mustOpen(t, p.connect(t), cipio.Options{})
+	p.flows(t, c)
+	eventually(t, "its frames to be told of", func() bool { return p.denials(t) > 0 })
+	time.Sleep(time.Second) // copies of the messages are judged after the frames have passed
+	p.flows(t, c)
+	s, err := p.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.IO.Refused != 0 || s.IO.Open != 0 || slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, "I/O connection") }) {
+		t.Errorf("%+v, %q", s.IO, s.Warnings)
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

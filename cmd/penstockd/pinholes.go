@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/penstock-ot/penstock/dissectors/cip"
@@ -25,6 +26,8 @@ type pinholes struct {
 	records *recorder
 	log     *slog.Logger
 
+	refused atomic.Uint64 // connections that the fast path was not even asked to open
+
 	mu         sync.Mutex
 	open       map[inspect.IOConnectionID]uint32 // as the fast path numbers them
 	complained time.Time
@@ -35,15 +38,23 @@ func newPinholes(path *datapath.Datapath, records *recorder, log *slog.Logger) *
 }
 
 // Open implements inspect.IOConnections. Where the fast path cannot take the connection, its ends
-// find no way through and give it up; that is told and counted.
+// find no way through and give it up; that is told and counted. One that is only observed and would have been
+// denied is none of that: its frames pass, and are told of one by one.
 func (p *pinholes) Open(c inspect.IOConnection) {
+	if c.Denied {
+		p.Forget(c.ID.Key, inspect.IOTriad{Serial: c.Serial, Vendor: c.Vendor, OriginatorSerial: c.OriginatorSerial})
+		return
+	}
 	w, ok := p.path.FlowByKey(uint32(c.ID.Key))
 	if !ok {
+		p.refused.Add(1)
 		p.complain(errors.New("its flow is not known any more"))
 		return
 	}
 	opened, err := ioConnectionOf(&c, &w)
-	if err == nil {
+	if err != nil {
+		p.refused.Add(1)
+	} else {
 		opened.ID, err = p.path.OpenIO(opened)
 	}
 	if err != nil {

@@ -1,13 +1,59 @@
 package main
 
 import (
+	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/dissectors/cip"
 	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/inspect"
+	"github.com/penstock-ot/penstock/internal/testnet"
 )
+
+// TestWhatTheFastPathIsNotAskedForIsRefused: a connection that was permitted and cannot even be put to the fast path carries
+// nothing, and is counted.
+func TestWhatTheFastPathIsNotAskedForIsRefused(t *testing.T) {
+	testnet.RequireNet(t)
+	path, err := datapath.Open(datapath.Config{PinDir: bpfDir(t), HeartbeatTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer path.Close()
+	p := newPinholes(path, newRecorder(path, event.NewBus(0), nil), slog.New(slog.DiscardHandler))
+	permitted := inspect.IOConnection{ID: inspect.IOConnectionID{Key: 5, Number: 1}}
+	p.Open(permitted)
+	if n := p.refused.Load(); n != 1 || p.Lives(permitted.ID) {
+		t.Errorf("%d refused, lives %v", n, p.Lives(permitted.ID))
+	}
+	denied := permitted
+	denied.Observed, denied.Denied = true, true
+	p.Open(denied)
+	if n := p.refused.Load(); n != 1 {
+		t.Errorf("%d refused: one of them was not permitted", n)
+	}
+}
+
+// bpfDir is a directory of the test's own on a BPF file system of its own.
+func bpfDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		t.Fatalf("mount a BPF file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount the BPF file system: %v", err)
+		}
+	})
+	return filepath.Join(dir, "penstock")
+}
 
 // TestOpeningIsReadBack: what is pinned of a Forward Open is what was written, at its longest too, and a
 // part of it is nothing.

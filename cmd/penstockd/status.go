@@ -62,7 +62,7 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	}
 	s.Queues, warnings = d.queueStatus(warnings)
 	s.IO.Open, s.IO.Refused = d.path.CountIO()
-	s.IO.Refused += d.counters.IORefused.Load()
+	s.IO.Refused += d.counters.IORefused.Load() + d.pinholes.refused.Load()
 	if s.IO.Refused > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d I/O connections were permitted and could not be let through: they carry nothing", s.IO.Refused))
 	}
