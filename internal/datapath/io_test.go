@@ -148,6 +148,12 @@ func (d *Datapath) mustOpenIO(t testing.TB, c IOConnection) uint32 {
 func TestEvasion33CyclicIO(t *testing.T) {
 	good := ioDatagram(outputID, 2, 38)
 	tagged := func(p packet, vid uint32) packet { return p.tagged(0x8100<<16 | vid) }
+	// bent is an output of whose IP packet some bytes are others.
+	bent := func(at int, v ...byte) sent {
+		p := output(1)
+		copy(p.body[at:], v)
+		return b(p)
+	}
 	rows := []row{
 		{"output", nil, b(output(1)), xdpRedirect, 0},
 		{"input", nil, a(input(1)), xdpRedirect, 0},
@@ -156,6 +162,9 @@ func TestEvasion33CyclicIO(t *testing.T) {
 		{"loss is no attack", []sent{b(output(1))}, b(output(600)), xdpRedirect, 0},
 		{"source port of its own", nil, b(outputOf(append([]byte{0xc0, 0}, good[2:]...))), xdpRedirect, 0},
 		{"priority tag", nil, b(tagged(output(1), 0xa000)), xdpRedirect, 0},
+
+		{"two priority tags", nil, b(output(1).tagged(0x8100<<16|0x6000, 0x8100<<16|0xa000)), xdpRedirect, 0},
+		{"not to be fragmented", nil, bent(6, 0x40), xdpRedirect, 0},
 
 		{"repeated sequence number", []sent{b(output(2))}, b(output(2)), xdpDrop, verdict.ReasonIOSequence},
 		{"old sequence number", []sent{b(output(9))}, b(output(8)), xdpDrop, verdict.ReasonIOSequence},
@@ -191,6 +200,18 @@ func TestEvasion33CyclicIO(t *testing.T) {
 		{"a fragment", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 17, 0x2000, good))), xdpDrop, verdict.ReasonFragment},
 		{"IP options", nil, b(ether(macHMI, macPLC, withOptions(ipPacket(ipHMI, ipPLC, 17, 0, good), []byte{1, 1, 1, 0}))), xdpDrop, verdict.ReasonIONotOpen},
 		{"a source route", nil, b(ether(macHMI, macPLC, withOptions(ipPacket(ipHMI, ipPLC, 17, 0, good), []byte{131, 3, 4, 0}))), xdpDrop, verdict.ReasonEncapsulation},
+		{"a header of four words", nil, bent(0, 0x44), xdpDrop, verdict.ReasonMalformed},
+		{"another version", nil, bent(0, 0x65), xdpDrop, verdict.ReasonMalformed},
+		{"a packet that ends in the datagram", nil, bent(2, 0, 60), xdpDrop, verdict.ReasonMalformed},
+		{"a packet longer than its frame", nil, bent(2, 4, 0), xdpDrop, verdict.ReasonMalformed},
+		{"a datagram of no length", nil, bent(24, 0, 0), xdpDrop, verdict.ReasonMalformed},
+		{"a datagram that ends in the data", nil, bent(24, 0, 60), xdpDrop, verdict.ReasonMalformed},
+		{"a datagram longer than its packet", nil, bent(24, 4, 0), xdpDrop, verdict.ReasonMalformed},
+		{"to everybody's MAC address", nil, b(ether(macHMI, broadcast, ipPacket(ipHMI, ipPLC, 17, 0, good))), xdpDrop, verdict.ReasonNoConduit},
+		{"to a group's MAC address", nil, b(ether(macHMI, multicastMAC(ioGroup), ipPacket(ipHMI, ipPLC, 17, 0, good))), xdpDrop, verdict.ReasonUnknownDestination},
+		{"to a group's address", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ioGroup, 17, 0, good))), xdpDrop, verdict.ReasonUnknownDestination},
+		{"from a group's MAC address", nil, b(ether([6]byte{3, 0, 0, 0, 0, 0x20}, macPLC, ipPacket(ipHMI, ipPLC, 17, 0, good))), xdpDrop, verdict.ReasonAddressSpoofed},
+		{"over UDP-Lite", nil, b(ether(macHMI, macPLC, ipPacket(ipHMI, ipPLC, 136, 0, good))), xdpDrop, verdict.ReasonNoConduit},
 		{"messages of the conduit are inspected", nil, b(hmiTCP(40000, 44818, flagSYN)), xdpPass, 0},
 		{"a plain conduit for the port", nil, b(ether(macHMI, macRTU, ipPacket(ipHMI, ipRTU, 17, 0, good))), xdpRedirect, 0},
 		{"and its reply", []sent{b(ether(macHMI, macRTU, ipPacket(ipHMI, ipRTU, 17, 0, good)))},
