@@ -806,11 +806,31 @@ func (d *Datapath) adoptOne(key *bpf.BridgeIoKey, c *bpf.BridgeIoCandidate) erro
 	d.io.mu.Lock()
 	defer d.io.mu.Unlock()
 	_ = d.objects.IoCandidates.Delete(key)
-	if _, known := d.io.places[*key]; known {
-		return nil
+	if p := d.io.places[*key]; p != nil {
+		if err := d.endSilent(p); err != nil {
+			return err
+		}
+		if d.io.places[*key] != nil {
+			return nil // opened meanwhile
+		}
 	}
 	_, err := d.openIO(adopted(key, c))
 	return err
+}
+
+// endSilent ends the connections in a place that an end has given up: what passes unread under their identifiers since then
+// is another's.
+func (d *Datapath) endSilent(p *ioPlace) error {
+	now, err := d.readClock()
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.Clone(p.users) {
+		if l := d.io.look(e); d.gaveUp(&l, now) {
+			d.endIO(e, IOTimedOut)
+		}
+	}
+	return nil
 }
 
 // adopted is the connection of which one frame was seen.

@@ -807,6 +807,29 @@ func TestIOAdoptionGoesByTheLastFrame(t *testing.T) {
 	d.meets(t, row{sent: b(output(3)), want: xdpDrop, reason: verdict.ReasonIOSize})
 }
 
+// TestIOAdoptionOfWhatWasOpenBefore: a connection whose ends gave it up in an outage, and opened it anew under the same
+// identifiers, is adopted although the one before has not been swept away.
+func TestIOAdoptionOfWhatWasOpenBefore(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "open", "enforce, on_join: resync"), ioConnection())
+	for _, s := range []sent{b(output(7)), a(input(7))} {
+		d.meets(t, row{sent: s, want: xdpRedirect})
+	}
+	for _, key := range d.io.open[1].keys {
+		d.idleIO(t, key, 2*time.Minute)
+	}
+	d.Rest(QueueOpens)
+	for _, s := range []sent{b(output(1)), a(input(1))} {
+		d.meets(t, row{sent: s, want: xdpRedirect, reason: verdict.ReasonOutageOpen})
+	}
+	d.Beat(QueueOpens)
+	if ended, err := d.SweepIO(); err != nil || len(ended) != 1 || ended[0].Why != IOTimedOut {
+		t.Fatalf("ended %v, %v", ended, err)
+	}
+	for _, s := range []sent{b(output(2)), a(input(2))} {
+		d.meets(t, row{sent: s, want: xdpRedirect})
+	}
+}
+
 // TestIORateInAnOutage: a rate limit holds for I/O that passes unread, too.
 func TestIORateInAnOutage(t *testing.T) {
 	d := openIOWith(t, ioPlan(t, "open", "enforce, limit: {frames: 1000/s}"))
