@@ -15,6 +15,9 @@
 // whether an order is wanted is for whoever judges (see Message.InOrder). Commands without a public
 // definition are carried raw, so that a policy can name them by number.
 //
+// A message inside another, as a receiver might find it that has lost its step, is for whoever judges, too (see
+// HoldsAnother).
+//
 // # Prefixes
 //
 // Parse refuses with a *MalformedError as soon as a field has arrived that excludes every lawful message,

@@ -273,3 +273,36 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// TestHoldsAnother: a message inside another is found wherever it begins, once its second item's type has come, and
+// whatever has been looked at before.
+func TestHoldsAnother(t *testing.T) {
+	read := ct.ReadTag(ct.Symbol("Speed"), 1)
+	for name, inner := range map[string][]byte{"unconnected": ct.RR(5, 1, read), "connected": ct.Unit(5, 9, 1, read)} {
+		told := 38
+		if name == "connected" {
+			told += 4
+		}
+		for at := 1; at < 100; at++ {
+			b := ct.Join(bytes.Repeat([]byte{0x6f, 0x70}, 50)[:at], inner)
+			for n := range len(b) {
+				want := n >= at+told
+				if got := enip.HoldsAnother(b[:n], 1); got != want {
+					t.Fatalf("%s at %d, %d bytes: %v", name, at, n, got)
+				}
+				// Of the bytes before from enough are looked at again.
+				if from := n - 1 - enip.InnerLength; n == at+told && from > 1 && !enip.HoldsAnother(b[:n], from) {
+					t.Fatalf("%s at %d is not found from %d on", name, at, from)
+				}
+			}
+			if enip.HoldsAnother(b, at+1) {
+				t.Fatalf("%s at %d is found behind its beginning", name, at)
+			}
+		}
+		for at, to := range map[int]byte{1: 1, 20: 1, 23: 1, 30: 1, 31: 1, 32: 5} {
+			if enip.HoldsAnother(append([]byte{0}, changed(inner, at, to)...), 1) {
+				t.Errorf("%s with %d at %d", name, to, at)
+			}
+		}
+	}
+}

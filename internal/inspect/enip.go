@@ -111,13 +111,13 @@ func (s *enipSession) readRequest(r *reading, b []byte) step {
 	if n > 0 {
 		s.forget()
 	}
-	e := enipJudgement{session: s, r: r, m: m, raw: b[:m.Seen], whole: n > 0}
+	e := enipJudgement{session: s, r: r, m: m, raw: b[:m.Seen], known: max(0, len(b)-r.fresh), whole: n > 0}
 	if e.judge(true); !e.verdict.Allows() && s.partial != nil {
 		// Once more from the beginning, for what is told of it.
 		d.check.Release()
 		s.forget()
 		d.used = e.first
-		e = enipJudgement{session: s, r: r, m: m, raw: b[:m.Seen]}
+		e = enipJudgement{session: s, r: r, m: m, raw: b[:m.Seen], known: e.known}
 		e.judge(false)
 	}
 	waits := isAnswered(m.Command) && !r.observed && (!room || r.waits)
@@ -260,7 +260,8 @@ func (s *enipSession) rollback() {
 	s.effects = s.effects[:0]
 }
 
-// Every receiver frames messages by the length in their header, so that nothing has to be held back.
+// Receivers frame messages by the length in their header, so that nothing has to be held back: what those could read that
+// do not wait for all of a message is denied with it, see holdsAnother.
 func (s *enipSession) flushing() bool { return false }
 func (s *enipSession) fenced() bool   { return false }
 

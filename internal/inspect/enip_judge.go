@@ -18,6 +18,7 @@ type enipJudgement struct {
 	r       *reading
 	m       *enip.Message
 	raw     []byte
+	known   int // bytes of it that have left
 	whole   bool
 
 	verdict    verdict.Verdict // of the whole message: the first that is not an allow
@@ -33,6 +34,7 @@ type enipJudgement struct {
 	outer, inner         int
 	outerCode, innerCode cip.ServiceCode
 	inside               bool   // the denial is of a service inside the outermost
+	hides                bool   // it has another message in it
 	manages              bool   // some service opens or closes a connection
 	opens, names         triads // of its Forward Opens; of these and its Forward Closes
 	asked                uint64 // number of the last of these, see identifiers
@@ -63,11 +65,27 @@ func (e *enipJudgement) judge(mayGoOn bool) {
 	if e.verdict.Allows() && e.m.Command.CarriesCIP() && !e.m.InOrder() {
 		e.deny(envelope, verdict.ReasonMalformed, "address and data item are not the first and the second")
 	}
+	if e.hides = e.holdsAnother(); e.hides && e.verdict.Allows() {
+		e.deny(envelope, verdict.ReasonMalformed, errHidden)
+	}
 	if e.verdict.Allows() && e.whole {
 		if why := e.session.thirdParty(e.m, e.session.ends[stream.FromInitiator].Addr(), false); why != "" {
 			e.deny(envelope, verdict.ReasonAddressNotPermitted, why)
 		}
 	}
+}
+
+// errHidden is why a message is denied of which a device that does not wait for all of it might execute the middle.
+const errHidden = "message with another message in it"
+
+// holdsAnother tells whether the message has another one in it, see enip.HoldsAnother. What has left was looked at
+// before, unless the message is only observed.
+func (e *enipJudgement) holdsAnother() bool {
+	from := 1
+	if !e.r.observed {
+		from = max(from, e.known-enip.InnerLength)
+	}
+	return enip.HoldsAnother(e.raw, from)
 }
 
 // deny denies a line, and with it the message.

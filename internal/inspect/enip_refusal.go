@@ -97,8 +97,11 @@ func (o *enipOutstanding) cover(w *enipWaiting, code cip.ServiceCode) {
 }
 
 // refusable tells whether the denial is one that the device's own refusal can stand for: of a lawful message
-// in its session.
+// in its session, that has no other in it, for all of it but one byte would leave.
 func refusable(e *enipJudgement) bool {
+	if e.hides {
+		return false
+	}
 	switch e.verdict.Reason {
 	case verdict.ReasonServiceNotPermitted, verdict.ReasonPathNotPermitted, verdict.ReasonTagNotPermitted,
 		verdict.ReasonRouteNotPermitted, verdict.ReasonValueNotPermitted, verdict.ReasonRateExceeded,
