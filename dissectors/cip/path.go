@@ -55,7 +55,7 @@ type Path struct {
 	HasClass, HasInstance, HasAttribute   bool
 	HasKey, Safety                        bool
 	ElectronicKey                         Key
-	ConfigData                            []byte // of a simple data segment: the configuration that a Forward Open carries
+	ConfigData                            []byte // of a simple data segment: the configuration that a Forward Open carries; see Part
 	hops                                  [MaxHops]Hop
 	hopCount                              int
 	parents                               [MaxParents]Object
@@ -86,6 +86,19 @@ func (p *Path) Tag() []byte {
 
 // Member returns what is named inside an instance: elements and members such as [3].Speed.
 func (p *Path) Member() []byte { return p.text[p.tagLength:p.textLength] }
+
+// HasPart tells whether a request names some of what its path does by a data segment behind it, as Omron controllers
+// take it (see Part): which, is theirs to say, and no element's.
+func (p *Path) HasPart() bool { return !p.connection && p.ConfigData != nil }
+
+// Part returns which bytes of a tag a request names: how many, from an offset on. That is the data segment of Omron's NJ
+// and NX controllers, of three words.
+func (p *Path) Part() (offset uint32, size uint16, ok bool) {
+	if !p.HasPart() || len(p.ConfigData) != 6 {
+		return 0, 0, false
+	}
+	return value32(p.ConfigData, 0), value16(p.ConfigData, 4), true
+}
 
 // HasName tells whether the path has a symbol: a tag's name, or one inside what an instance names.
 func (p *Path) HasName() bool { return p.tagLength > 0 || bytes.IndexByte(p.Member(), '.') >= 0 }
@@ -211,6 +224,12 @@ func (p *Path) AppendText(b []byte) []byte {
 		b = strconv.AppendUint(b, uint64(p.Instance), 10)
 	}
 	b = append(b, p.Member()...)
+	if offset, size, ok := p.Part(); ok {
+		word("bytes ")
+		b = strconv.AppendUint(b, uint64(size), 10)
+		b = append(b, " from "...)
+		b = strconv.AppendUint(b, uint64(offset), 10)
+	}
 	if p.HasAttribute {
 		word("attribute ")
 		b = strconv.AppendUint(b, uint64(p.Attribute), 10)

@@ -64,6 +64,10 @@ func (r *Request) TagAccess() TagAccess {
 		a.Count, a.Offset, a.Known = value16(b, 0), value32(b, 2), len(b) >= 6
 	case WriteTag, WriteTagFragmented:
 		a.readWrite(b, r.Code == WriteTagFragmented)
+		if size := uint64(a.Type.Size()); size > 0 && !r.writesPart() { // see repeatsItself and isPadded
+			all := size * uint64(a.Count)
+			a.Written = a.Written[:min(uint64(len(a.Written)), all-min(uint64(a.Offset), all))]
+		}
 	case ReadModifyWriteTag:
 		a.readMasks(b)
 	}
@@ -85,10 +89,13 @@ func (a *TagAccess) readWrite(b []byte, fragmented bool) {
 	}
 	a.Known = len(b) >= at
 	a.Written = from(b, at)
-	if size := uint64(a.Type.Size()); size > 0 { // see repeatsItself and isPadded
-		all := size * uint64(a.Count)
-		a.Written = a.Written[:min(uint64(len(a.Written)), all-min(uint64(a.Offset), all))]
-	}
+}
+
+// writesPart tells whether the service writes to the bytes of a tag that its path names. Their number is the path's then,
+// and the count says nothing: clients exist that leave it at 1 (aphyt).
+func (r *Request) writesPart() bool {
+	_, _, ok := r.Path.Part()
+	return ok && r.Code == WriteTag
 }
 
 func (a *TagAccess) readMasks(b []byte) {
@@ -162,6 +169,12 @@ func (r *Request) checkWrite(fragmented bool) *MalformedError {
 	}
 	all := uint64(t.Size()) * uint64(value16(r.Data, at))
 	written := uint64(r.DataLength - fixed)
+	if r.writesPart() {
+		if _, size, _ := r.Path.Part(); written != uint64(size) || written%uint64(t.Size()) != 0 {
+			return errWritten
+		}
+		return nil
+	}
 	end := written
 	if fragmented {
 		end += uint64(value32(r.Data, at+2))

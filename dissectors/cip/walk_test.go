@@ -189,6 +189,39 @@ func TestAWriteThatIsFilledUp(t *testing.T) {
 	}
 }
 
+// TestAWriteOfAPart: an Omron controller is told by a data segment behind a tag which bytes of it are meant, and clients
+// count one element whatever these are.
+func TestAWriteOfAPart(t *testing.T) {
+	part := func(offset uint32, size uint16) []byte {
+		return ct.Join(ct.Symbol("A"), []byte{0x80, 3}, ct.U32(offset), ct.U16(size))
+	}
+	write := func(path []byte, kind, count uint16, bytes int) []byte {
+		return ct.Request(0x4d, path, ct.U16(kind), ct.U16(count), make([]byte, bytes))
+	}
+	for name, r := range map[string]struct {
+		service []byte
+		written int // 0: malformed
+	}{
+		"one element of many":       {write(part(400, 400), 0xc3, 1, 400), 400},
+		"as many as there are":      {write(part(400, 400), 0xc3, 200, 400), 400},
+		"more than the part":        {write(part(400, 398), 0xc3, 1, 400), 0},
+		"less than the part":        {write(part(400, 402), 0xc3, 1, 400), 0},
+		"half an element":           {write(part(400, 401), 0xc3, 1, 401), 0},
+		"without a part":            {write(ct.Symbol("A"), 0xc3, 1, 400), 0},
+		"a segment of another size": {write(ct.Join(ct.Symbol("A"), []byte{0x80, 2}, ct.U16(0), ct.U16(400)), 0xc3, 1, 400), 0},
+		"of a structure":            {ct.Request(0x4d, part(0, 30), ct.U16(0x2a0), ct.U16(0x1234), ct.U16(1), make([]byte, 30)), 30},
+	} {
+		var w cip.Walk
+		w.Start(r.service, len(r.service), nil)
+		w.Next()
+		got := len(w.Request.TagAccess().Written)
+		if bad := w.Err() != nil; bad != (r.written == 0) || !bad && got != r.written {
+			t.Errorf("%s: %d bytes are written, %v", name, got, w.Err())
+		}
+		checkPrefixes(t, r.service)
+	}
+}
+
 // checkPrefixes holds that a prefix of a message finds what the message has, as far as it goes, and that
 // what is malformed stays so.
 func checkPrefixes(t *testing.T, b []byte) {

@@ -394,10 +394,14 @@ func (c *ENIPCheck) permitsPath(rule *ENIPRule, r *cip.Request) bool {
 	return rule.Attributes == nil || rule.permitsAttributes(r)
 }
 
-// permitsTag judges a tag and the elements that the service touches; of a prefix, the first.
+// permitsTag judges a tag and the elements that the service touches; of a prefix, the first. Which elements lie in a part
+// of a tag that the path names in bytes only the controller knows.
 func (rule *ENIPRule) permitsTag(r *cip.Request) bool {
 	if rule.Tags == nil {
 		return true
+	}
+	if r.Path.HasPart() {
+		return permitsWhole(rule.Tags, r.Path.Tag())
 	}
 	count := uint16(1)
 	if r.Owner == OwnerTags {
@@ -473,7 +477,7 @@ func (c *ENIPCheck) permitsWritten(rule *ENIPRule, r *cip.Request) bool {
 			return true
 		}
 		size := a.Type.Size()
-		if size == 0 || a.Offset%uint32(size) != 0 {
+		if size == 0 || a.Offset%uint32(size) != 0 || r.Path.HasPart() { // which may begin within an element
 			return false
 		}
 		if !r.Complete() {
@@ -485,6 +489,9 @@ func (c *ENIPCheck) permitsWritten(rule *ENIPRule, r *cip.Request) bool {
 	case cip.ReadModifyWriteTag:
 		if !a.Known {
 			return true
+		}
+		if r.Path.HasPart() {
+			return false
 		}
 		for _, b := range a.AndMask {
 			if b != 0 {

@@ -122,6 +122,16 @@ func TestEvalCIP(t *testing.T) {
 		{"any instance in a program", `services: [read_tag], classes: [symbol]`, ct.ReadTag(ct.Join(ct.Symbol("Program:Main"), ct.Class(0x6b), ct.Instance(5)), 1), permitted},
 		{"tag under a class rule", `services: [read_tag], classes: [symbol]`, read("A", 1), tag},
 
+		{"a part of a tag", `services: [read_tag], tags: [A]`, ct.ReadTag(partOf("A", 400, 4), 1), permitted},
+		{"a part of a tag by its elements", `services: [read_tag], tags: ["A[0-9]"]`, ct.ReadTag(partOf("A", 400, 4), 1), tag},
+		{"a part of an element", `services: [read_tag], tags: ["A[0-9]", "A[?]"]`, ct.ReadTag(partOf("A[3]", 400, 4), 1), tag},
+		{"a part of an element of two dimensions", `services: [read_tag], tags: ["A[1,0-9]"]`, ct.ReadTag(partOf("A[1,3]", 400, 4), 1), tag},
+		{"a part of a member", `services: [read_tag], tags: ["A[0-9].Name"]`, ct.ReadTag(partOf("A[3].Name", 4, 4), 1), permitted},
+		{"a written part", `services: [write_tag], tags: ["A[0-9]"]`, ct.WriteDINT(partOf("A", 400, 4), 1), tag},
+		{"a written part, whatever the value", `services: [write_tag], tags: [A], values: [0-5]`, ct.WriteDINT(partOf("A", 402, 4), 1), value},
+		{"bits of a part", `services: [read_modify_write_tag], values: [0-9]`, ct.Request(0x4e, partOf("A", 2, 4), ct.U16(4), ct.U32(9), ct.U32(0)), value},
+		{"a written part of a symbol", `services: [write_tag], classes: [symbol], values: [0-5]`, ct.WriteDINT(ct.Join(ct.Class(0x6b), ct.Instance(5), part(402, 4)), 1), value},
+
 		{"value", `services: [write_tag], values: [-5-5]`, write("A", 0xc3, 0xfb, 0xff), permitted},
 		{"value below", `services: [write_tag], values: [-5-5]`, write("A", 0xc3, 0xfa, 0xff), value},
 		{"unsigned of the same bytes", `services: [write_tag], values: [-5-5]`, write("A", 0xc7, 0xfb, 0xff), value},
@@ -188,6 +198,14 @@ func TestEvalCIP(t *testing.T) {
 			}
 		})
 	}
+}
+
+// part is the data segment that has a request name some bytes of a tag, and partOf a tag with one.
+func part(offset uint32, size uint16) []byte {
+	return ct.Join([]byte{0x80, 3}, ct.U32(offset), ct.U16(size))
+}
+func partOf(tag string, offset uint32, size uint16) []byte {
+	return ct.Join(ct.Symbol(tag), part(offset, size))
 }
 
 // pcccRead is a typed logical read of size bytes of a file, from a sub-element on.

@@ -178,6 +178,17 @@ func permitsTag(globs []string, tag []byte, count uint16) bool {
 	return false
 }
 
+// permitsWhole tells whether one of the globs permits a tag with all its elements.
+func permitsWhole(globs []string, tag []byte) bool {
+	base, _, _ := cip.SplitElement(tag)
+	for _, glob := range globs {
+		if matchTag(glob, base) {
+			return true
+		}
+	}
+	return false
+}
+
 func appendElement(b, base []byte, element uint32) []byte {
 	b = append(append(b, base...), '[')
 	var digits [10]byte
