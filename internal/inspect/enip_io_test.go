@@ -311,6 +311,45 @@ func TestIOShareOfOneIdentity(t *testing.T) {
 	}
 }
 
+// askedLog counts how often it is asked whether a connection lives.
+type askedLog struct {
+	ioLog
+	asked int
+}
+
+func (l *askedLog) Lives(id IOConnectionID) bool {
+	l.asked++
+	return l.ioLog.Lives(id)
+}
+
+// TestRefusedIOCostsLittle: whoever goes on opening connections beyond what it may have does not have all that are
+// open looked at each time, only once a second; and what is over by then still makes room.
+func TestRefusedIOCostsLittle(t *testing.T) {
+	plan := enipPlan(t, policy.DenyReset)
+	log := &askedLog{}
+	d := scannerOf(t, plan, NewCommon(Limits{}), log)
+	s := &enipSession{dissector: d.pipeline.dissectors[policy.ProtocolENIP].(*enipDissector)}
+	share := shareOf(maxIO)
+	open := func(i int, after time.Duration) {
+		name, c := ioConnectionOf(plan, 1, i)
+		c.Opened = clock.Add(after)
+		s.dissector.io.add(s, name, c)
+	}
+	for i := range share {
+		open(i, 0)
+	}
+	for i := range 100 { // all that are open are past their watchdogs here, and live elsewhere
+		open(share+i, time.Minute+time.Duration(i)*20*time.Millisecond)
+	}
+	if len(log.refused) != 100 || log.asked > 2*share {
+		t.Errorf("%d refused, and asked %d times of %d connections", len(log.refused), log.asked, share)
+	}
+	open(share+100, time.Minute+3*time.Second)
+	if log.asked <= 2*share {
+		t.Error("nobody looks any more")
+	}
+}
+
 // TestIOIsFoundByWhatItsDatagramsShow: by sender, receiver and identifier, whatever else is open.
 func TestIOIsFoundByWhatItsDatagramsShow(t *testing.T) {
 	plan := enipPlan(t, policy.DenyReset)

@@ -27,6 +27,7 @@ type ioTable struct {
 	shares  map[string]int // how many an identity has begun
 	telling map[ioName]chan struct{}
 	number  uint64
+	looked  time.Time // when it was looked for connections that are over
 }
 
 func newIOTable() *ioTable {
@@ -250,6 +251,10 @@ func (t *ioTable) of(s *enipSession) []*ioOpen {
 	return list
 }
 
+// lookAgain is how long nobody looks for connections that are over, once somebody has: each costs a question to who lets
+// its data through, and who has opened more than it may could have all asked by each further Forward Open.
+const lookAgain = time.Second
+
 // expire closes connections that have been silent for longer than their own time-outs. Where the data do
 // not come here, whoever lets them through knows.
 func (t *ioTable) expire(now time.Time) {
@@ -263,6 +268,10 @@ func (t *ioTable) expire(now time.Time) {
 func (t *ioTable) silent(now time.Time) []*ioOpen {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if since := now.Sub(t.looked); since >= 0 && since < lookAgain {
+		return nil
+	}
+	t.looked = now
 	var list []*ioOpen
 	for _, o := range t.open {
 		c := &o.connection
