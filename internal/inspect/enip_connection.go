@@ -17,8 +17,7 @@ import (
 type enipConnection struct {
 	toTarget, toOriginator uint32 // identifiers
 	triad                  cip.Triad
-	hops                   [cip.MaxHops]cip.Hop
-	hopCount               int
+	hops                   []cip.Hop // few have any, and none as many as there may be
 	// adopted says that its opening was not seen: where it leads to is not known, and toOriginator only
 	// once a reply has come.
 	adopted, answered bool
@@ -44,7 +43,7 @@ func (c *enipConnection) route() []cip.Hop {
 	if c.adopted || c.elsewhere.Load() {
 		return unknownRoute
 	}
-	return c.hops[:c.hopCount]
+	return c.hops
 }
 
 // expire notes that the device may have given the connection up, because nothing was said on it for too long: another
@@ -259,9 +258,8 @@ func (s *enipSession) noteManaged(r *reading, m *enip.Message, w *enipWaiting, r
 			toTarget: opened.ToTarget, toOriginator: opened.ToOriginator, answered: true,
 			triad: o.Triad, used: w.since, watchdog: watchdogOf(&o, &opened), asked: w.asked,
 		}
-		hops := routeOfOpen(nil, &s.dissector.walk, &o)
-		c.hopCount = copy(c.hops[:], hops)
-		c.elsewhere.Store(len(hops) > cip.MaxHops) // farther than any rule names
+		c.hops = routeOfOpen(nil, &s.dissector.walk, &o)
+		c.elsewhere.Store(len(c.hops) > cip.MaxHops) // farther than any rule names
 		s.effects = append(s.effects, enipEffect{kind: effectOpen, connection: c})
 	case o.IO():
 		s.effects = append(s.effects, enipEffect{

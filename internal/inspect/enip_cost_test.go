@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"testing"
+	"unsafe"
 
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -107,5 +108,13 @@ func BenchmarkJudgeTagPoll(b *testing.B) {
 		if !p.again() {
 			b.Fatal("denied")
 		}
+	}
+}
+
+// TestAConnectionForServicesIsSmall: each session may have maxConnections of them open, and an identity thousands of
+// sessions.
+func TestAConnectionForServicesIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(enipConnection{}); size > 160 {
+		t.Errorf("%d bytes", size)
 	}
 }
