@@ -513,6 +513,13 @@ func TestEvasion39_SocketAddressOfAThirdParty(t *testing.T) {
 	d = newTarget(t, enipPlan(t, policy.DenyReset))
 	reply(d, 0x8000, 2222, 0, 0, 0, 0)
 	d.mustAllow("reply that names nobody")
+	// A stack repeats the item with which the client has said where the data are to be sent.
+	d = newTarget(t, enipPlan(t, policy.DenyReset))
+	reply(d, 0x8001, 2222, 198, 18, 0, 20)
+	d.mustAllow("reply that names the client, for what is sent to it")
+	d = newTarget(t, enipPlan(t, policy.DenyReset))
+	reply(d, 0x8000, 2222, 198, 18, 0, 20)
+	d.mustDeny("reply that names the client for what it sends", why)
 }
 
 func TestSeveralENIPMessagesInASegment(t *testing.T) {

@@ -69,7 +69,7 @@ func (e *enipJudgement) judge(mayGoOn bool) {
 		e.deny(envelope, verdict.ReasonMalformed, errHidden)
 	}
 	if e.verdict.Allows() && e.whole {
-		if why := e.session.thirdParty(e.m, e.session.ends[stream.FromInitiator].Addr(), false); why != "" {
+		if why := e.session.thirdParty(e.m, stream.FromInitiator); why != "" {
 			e.deny(envelope, verdict.ReasonAddressNotPermitted, why)
 		}
 	}
@@ -291,14 +291,14 @@ func (e *enipJudgement) record(line *enipMessage, shared verdict.Verdict) {
 }
 
 // thirdParty says what is wrong with the socket addresses of a message, "" if nothing is: they would have
-// the other end send I/O data to a host or port that no conduit names. own is the sender's address.
-func (s *enipSession) thirdParty(m *enip.Message, own netip.Addr, multicast bool) string {
+// the other end send I/O data to a host or port that no conduit names.
+func (s *enipSession) thirdParty(m *enip.Message, d stream.Direction) string {
 	for _, socket := range []enip.Socket{m.ToTarget, m.ToSource} {
 		if !socket.Given {
 			continue
 		}
 		addr := socket.Address.Addr()
-		if addr != own && !addr.IsUnspecified() && !(multicast && addr.IsMulticast()) {
+		if own := s.ends[d].Addr(); addr != own && !addr.IsUnspecified() && !(d == stream.FromResponder && s.answersTo(m, addr)) {
 			return fmt.Sprintf("socket address names another host: %s", addr)
 		}
 		if port := socket.Address.Port(); port != implicitPort && port != 0 {
@@ -306,4 +306,10 @@ func (s *enipSession) thirdParty(m *enip.Message, own netip.Addr, multicast bool
 		}
 	}
 	return ""
+}
+
+// answersTo tells whether a device may name the address beside its own: a group to which it sends, or the client for
+// what is sent to that. There are stacks that put the client's own item into their replies.
+func (s *enipSession) answersTo(m *enip.Message, addr netip.Addr) bool {
+	return addr.IsMulticast() || addr == s.ends[stream.FromInitiator].Addr() && m.ToTarget.Address.Addr() != addr
 }

@@ -64,7 +64,7 @@ func (s *enipSession) readResponse(r *reading, b []byte) step {
 	case m.Command.CarriesCIP() && s.handle != 0 && m.Session != s.handle && m.Status == 0:
 		return s.unsolicited(r, b, n, verdict.ReasonUnsolicitedReply, "session handle is not the session's")
 	}
-	if why := s.thirdParty(m, s.ends[stream.FromResponder].Addr(), true); why != "" {
+	if why := s.thirdParty(m, stream.FromResponder); why != "" {
 		return s.unsolicited(r, b, n, verdict.ReasonAddressNotPermitted, why)
 	}
 	if w == nil {
