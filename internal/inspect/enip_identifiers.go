@@ -20,11 +20,44 @@ type identifiers struct {
 	by     map[identifierName][]*enipConnection
 	triads map[originatorName][]*enipConnection
 
-	// Replies may come later than what was asked for after them. count numbers what happens, and last holds the number
-	// of the last request to open or close a connection of a name, or of another that has the same place.
-	count uint64
-	last  [8192]uint64
-	seed  maphash.Seed
+	// Replies may come later than what was asked for after them. count numbers what happens, and places hold the number
+	// of the last request to open or close a connection of a name.
+	count  uint64
+	places [2048]place
+	seed   maphash.Seed
+}
+
+// place remembers the last requests of the names that share it, and of those that found no room the number of the latest.
+type place struct {
+	names     [8]struct{ hash, number uint64 }
+	forgotten uint64
+}
+
+// note notes a request of a name, in place of the oldest if there is no other room.
+func (p *place) note(hash, number uint64) {
+	oldest := &p.names[0]
+	for i := range p.names {
+		n := &p.names[i]
+		if n.hash == hash {
+			n.number = number
+			return
+		}
+		if n.number < oldest.number {
+			oldest = n
+		}
+	}
+	p.forgotten = max(p.forgotten, oldest.number)
+	oldest.hash, oldest.number = hash, number
+}
+
+// last returns the number of the last request of a name; of one that is forgotten, that of the latest it may have been.
+func (p *place) last(hash uint64) uint64 {
+	for i := range p.names {
+		if p.names[i].hash == hash {
+			return p.names[i].number
+		}
+	}
+	return p.forgotten
 }
 
 // identifierName is an identifier of a device's.
@@ -61,7 +94,8 @@ func (t *identifiers) open(s *enipSession, c *enipConnection) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	name, own := s.identifier(c.toTarget), s.originatorsName(c.triad)
-	late := *t.asked(own) > c.asked
+	at, hash := t.placeOf(own)
+	late := at.last(hash) > c.asked
 	for _, old := range t.by[name] {
 		if !slices.Equal(old.route(), c.route()) {
 			old.elsewhere.Store(true)
@@ -77,8 +111,9 @@ func (t *identifiers) open(s *enipSession, c *enipConnection) {
 	t.triads[own] = append(t.triads[own], c)
 }
 
-func (t *identifiers) asked(name originatorName) *uint64 {
-	return &t.last[maphash.Comparable(t.seed, name)%uint64(len(t.last))]
+func (t *identifiers) placeOf(name originatorName) (p *place, hash uint64) {
+	hash = maphash.Comparable(t.seed, name)
+	return &t.places[hash%uint64(len(t.places))], hash
 }
 
 // pass notes that a device has given an identifier to a connection of which nothing is known.
@@ -99,7 +134,8 @@ func (t *identifiers) doubt(name originatorName) uint64 {
 		c.elsewhere.Store(true)
 	}
 	t.count++
-	*t.asked(name) = t.count
+	at, hash := t.placeOf(name)
+	at.note(hash, t.count)
 	return t.count
 }
 
