@@ -64,6 +64,11 @@ func (c Command) String() string {
 // CarriesCIP tells whether the command's data is an interface handle, a time-out and items.
 func (c Command) CarriesCIP() bool { return c == SendRRData || c == SendUnitData }
 
+// HasLayout tells whether the command's data, if it has any, have a layout: of others nobody looks at what they are.
+func (c Command) HasLayout() bool {
+	return c.CarriesCIP() || c.OverUDP() || c == RegisterSession || c == UnregisterSession
+}
+
 // OverUDP tells whether the command is lawful in a datagram (V2 2-2): the discovery commands, which
 // need no session.
 func (c Command) OverUDP() bool {

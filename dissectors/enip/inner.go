@@ -6,11 +6,13 @@ import "bytes"
 // type of its second item. What it would have executed lies behind these.
 const InnerLength = 46
 
-// The heads of commands that carry services, as they stand on the wire.
-var carriers = [...]struct {
+// carrier is a command that carries services: how it stands on the wire, and the types of its items.
+type carrier struct {
 	head          [2]byte
 	address, data ItemType
-}{
+}
+
+var carriers = [...]carrier{
 	{[2]byte{byte(SendRRData), byte(SendRRData >> 8)}, NullAddress, UnconnectedData},
 	{[2]byte{byte(SendUnitData), byte(SendUnitData >> 8)}, ConnectedAddress, ConnectedData},
 }
@@ -31,34 +33,55 @@ func HoldsAnother(b []byte, from int) bool {
 			if found < 0 {
 				break
 			}
-			at += found
-			// Of a length of which the stack got one byte, the other does not stand on the wire.
-			for _, session := range [...]int{offsetSession, offsetSession - 1} {
-				if rest := b[min(at+session, len(b)):]; isInner(rest, c.address, c.data) {
-					return true
-				}
+			if at += found; c.standsAt(b, at) {
+				return true
 			}
 		}
 	}
 	return false
 }
 
-// isInner tells whether b is a message from its session handle on, up to its second item.
-func isInner(b []byte, address, data ItemType) bool {
-	const (
-		options = offsetOptions - offsetSession
-		count   = options + 4 + 6 // behind interface handle and time-out
-		first   = count + 2
-		second  = first + itemHeader
-	)
-	if len(b) < second+2 || value32(b, 0) == 0 || value32(b, options) != 0 || b[count] < 2 || b[count+1] != 0 ||
-		ItemType(value16(b, first)) != address {
+// EndsAnother tells whether the message b, or its beginning, may go on with another that has begun in the bytes before
+// it. One whose command has a layout cannot (see Command.HasLayout): where the other's items would be it has zeros.
+func EndsAnother(b []byte) bool {
+	for i := range carriers {
+		for at := -InnerLength; at < 0; at++ {
+			if carriers[i].standsAt(b, at) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// standsAt tells whether a message with the command begins at a place of b, up to its second item, which lies behind b's
+// own header. What would lie before b may be anything. Of a length of which the stack got one byte, the other does not
+// stand on the wire.
+func (c *carrier) standsAt(b []byte, at int) bool {
+	return c.goesOn(b, at+offsetSession) || c.goesOn(b, at+offsetSession-1)
+}
+
+// goesOn tells the same of the bytes from the session handle on.
+func (c *carrier) goesOn(b []byte, session int) bool {
+	options := session + offsetOptions - offsetSession
+	count := options + 4 + 6 // behind interface handle and time-out
+	first := count + 2
+	second := first + itemHeader
+	if session >= 0 && value32(b, session) == 0 || !is16(b, options, 0) || !is16(b, options+2, 0) ||
+		count >= 0 && (count >= len(b) || b[count] < 2) || !isByte(b, count+1, 0) || !is16(b, first, c.address) {
 		return false
 	}
 	for _, size := range [...]int{0, 4, 8} { // of the address, as it is skipped
-		if at := second + size; len(b) >= at+2 && ItemType(value16(b, at)) == data {
+		if at := second + size; at >= HeaderLength && is16(b, at, c.data) {
 			return true
 		}
 	}
 	return false
 }
+
+// is16 tells whether a field is or may be the one at off: what lies before b may be anything.
+func is16(b []byte, off int, want ItemType) bool {
+	return isByte(b, off, byte(want)) && isByte(b, off+1, byte(want>>8))
+}
+
+func isByte(b []byte, off int, want byte) bool { return off < 0 || off < len(b) && b[off] == want }

@@ -154,6 +154,40 @@ func TestEvasion25_AMessageInsideAMessage(t *testing.T) {
 	}
 }
 
+// TestEvasion25_AMessageAcrossTwo: the same of a message that begins in the end of one and goes on in a NOP, whose data are
+// nobody's.
+func TestEvasion25_AMessageAcrossTwo(t *testing.T) {
+	reset := resetIdentity()
+	data := ct.Join(ct.U32(1), ct.U16(0xb2), ct.U16(uint16(len(reset))), reset)
+	begin := ct.Join(ct.U16(0x6f), ct.U16(uint16(16+len(data))), ct.U32(enipHandle), ct.U32(0), ct.U32(0))
+	nop := ct.Encapsulate(0, 0, 0x0008_0000_0002_0000, data)
+	outer := ct.RR(enipHandle, 7, ct.Join(readIdentity(), begin))
+	pieces := [][]byte{outer[:len(outer)-len(begin)], ct.Join(begin, nop)}
+	bare := hasty{drops: true}
+	for _, piece := range pieces {
+		bare.arrive(piece)
+	}
+	if len(bare.executed) != 1 || !bytes.HasPrefix(bare.executed[0], reset) {
+		t.Fatalf("without the appliance %x were executed: the test shows nothing", bare.executed)
+	}
+	plan := enipPlan(t, policy.DenyReset, append([]string{`{commands: [nop]}`}, enipRules...)...)
+	d, device := newTarget(t, plan), hasty{drops: true}
+	before := len(d.got(stream.FromResponder))
+	for _, piece := range pieces {
+		d.client(piece)
+	}
+	d.mustDeny("a NOP that ends another message", verdict.ReasonMalformed)
+	if device.arrive(d.got(stream.FromResponder)[before:]); len(device.executed) > 0 {
+		t.Errorf("%x were executed", device.executed)
+	}
+	for name, lawful := range map[string][]byte{"a NOP": ct.Encapsulate(0, 0, 0, nil), "one with data": ct.Encapsulate(0, enipHandle, 7, make([]byte, 90)),
+		"one with data of all kinds": ct.Encapsulate(0, 0, 7, bytes.Repeat([]byte{0xb2, 0, 1, 0, 2}, 20))} {
+		d := newTarget(t, plan)
+		d.client(lawful)
+		d.mustAllow(name)
+	}
+}
+
 // TestWhatOnlyLooksLikeAMessageInside: what a message holds that has parts of another passes, whole and in pieces.
 func TestWhatOnlyLooksLikeAMessageInside(t *testing.T) {
 	rules := append([]string{`{services: [write_tag], tags: [Line3.Note]}`}, enipRules...)

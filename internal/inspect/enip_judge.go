@@ -78,14 +78,14 @@ func (e *enipJudgement) judge(mayGoOn bool) {
 // errHidden is why a message is denied of which a device that does not wait for all of it might execute the middle.
 const errHidden = "message with another message in it"
 
-// holdsAnother tells whether the message has another one in it, see enip.HoldsAnother. What has left was looked at
-// before, unless the message is only observed.
+// holdsAnother tells whether the message has another one in it, or a part of one, see enip.HoldsAnother. What has left
+// was looked at before, unless the message is only observed.
 func (e *enipJudgement) holdsAnother() bool {
 	from := 1
 	if !e.r.observed {
 		from = max(from, e.known-enip.InnerLength)
 	}
-	return enip.HoldsAnother(e.raw, from)
+	return enip.HoldsAnother(e.raw, from) || !e.m.Command.HasLayout() && enip.EndsAnother(e.raw)
 }
 
 // deny denies a line, and with it the message.
