@@ -42,8 +42,12 @@ func HoldsAnother(b []byte, from int) bool {
 }
 
 // EndsAnother tells whether the message b, or its beginning, may go on with another that has begun in the bytes before
-// it. One whose command has a layout cannot (see Command.HasLayout): where the other's items would be it has zeros.
+// it. Where the items of that would be a header has zeros, but for the sender's context; data that have a layout have
+// none for it (see Command.HasLayout).
 func EndsAnother(b []byte) bool {
+	if Command(value16(b, 0)).HasLayout() && !contextServes(b) {
+		return false
+	}
 	for i := range carriers {
 		for at := -InnerLength; at < 0; at++ {
 			if carriers[i].standsAt(b, at) {
@@ -54,8 +58,14 @@ func EndsAnother(b []byte) bool {
 	return false
 }
 
+// contextServes tells whether the sender's context can be an item with the one service that has room there: of a class.
+func contextServes(b []byte) bool {
+	const at, class = offsetContext, 0x20
+	return len(b) > at+6 && ItemType(value16(b, at)) == UnconnectedData && value16(b, at+2) != 0 && b[at+4] != 0 && b[at+5] == 1 && b[at+6] == class
+}
+
 // standsAt tells whether a message with the command begins at a place of b, up to its second item, which lies behind b's
-// own header. What would lie before b may be anything. Of a length of which the stack got one byte, the other does not
+// own header, or is its context. What would lie before b may be anything. Of a length of which the stack got one byte, the other does not
 // stand on the wire.
 func (c *carrier) standsAt(b []byte, at int) bool {
 	return c.goesOn(b, at+offsetSession) || c.goesOn(b, at+offsetSession-1)
@@ -72,7 +82,7 @@ func (c *carrier) goesOn(b []byte, session int) bool {
 		return false
 	}
 	for _, size := range [...]int{0, 4, 8} { // of the address, as it is skipped
-		if at := second + size; at >= HeaderLength && is16(b, at, c.data) {
+		if at := second + size; (at >= HeaderLength || at == offsetContext && contextServes(b)) && is16(b, at, c.data) {
 			return true
 		}
 	}

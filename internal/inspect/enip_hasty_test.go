@@ -154,34 +154,46 @@ func TestEvasion25_AMessageInsideAMessage(t *testing.T) {
 	}
 }
 
-// TestEvasion25_AMessageAcrossTwo: the same of a message that begins in the end of one and goes on in a NOP, whose data are
-// nobody's.
+// TestEvasion25_AMessageAcrossTwo: the same of a message that begins in the end of one and goes on in another: in a NOP,
+// whose data are nobody's, or in a sender's context.
 func TestEvasion25_AMessageAcrossTwo(t *testing.T) {
 	reset := resetIdentity()
+	create := ct.Request(0x08, ct.Class(0x5f))
 	data := ct.Join(ct.U32(1), ct.U16(0xb2), ct.U16(uint16(len(reset))), reset)
-	begin := ct.Join(ct.U16(0x6f), ct.U16(uint16(16+len(data))), ct.U32(enipHandle), ct.U32(0), ct.U32(0))
-	nop := ct.Encapsulate(0, 0, 0x0008_0000_0002_0000, data)
-	outer := ct.RR(enipHandle, 7, ct.Join(readIdentity(), begin))
-	pieces := [][]byte{outer[:len(outer)-len(begin)], ct.Join(begin, nop)}
-	bare := hasty{drops: true}
-	for _, piece := range pieces {
-		bare.arrive(piece)
-	}
-	if len(bare.executed) != 1 || !bytes.HasPrefix(bare.executed[0], reset) {
-		t.Fatalf("without the appliance %x were executed: the test shows nothing", bare.executed)
+	head := func(length int) []byte {
+		return ct.Join(ct.U16(0x6f), ct.U16(uint16(length)), ct.U32(enipHandle), ct.U32(0))
 	}
 	plan := enipPlan(t, policy.DenyReset, append([]string{`{commands: [nop]}`}, enipRules...)...)
-	d, device := newTarget(t, plan), hasty{drops: true}
-	before := len(d.got(stream.FromResponder))
-	for _, piece := range pieces {
-		d.client(piece)
+	for name, r := range map[string]struct{ begin, end, executed []byte }{
+		"in a NOP": {ct.Join(head(16+len(data)), ct.U32(0)), ct.Encapsulate(0, 0, 0x0008_0000_0002_0000, data), reset},
+		"in a context": {ct.Join(head(20), make([]byte, 12)),
+			ct.Encapsulate(0x63, 0x0002_0000, 0x5f20_0108_0004_00b2, nil)[:24], create},
+	} {
+		outer := ct.RR(enipHandle, 7, ct.Join(readIdentity(), r.begin))
+		pieces := [][]byte{outer[:len(outer)-len(r.begin)], ct.Join(r.begin, r.end)}
+		bare := hasty{drops: true}
+		for _, piece := range pieces {
+			bare.arrive(piece)
+		}
+		if len(bare.executed) != 1 || !bytes.HasPrefix(bare.executed[0], r.executed) {
+			t.Fatalf("%s: without the appliance %x were executed: the test shows nothing", name, bare.executed)
+		}
+		d, device := newTarget(t, plan), hasty{drops: true}
+		before := len(d.got(stream.FromResponder))
+		for _, piece := range pieces {
+			d.client(piece)
+		}
+		d.mustDeny(name, verdict.ReasonMalformed)
+		if device.arrive(d.got(stream.FromResponder)[before:]); len(device.executed) > 0 {
+			t.Errorf("%s: %x were executed", name, device.executed)
+		}
 	}
-	d.mustDeny("a NOP that ends another message", verdict.ReasonMalformed)
-	if device.arrive(d.got(stream.FromResponder)[before:]); len(device.executed) > 0 {
-		t.Errorf("%x were executed", device.executed)
-	}
-	for name, lawful := range map[string][]byte{"a NOP": ct.Encapsulate(0, 0, 0, nil), "one with data": ct.Encapsulate(0, enipHandle, 7, make([]byte, 90)),
-		"one with data of all kinds": ct.Encapsulate(0, 0, 7, bytes.Repeat([]byte{0xb2, 0, 1, 0, 2}, 20))} {
+	for name, lawful := range map[string][]byte{
+		"a NOP": ct.Encapsulate(0, 0, 0, nil), "one with data": ct.Encapsulate(0, enipHandle, 7, make([]byte, 90)),
+		"one with data of all kinds": ct.Encapsulate(0, 0, 7, bytes.Repeat([]byte{0xb2, 0, 1, 0, 2}, 20)),
+		"a context that counts":      ct.Encapsulate(0x63, 0x0002_0000, 0xb2, nil),
+		"a context of all kinds":     ct.Encapsulate(0x63, 0x0002_0000, 0x0102_0304_0004_00b2, nil),
+	} {
 		d := newTarget(t, plan)
 		d.client(lawful)
 		d.mustAllow(name)

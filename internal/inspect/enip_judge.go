@@ -85,7 +85,7 @@ func (e *enipJudgement) holdsAnother() bool {
 	if !e.r.observed {
 		from = max(from, e.known-enip.InnerLength)
 	}
-	return enip.HoldsAnother(e.raw, from) || !e.m.Command.HasLayout() && enip.EndsAnother(e.raw)
+	return enip.HoldsAnother(e.raw, from) || enip.EndsAnother(e.raw)
 }
 
 // deny denies a line, and with it the message.
