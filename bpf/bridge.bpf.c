@@ -152,8 +152,10 @@ int __noinline inspect_frame(struct xdp_md *ctx, struct frame *f, struct decisio
 			deny(d, REASON_OUTAGE_CLOSED);
 			return refuse(f, d);
 		}
-		if (w)
+		if (w) {
 			w->state |= FLOW_PASSED;
+			note_closing(f, w);
+		}
 		if (counter)
 			counter->uninspected++;
 		d->reason = REASON_OUTAGE_OPEN;
@@ -560,6 +562,24 @@ static __always_inline int passes_in_outage(struct __sk_buff *skb)
 	return 1;
 }
 
+/* Notes what a frame closes that inspection lets leave. */
+static __always_inline void note_verdict(__u32 mark)
+{
+	struct flow *w = mark & MARK_CLOSES_MASK ? flow_of_mark(mark) : NULL;
+
+	if (!w)
+		return;
+	switch (mark & MARK_CLOSES_MASK) {
+	case MARK_CLOSES_A:
+		w->state |= FLOW_FIN_A;
+		return;
+	case MARK_CLOSES_B:
+		w->state |= FLOW_FIN_B;
+		return;
+	}
+	w->state |= FLOW_RST;
+}
+
 /* Nothing leaves a port through the kernel's stack without a verdict: not with a flushed
  * ruleset, not past a hook that did not see it, not from the host. */
 SEC("tc")
@@ -567,6 +587,8 @@ int exit_gate(struct __sk_buff *skb)
 {
 	__u32 kind = skb->mark & MARK_KIND_MASK;
 
+	if (kind == MARK_PERMITTED)
+		note_verdict(skb->mark);
 	if (kind == MARK_PERMITTED || kind == MARK_OWN || passes_in_outage(skb))
 		return TC_ACT_OK;
 	return stop_undecided(skb);

@@ -82,13 +82,19 @@ enum penstock_kind {
 /* The mark of a frame that the fast path hands to the slow path, and of what comes back:
  *
  *   31..28 kind   27 side (0 a, 1 b)   26 queue (1 opens in an outage)
- *   25..18 generation of the slot      17..0 flow slot, whose low bits are the lane */
+ *   25..18 generation of the slot      17..0 flow slot, whose low bits are the lane
+ *
+ * A verdict says in 27 and 26 what of a TCP conversation the frame closes. */
 #define MARK_KIND_MASK	  0xf0000000u
 #define MARK_INSPECT	  0x50000000u /* waits for a verdict */
 #define MARK_PERMITTED	  0x60000000u /* the slow path's verdict: may leave */
 #define MARK_OWN	  0x70000000u /* a frame of ours, such as a reset */
 #define MARK_SIDE_B	  0x08000000u
 #define MARK_QUEUE_OPENS  0x04000000u
+#define MARK_CLOSES_MASK  0x0c000000u
+#define MARK_CLOSES_A	  0x04000000u /* the sending of the end on side a */
+#define MARK_CLOSES_B	  0x08000000u
+#define MARK_RESETS	  0x0c000000u /* both */
 #define MARK_SLOT_MASK	  0x0003ffffu
 #define MARK_KEY_MASK	  0x03ffffffu /* slot and its generation: one inspected flow */
 #define MARK_SLOT_GEN_ONE 0x00040000u

@@ -176,15 +176,24 @@ static __always_inline void count_to_flow(struct flow *w, __u32 at, __u8 side, _
 		w->state |= FLOW_ANSWERED;
 }
 
+/* Notes what a frame closes of its conversation. */
+static __always_inline void note_closing(struct frame *f, struct flow *w)
+{
+	if (f->key.protocol != IPPROTO_TCP || !(f->tcp_flags & (TCP_FIN | TCP_RST)))
+		return;
+	if (f->tcp_flags & TCP_RST)
+		w->state |= FLOW_RST;
+	if (f->tcp_flags & TCP_FIN)
+		w->state |= f->side == SIDE_A ? FLOW_FIN_A : FLOW_FIN_B;
+}
+
+/* A frame that waits for a verdict closes nothing before it leaves: anybody can send a RST with a wrong
+ * number, which its receiver ignores and inspection denies. See note_verdict of bridge.bpf.c. */
 static __always_inline void count_frame(struct frame *f, struct flow *w)
 {
 	count_to_flow(w, f->place.at, f->side, f->length, f->now);
-	if (f->key.protocol == IPPROTO_TCP && (f->tcp_flags & (TCP_FIN | TCP_RST))) {
-		if (f->tcp_flags & TCP_RST)
-			w->state |= FLOW_RST;
-		if (f->tcp_flags & TCP_FIN)
-			w->state |= f->side == SIDE_A ? FLOW_FIN_A : FLOW_FIN_B;
-	}
+	if ((w->treatment & (FLOW_INSPECT | FLOW_OBSERVED)) != FLOW_INSPECT)
+		note_closing(f, w);
 }
 
 /* Takes a free slot for an inspected flow. 0 is no slot: user space never hands out the slot with

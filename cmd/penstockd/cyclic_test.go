@@ -222,6 +222,56 @@ func TestEvasion33CyclicIOThroughTheAppliance(t *testing.T) {
 	}
 }
 
+// TestEvasion33CyclicIOOutlivesForgedEnds: an RST and a FIN that their receiver does not believe, because of their
+// sequence numbers, do not end the session of open I/O, from whichever side they come; a true one does.
+func TestEvasion33CyclicIOOutlivesForgedEnds(t *testing.T) {
+	p := layIO(t, plant.Options{Policy: site{conduits: []string{cyclicConduit("100, 150, 151")}}.String()})
+	s := p.connect(t)
+	c := mustOpen(t, s, cipio.Options{})
+	p.flows(t, c)
+	scanner, target := s.Session()
+	for _, from := range []struct {
+		host             *testnet.Host
+		source, receiver netip.AddrPort
+		to, mac          [6]byte
+	}{
+		{p.HMI, scanner, target, fillerMAC, hmiMAC},
+		{p.Filler, target, scanner, hmiMAC, fillerMAC},
+	} {
+		attacker, err := p.Tap(from.host, testnet.HostInterface)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flags := range []uint8{frame.FlagRST, frame.FlagRST | frame.FlagACK, frame.FlagFIN | frame.FlagACK} {
+			// Half of all numbers lie behind what the receiver has, so that one of these does and one does not.
+			for _, number := range []uint32{1, 1 << 31} {
+				ip, err := frame.AppendTCP(nil, &frame.TCPPacket{Src: from.source, Dst: from.receiver, Seq: number, Ack: number, Flags: flags, Window: 1000})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := attacker.Send(etherFrame(from.to, from.mac, nil, ip)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := p.AwaitEvent(patience, func(e *event.Event) bool {
+			return e.Reason == verdict.ReasonTCPState && e.SourceAddress == from.source.String()
+		}); err != nil {
+			t.Errorf("what was forged in the name of %v was not told: %v", from.source, err)
+		}
+	}
+	for range 4 {
+		time.Sleep(ioSweepInterval)
+		p.flows(t, c)
+	}
+	if err := s.Identity(); err != nil {
+		t.Errorf("the session does not go on: %v", err)
+	}
+	intact(t, c.Received(), p.adapter.Received())
+	s.Reset()
+	p.stops(t)
+}
+
 // TestCyclicIOUnderLoad has 32 connections at 2 ms, while explicit messages keep the slow path busy and
 // the policy changes: no frame is lost.
 func TestCyclicIOUnderLoad(t *testing.T) {

@@ -185,7 +185,22 @@ func (i *inspection) judge(p *queue.Packet) queue.Answer {
 		i.send(mark.Key(p.Mark), j.Resets)
 	}
 	i.records.judgement(&i.limit, &i.packet, &j)
-	return queue.Answer{Accept: j.Verdict.Allows(), Mark: mark.Permitted, Payload: j.Payload}
+	return queue.Answer{Accept: j.Verdict.Allows(), Mark: permitted(p.Mark, j.Closes), Payload: j.Payload}
+}
+
+// permitted is the mark with which a packet may leave that came with another. What it closes the fast path has from
+// there: it sees each RST, and not which one counts.
+func permitted(came uint32, closes inspect.Closing) uint32 {
+	m := mark.Permitted | mark.Key(came)
+	switch {
+	case closes == inspect.ClosesAll:
+		m |= mark.Resets
+	case closes == inspect.ClosesSending && sideOf(came) == policy.SideA:
+		m |= mark.ClosesA
+	case closes == inspect.ClosesSending:
+		m |= mark.ClosesB
+	}
+	return m
 }
 
 // doubtful is for how long after an outage a queue may still hold packets of before.

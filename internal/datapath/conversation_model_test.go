@@ -269,12 +269,17 @@ func (p *plainFlows) renew(h *policy.Header, flags byte, key plainKey, w *plainF
 func (p *plainFlows) count(w *plainFlow, h *policy.Header, flags byte) {
 	w.seen = p.now
 	w.answered = w.answered || h.Side != w.initiator
-	if h.Protocol == 6 && !h.Fragment {
+	if h.Protocol == 6 && !h.Fragment && !p.waits(w) {
 		w.reset = w.reset || flags&flagRST != 0
 		if flags&flagFIN != 0 {
 			w.fin[h.Side-policy.SideA] = true
 		}
 	}
+}
+
+// waits reports whether the frames of a conversation wait for a verdict. None comes here, so that they close nothing.
+func (p *plainFlows) waits(w *plainFlow) bool {
+	return w.decision.Verdict.Action == verdict.Inspect && p.plan.Conduits[w.decision.Conduit].Mode == policy.Enforce
 }
 
 // about finds the conversation that an ICMP error quotes a packet of: one that its receiver sent.

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -544,16 +545,18 @@ func TestEvasion33GroupOfAnotherDevice(t *testing.T) {
 // holds for what is open.
 func TestIOSessionLoss(t *testing.T) {
 	fromHMI, fromPLC := b(hmiTCP(40000, 44818, flagFIN|flagACK)), a(plcTCP(44818, 40000, flagFIN|flagACK))
+	hmiReset, plcReset := b(hmiTCP(40000, 44818, flagRST)), a(plcTCP(44818, 40000, flagRST))
 	for _, r := range []struct {
 		name        string
-		end         []sent
+		end         []closing
 		over, lasts bool // whether it is, and whether one is not that may outlive its session
 	}{
-		{"reset by the originator", []sent{b(hmiTCP(40000, 44818, flagRST))}, true, false},
-		{"reset by the target", []sent{a(plcTCP(44818, 40000, flagRST))}, true, false},
-		{"closed by the originator", []sent{fromHMI, fromPLC}, true, true},
-		{"closed by the target", []sent{fromPLC, fromHMI}, true, true},
-		{"closed by one end", []sent{fromPLC}, false, true},
+		{"reset by the originator", []closing{{hmiReset, mark.Resets}}, true, false},
+		{"reset by the target", []closing{{plcReset, mark.Resets}}, true, false},
+		{"closed by the originator", []closing{{fromHMI, mark.ClosesB}, {fromPLC, mark.ClosesA}}, true, true},
+		{"closed by the target", []closing{{fromPLC, mark.ClosesA}, {fromHMI, mark.ClosesB}}, true, true},
+		{"closed by one end", []closing{{fromPLC, mark.ClosesA}, {fromPLC, mark.ClosesA}}, false, true},
+		{"resets and FIN that no receiver would believe", []closing{{hmiReset, 0}, {plcReset, 0}, {fromHMI, 0}, {fromPLC, 0}}, false, true},
 	} {
 		for _, outlives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, outlives %v", r.name, outlives), func(t *testing.T) {
@@ -577,8 +580,14 @@ func TestIOSessionLoss(t *testing.T) {
 	}
 }
 
+// closing is a frame that leaves, and what its verdict says that it closes.
+type closing struct {
+	sent
+	closes uint32
+}
+
 // losesSession opens a connection over a session, ends that, and checks whether the connection is over.
-func (d *Datapath) losesSession(t *testing.T, end []sent, over bool) {
+func (d *Datapath) losesSession(t *testing.T, end []closing, over bool) {
 	t.Helper()
 	d.run(t, policy.SideB, hmiTCP(40000, 44818, flagSYN).bytes())
 	session, ok := d.FlowByKey(d.keyOf(t, 40000))
@@ -592,7 +601,7 @@ func (d *Datapath) losesSession(t *testing.T, end []sent, over bool) {
 		t.Fatalf("ended %v, %v", ended, err)
 	}
 	for _, s := range end {
-		d.run(t, s.side, s.frame.bytes())
+		d.leaves(t, s.side, s.frame, s.closes)
 	}
 	ended, err := d.SweepIO()
 	if err != nil || over != (len(ended) == 1 && ended[0].Why == IOSessionOver) {

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/penstock-ot/penstock/bpf"
+	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -581,7 +582,7 @@ func TestSessionOfCyclicIOIsFoundAgain(t *testing.T) {
 	if slot := d.keyOf(t, 40000); d.onlyIO(t).Session.Key != slot {
 		t.Errorf("its session is said to hold slot %#x, and does %#x", d.onlyIO(t).Session.Key, slot)
 	}
-	d.run(t, policy.SideB, hmiTCP(40000, 44818, flagRST).bytes())
+	d.leaves(t, policy.SideB, hmiTCP(40000, 44818, flagRST), mark.Resets)
 	if ended, err := d.SweepIO(); err != nil || len(ended) != 1 || ended[0].Why != IOSessionOver {
 		t.Errorf("after a reset: ended %v, %v", ended, err)
 	}

@@ -30,6 +30,15 @@ func (d *Datapath) marked(t *testing.T, side policy.Side, p packet) uint32 {
 	return binary.NativeEndian.Uint32(options.DataOut[4:])
 }
 
+// leaves has a frame be inspected and leave with what the verdict says that it closes.
+func (d *Datapath) leaves(t *testing.T, side policy.Side, p packet, closes uint32) {
+	t.Helper()
+	m := mark.Permitted | mark.Key(d.marked(t, side, p)) | closes
+	if got, _ := runSKB(t, d.objects.ExitGate, m); got != tcOK {
+		t.Errorf("the exit gate answered %d, want that the frame leaves", got)
+	}
+}
+
 const lanesUnderTest = 4
 
 func openLanes(t *testing.T, share uint32) *Datapath {

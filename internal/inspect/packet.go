@@ -62,9 +62,23 @@ type Judgement struct {
 	Detail string
 	// Ended says that the verdict ended the connection; of an observed one, would have.
 	Ended bool
+	// Closes is what of the TCP connection is closed, with this packet or before, in the direction of the packet. It is
+	// of enforced connections and permitted packets alone.
+	Closes Closing
 	// Flow is the packet's flow, the zero Flow if there is none.
 	Flow Flow
 }
+
+// Closing is how far a direction of a TCP connection has come to its end. A FIN or an RST that its receiver does not
+// believe, because of its sequence number, closes nothing.
+type Closing uint8
+
+// How far a direction is closed.
+const (
+	ClosesNothing Closing = iota
+	ClosesSending         // its FIN has passed
+	ClosesAll             // an RST has passed, of either end
+)
 
 // Reset is a packet to be sent out of the port of one side.
 type Reset struct {

@@ -316,6 +316,12 @@ func (p *Pipeline) forward(j Judgement, c *connection, d stream.Direction) Judge
 		return p.end(j, c, verdict.ReasonUninspectable)
 	}
 	j.Payload = payload
+	switch {
+	case c.stream.State() == stream.Reset:
+		j.Closes = ClosesAll
+	case c.stream.Finished(d):
+		j.Closes = ClosesSending
+	}
 	return j
 }
 

@@ -249,6 +249,9 @@ func New(limits Limits) *Conn {
 // State returns how far the connection has come.
 func (c *Conn) State() State { return c.state }
 
+// Finished reports whether the direction's FIN was forwarded.
+func (c *Conn) Finished(d Direction) bool { return c.half[d].hasFIN }
+
 // Offer takes the connection's next segment, in the order in which the segments arrived, and
 // says what to do with it. An earlier offer that was neither accepted nor refused counts as
 // refused. A Forward has happened as far as the connection is concerned.

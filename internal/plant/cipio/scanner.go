@@ -109,6 +109,12 @@ func (s *Station) Connect(target netip.Addr) (*Scanner, error) {
 // Close ends the session without closing its connections.
 func (c *Scanner) Close() { c.conn.Close() }
 
+// Session is the scanner's end of the TCP connection, and its target's.
+func (c *Scanner) Session() (local, target netip.AddrPort) {
+	l, r := c.conn.LocalAddr().(*net.TCPAddr), c.conn.RemoteAddr().(*net.TCPAddr)
+	return l.AddrPort(), r.AddrPort()
+}
+
 // Reset ends the TCP connection as a crash would.
 func (c *Scanner) Reset() {
 	if tcp, ok := c.conn.(*net.TCPConn); ok {
