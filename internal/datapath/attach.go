@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/penstock-ot/penstock/internal/policy"
 )
 
 // Port is one of the two interfaces, as the network namespace of the calling thread knows it.
@@ -49,6 +51,9 @@ func (d *Datapath) AttachXDP(a, b Port) (modes [2]XDPMode, err error) {
 	for i, at := range places {
 		if modes[i], err = d.attachXDP(at.port, at.program, at.pin); err != nil {
 			return modes, err
+		}
+		if i == 0 {
+			d.holdIO(policy.SideA)
 		}
 	}
 	for i, at := range places {

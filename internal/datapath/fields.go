@@ -123,8 +123,23 @@ func (t *translation) into(ours, theirs []byte) error {
 	return nil
 }
 
+// back writes what into has read back to theirs, whose other fields stay as they are.
+func (t *translation) back(theirs, ours []byte) error {
+	if len(theirs) != int(t.theirs) || len(ours) != int(t.ours) {
+		return fmt.Errorf("a value of %d bytes goes back into %d, want %d and %d", len(ours), len(theirs), t.ours, t.theirs)
+	}
+	for _, m := range t.moves {
+		copy(theirs[m.from:m.from+m.length], ours[m.to:m.to+m.length])
+	}
+	return nil
+}
+
 // as is a value of theirs as our structure, in which what was not needed is zero.
 func as[T any](t *translation, theirs []byte) (value T, err error) {
-	err = t.into(unsafe.Slice((*byte)(unsafe.Pointer(&value)), unsafe.Sizeof(value)), theirs)
+	err = t.into(bytesOf(&value), theirs)
 	return value, err
+}
+
+func bytesOf[T any](value *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(value)), unsafe.Sizeof(*value))
 }

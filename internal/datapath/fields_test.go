@@ -57,6 +57,15 @@ func TestTranslateFindsFieldsByName(t *testing.T) {
 	if err := translation.into(got, from); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("% x (%v), want % x", got, err, want)
 	}
+	got[0], got[8] = 7, 8
+	changed := bytes.Clone(from)
+	changed[24], changed[8] = 7, 8
+	if err := translation.back(from, got); err != nil || !bytes.Equal(from, changed) {
+		t.Errorf("back came % x (%v), want % x", from, err, changed)
+	}
+	if err := translation.back(from[1:], got); err == nil {
+		t.Error("a value that is too short was written to")
+	}
 	if err := translation.into(got, from[1:]); err == nil {
 		t.Error("a value that is too short was read")
 	}

@@ -52,8 +52,9 @@ type predecessor struct {
 
 // goesOn is a direction of I/O that goes on in our maps.
 type goesOn struct {
-	place uint32 // ours
-	began uint64 // the sequence that it began with here
+	side  policy.Side // where its frames come in
+	place uint32      // ours
+	began uint64      // the sequence that it began with here
 }
 
 // theirs is a map of another build's, whose values are read as ours.
@@ -370,7 +371,7 @@ func (d *Datapath) goOn(p *predecessor, e *ioEntry, r *bpf.BridgeIoConnection, s
 		if !e.direction(i).sends() {
 			continue
 		}
-		ours := goesOn{place: d.io.places[key].number}
+		ours := goesOn{side: policy.Side(key.Side), place: d.io.places[key].number}
 		if p.stands[key.Side] {
 			ours.began = states[i].Sequence
 			if err := d.objects.IoStates.Put(ours.place, bpf.BridgeIoState{
@@ -380,6 +381,51 @@ func (d *Datapath) goOn(p *predecessor, e *ioEntry, r *bpf.BridgeIoConnection, s
 			}
 		}
 		p.places[r.Halves[i].Place] = ours
+	}
+	return nil
+}
+
+// holdIO has the predecessor's program that is still at the other port let its direction of each connection
+// through although it sees no frame of the one that comes in at a side any more: on a busy machine more time may pass
+// until that port has ours, too, than the watchdog of a connection has.
+func (d *Datapath) holdIO(side policy.Side) {
+	for _, p := range d.before {
+		if err := p.hold(side); err != nil {
+			p.lack("the watchdogs of I/O connections", err)
+		}
+	}
+}
+
+// hold gives the directions of a side as long for their next frame as new ones. Nobody else writes there, once no
+// program of the predecessor's is at that port.
+func (p *predecessor) hold(side policy.Side) error {
+	if len(p.places) == 0 {
+		return nil
+	}
+	m, err := ebpf.LoadPinnedMap(filepath.Join(p.dir, "io_states"), nil)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	for place, ours := range p.places {
+		if ours.side != side {
+			continue
+		}
+		raw, err := m.LookupBytes(place)
+		if err != nil {
+			return err
+		}
+		state, err := as[bpf.BridgeIoState](&p.states.t, raw)
+		if err != nil {
+			return err
+		}
+		state.Timeout = max(state.Timeout, uint64(ioPatience))
+		if err := p.states.t.back(raw, bytesOf(&state)); err != nil {
+			return err
+		}
+		if err := m.Put(place, raw); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -160,6 +160,24 @@ func TestCyclicIOGoesOnUnderAnotherLayout(t *testing.T) {
 	}
 }
 
+// TestCyclicIOWaitsForTheOtherPort: the port that is second to have the new program lets its direction through as
+// long as it has the old one, which sees no frame of the other direction any more, for longer than the watchdogs.
+func TestCyclicIOWaitsForTheOtherPort(t *testing.T) {
+	c := ioConnection()
+	c.Output.Timeout, c.Input.Timeout = ioPatience/2, ioPatience/2
+	s := succeed(t, c)
+	d := s.next(t, ioPlan(t, "closed", "enforce"))
+	s.before.cyclic(t, xdpRedirect, 1)
+	s.enter(t, d)
+	s.before.idleIO(t, s.before.io.open[1].keys[1], ioPatience*3/4)
+	if got, _ := s.before.run(t, policy.SideB, output(2).bytes()); got != xdpRedirect {
+		t.Errorf("the old program returned %d", got)
+	}
+	if i := s.settle(t, d); i.IO != 1 || len(i.Lacking) > 0 {
+		t.Errorf("inherited %+v", i)
+	}
+}
+
 // TestPolicyJudgesCyclicIOOfAnotherLayout: what the policy in force does not permit ends with the replacement,
 // and is told.
 func TestPolicyJudgesCyclicIOOfAnotherLayout(t *testing.T) {
