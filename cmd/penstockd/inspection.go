@@ -102,7 +102,7 @@ func (i *inspection) pulse() { i.beatAt(time.Now()) }
 
 func (i *inspection) beatAt(now time.Time) {
 	if i.number.Opens() {
-		i.watch.beat(i.number)
+		i.watch.beat(i.number, time.Now()) // later than that by what has been judged since
 	} else {
 		i.path.BeatAt(i.number, now)
 	}

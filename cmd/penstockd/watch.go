@@ -15,7 +15,7 @@ import (
 // Silences of several queues that overlap count once. What has been counted outlives the daemon, beside
 // the number of frames.
 type watch struct {
-	path    *datapath.Datapath
+	path    heartbeats
 	timeout time.Duration
 	queues  []datapath.Queue // whose conduits open
 
@@ -24,11 +24,20 @@ type watch struct {
 	recent []span // silences that are over, while another queue's is not
 }
 
+// heartbeats are what a watch needs of a fast path.
+type heartbeats interface {
+	LastBeat(datapath.Queue) time.Duration
+	BeatAt(datapath.Queue, time.Time)
+	Monotonic(time.Time) time.Duration
+	OpenTime() time.Duration
+	KeepOpenTime(time.Duration)
+}
+
 // span is a time in CLOCK_MONOTONIC.
 type span struct{ from, to time.Duration }
 
 // newWatch goes on from what a daemon before had counted, and from its last heartbeats, if there was one.
-func newWatch(path *datapath.Datapath, timeout time.Duration, lanes int) *watch {
+func newWatch(path heartbeats, timeout time.Duration, lanes int) *watch {
 	w := &watch{path: path, timeout: timeout, open: path.OpenTime()}
 	for _, q := range queuesOf(lanes) {
 		if q.Opens() {
@@ -38,28 +47,30 @@ func newWatch(path *datapath.Datapath, timeout time.Duration, lanes int) *watch 
 	return w
 }
 
-// beat is the heartbeat of a loop whose conduits open.
-func (w *watch) beat(q datapath.Queue) {
-	if w.path.BeatAge(q) <= w.timeout {
-		w.path.Beat(q)
+// beat is the heartbeat of a loop whose conduits open, which has just read the clock. That one reading is what
+// is compared and what is written: a loop that loses its processor, or is stopped, in between leaves a
+// heartbeat as old as the reading, and the next one counts from there.
+func (w *watch) beat(q datapath.Queue, now time.Time) {
+	if w.path.Monotonic(now)-w.path.LastBeat(q) <= w.timeout {
+		w.path.BeatAt(q, now)
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s, silent := w.silence(q); silent {
+	if s, silent := w.silence(q, now); silent {
 		w.recent = append(w.recent, s)
 	}
-	w.path.Beat(q)
-	w.fold()
+	w.path.BeatAt(q, now)
+	w.fold(now)
 }
 
 // silence is since when a queue's conduits have been open, and until now.
-func (w *watch) silence(q datapath.Queue) (s span, silent bool) {
+func (w *watch) silence(q datapath.Queue, now time.Time) (s span, silent bool) {
 	last := w.path.LastBeat(q)
 	if last == 0 {
 		return s, false // there is no heartbeat to count from
 	}
-	s = span{last + w.timeout, last + w.path.BeatAge(q)}
+	s = span{last + w.timeout, w.path.Monotonic(now)}
 	return s, s.to > s.from
 }
 
@@ -68,10 +79,10 @@ const mostRecent = 64
 
 // fold adds up the silences that are over, as far as no other can overlap them any more, and writes that
 // down for the next daemon.
-func (w *watch) fold() {
+func (w *watch) fold(now time.Time) {
 	settled := time.Duration(math.MaxInt64)
 	for _, q := range w.queues {
-		if s, silent := w.silence(q); silent && len(w.recent) < mostRecent {
+		if s, silent := w.silence(q, now); silent && len(w.recent) < mostRecent {
 			settled = min(settled, s.from)
 		}
 	}
@@ -97,9 +108,9 @@ func split(spans []span, at time.Duration) (before, after []span) {
 func (w *watch) uninspected() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	spans := slices.Clone(w.recent)
+	spans, now := slices.Clone(w.recent), time.Now()
 	for _, q := range w.queues {
-		if s, silent := w.silence(q); silent {
+		if s, silent := w.silence(q, now); silent {
 			spans = append(spans, s)
 		}
 	}

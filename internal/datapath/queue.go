@@ -86,6 +86,9 @@ func (q *queues) rest(of Queue, now uint64, timeout time.Duration) {
 	atomic.StoreUint64(&q.states[of].Beat, last)
 }
 
+// Monotonic is a time that time.Now has returned, in CLOCK_MONOTONIC, as heartbeats are.
+func (d *Datapath) Monotonic(now time.Time) time.Duration { return time.Duration(d.epoch.of(now)) }
+
 // LastBeat is when a queue's verdict loop last showed itself, in CLOCK_MONOTONIC; 0 for never.
 func (d *Datapath) LastBeat(q Queue) time.Duration {
 	return time.Duration(atomic.LoadUint64(&d.queues.states[q].Beat))
