@@ -26,7 +26,8 @@ const uninspectedPort = 20000
 // lets none of them through, and an open conduit all.
 type stray struct {
 	from policy.Side
-	sent []time.Time // by number
+	sent []time.Time // by number: before it was
+	gone []time.Time // and after
 }
 
 // firstNumber is where the number lies in a frame.
@@ -57,7 +58,7 @@ func (s *stray) send(t *testing.T, w *wire, stop <-chan struct{}) {
 			t.Error(err)
 			return
 		}
-		s.sent = append(s.sent, at)
+		s.sent, s.gone = append(s.sent, at), append(s.gone, time.Now())
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -212,7 +213,7 @@ func (w *wire) throughOutage(t *testing.T, p *plant.Plant, begin, end func(*plan
 			}
 		}
 		from, before = earlier(from, first), earlier(before, waited)
-		to, after = later(to, last), later(after, s.sent[highest+1])
+		to, after = later(to, last), later(after, s.gone[highest+1])
 	}
 	return frames, to.Sub(from), after.Sub(before), trouble
 }

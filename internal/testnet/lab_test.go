@@ -86,6 +86,46 @@ func TestLabCarriesFramesByteForByte(t *testing.T) {
 	}
 }
 
+// TestTapTellsWhenTheKernelTookAFrameIn: how late the Tap gets to run is not told.
+func TestTapTellsWhenTheKernelTookAFrameIn(t *testing.T) {
+	lab := New(t)
+	join(t, lab)
+	from, err := lab.Tap(lab.Cell, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := lab.Tap(lab.Plant, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := append([]byte{0x02, 0, 0, 0, 0, 0x20, 0x02, 0, 0, 0, 0, 0x10, 0x88, 0xb5}, make([]byte, 46)...)
+	held := func() (told time.Duration) {
+		to.mu.Lock() // so that it does not get beyond the first
+		for range 2 {
+			if err := from.Send(frame); err != nil {
+				t.Error(err)
+			}
+		}
+		begun := time.Now()
+		time.Sleep(100 * time.Millisecond)
+		to.mu.Unlock()
+		if err := WaitFor("the frames", 10*time.Second, func() (bool, error) { return to.Count() == 2, nil }); err != nil {
+			t.Fatal(err)
+		}
+		told = to.Frames()[1].At.Sub(begun)
+		to.Clear()
+		return told
+	}
+	// The kernel begins to note times in its own time, and notes that of reading until then.
+	var told time.Duration
+	if err := WaitFor("the kernel's times", 10*time.Second, func() (bool, error) {
+		told = held()
+		return told.Abs() < 50*time.Millisecond, nil
+	}); err != nil {
+		t.Errorf("%v: a frame was taken in %v after it was sent, and read 100ms after", err, told)
+	}
+}
+
 func TestLabIsSilent(t *testing.T) {
 	lab := New(t)
 	a, err := lab.Tap(lab.Cell, HostInterface)

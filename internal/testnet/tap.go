@@ -20,8 +20,8 @@ const tapLimit = 1 << 17
 
 // Frame is one frame as it came in.
 type Frame struct {
-	At   time.Time
-	Data []byte // from the destination MAC on, tags included, without the frame check sequence
+	At   time.Time // by the kernel, however late the Tap got to run
+	Data []byte    // from the destination MAC on, tags included, without the frame check sequence
 }
 
 // Tap receives every frame that comes in on an interface, byte for byte, and sends frames as they
@@ -68,6 +68,10 @@ func openTap(name string) (*Tap, error) {
 		conn.Close()
 		return nil, err
 	}
+	if err := conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Tap{
 		conn: conn, port: name, cancel: cancel,
@@ -95,7 +99,7 @@ func prepareTap(conn *socket.Conn, index int) error {
 func (t *Tap) receive(ctx context.Context) {
 	defer close(t.done)
 	buf := make([]byte, 1<<16)
-	oob := make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(unix.TpacketAuxdata{}))))
+	oob := make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(unix.TpacketAuxdata{})))+unix.CmsgSpace(int(unsafe.Sizeof(unix.Timespec{}))))
 	for {
 		n, oobn, _, _, err := t.conn.Recvmsg(ctx, buf, oob, 0)
 		if errors.Is(err, unix.ENETDOWN) {
@@ -104,8 +108,24 @@ func (t *Tap) receive(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		t.keep(Frame{At: time.Now(), Data: restoreTag(buf[:n], oob[:oobn])})
+		t.keep(Frame{At: takenIn(oob[:oobn], time.Now()), Data: restoreTag(buf[:n], oob[:oobn])})
 	}
+}
+
+// takenIn is when the kernel took a frame in, as a time that compares with what time.Now returns also where the
+// clock of the wall is set later.
+func takenIn(oob []byte, now time.Time) time.Time {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return now
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
+			ago := now.UnixNano() - (*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Nano()
+			return now.Add(-time.Duration(ago))
+		}
+	}
+	return now
 }
 
 // restoreTag copies a frame and puts back the outermost tag, which the kernel takes out of the

@@ -15,10 +15,11 @@ import (
 const pollInterval = 5 * time.Millisecond
 
 // WaitFor polls until the condition holds. What names it in the error; an error of the
-// condition ends the wait.
+// condition ends the wait. The last look begins when the time is over, however late a busy machine comes to it.
 func WaitFor(what string, timeout time.Duration, condition func() (bool, error)) error {
 	deadline := time.Now().Add(timeout)
 	for {
+		late := time.Now().After(deadline)
 		ok, err := condition()
 		if err != nil {
 			return fmt.Errorf("wait for %s: %w", what, err)
@@ -26,7 +27,7 @@ func WaitFor(what string, timeout time.Duration, condition func() (bool, error))
 		if ok {
 			return nil
 		}
-		if time.Now().After(deadline) {
+		if late {
 			return fmt.Errorf("wait for %s: not within %v", what, timeout)
 		}
 		time.Sleep(pollInterval)
