@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/datapath"
+	"github.com/penstock-ot/penstock/internal/event"
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/plant/cipio"
@@ -194,6 +195,9 @@ func (b builds) keepCyclicIO(t *testing.T) {
 		}
 		if n := p.denials(t) - early; n != 0 {
 			t.Errorf("%s: %d frames of I/O were denied", next.name, n)
+			for _, e := range denials(t, p.Plant, func(e *event.Event) bool { return e.Conduit == "cyclic" }) {
+				t.Logf("%v: %v from %s to %s, %s", e.Time, e.Reason, e.SourceAddress, e.DestinationAddress, e.Detail)
+			}
 		}
 	}
 	if c.Expired() || group.Expired() {
