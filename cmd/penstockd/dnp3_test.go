@@ -59,7 +59,7 @@ func dnp3Site() string {
 // layDNP3 lays a plant with an outstation, which serves every port and need not be strict.
 func layDNP3(t *testing.T, policy string, c dnp3.Config) (*plant.Plant, *dnp3.Outstation) {
 	t.Helper()
-	p := lay(t, plant.Options{Policy: policy})
+	p := lay(t, plant.Options{Policy: policy, Settings: []string{longHeartbeat}})
 	o, err := plant.StartOutstation(t, p.Filler, c, dnp3Ports...)
 	if err != nil {
 		t.Fatal(err)

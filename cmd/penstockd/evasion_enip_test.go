@@ -381,7 +381,7 @@ func TestEvasions25To32AndOf39OnTheLine(t *testing.T) {
 // TestEvasion32_UDPOnTheLine: over UDP 44818 there is discovery and nothing else, and UDP 2222 is for I/O: a service in
 // a datagram to either does not reach the device.
 func TestEvasion32_UDPOnTheLine(t *testing.T) {
-	p := lay(t, plant.Options{Policy: site{conduits: []string{cipConduit}}.String()})
+	p := lay(t, plant.Options{Policy: site{conduits: []string{cipConduit}}.String(), Settings: []string{longHeartbeat}})
 	const secret = "Recipe"
 	service := ct.RR(cipSession, 1, ct.WriteDINT(ct.Symbol(secret), 9))
 	list := func(context uint64) []byte { return ct.Encapsulate(0x63, 0, context, nil) }

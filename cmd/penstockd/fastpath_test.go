@@ -55,7 +55,7 @@ func fastPathSite() string {
 // TestFastPathOnTheLine sends one frame after another into an appliance whose ports take jumbo
 // frames.
 func TestFastPathOnTheLine(t *testing.T) {
-	fastPathOnTheLine(t, layStopped(t, plant.Options{Policy: fastPathSite()}))
+	fastPathOnTheLine(t, layStopped(t, plant.Options{Policy: fastPathSite(), Settings: []string{longHeartbeat}}))
 }
 
 func fastPathOnTheLine(t *testing.T, p *plant.Plant) {

@@ -21,7 +21,7 @@ func TestInvariant06_Evasion36_FloodDoesNotOpenTheGate(t *testing.T) {
 	p := lay(t, plant.Options{
 		Policy: outageSite(),
 		// The heartbeat is not what is tried here, and this machine may be busy.
-		Settings: []string{"queue_length: 16", "outage: {heartbeat_timeout: 5s}"},
+		Settings: []string{"queue_length: 16", longHeartbeat},
 	})
 	device := startStation(t, p.Filler, openPort)
 	stop := flood(t, p)

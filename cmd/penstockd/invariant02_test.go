@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"slices"
 	"testing"
 
 	"github.com/penstock-ot/penstock/internal/frame"
 	"github.com/penstock-ot/penstock/internal/plant"
 	"github.com/penstock-ot/penstock/internal/policy"
-	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
 // framesSite has one conduit of each kind between devices that are untagged, or in a VLAN.
@@ -26,17 +24,18 @@ const pushed = frame.FlagPSH | frame.FlagACK
 // TestInvariant02LawfulFramesLeaveAsTheyCame sends frames from bare ends and compares what arrives
 // byte for byte.
 func TestInvariant02LawfulFramesLeaveAsTheyCame(t *testing.T) {
-	p, w := layWire(t, plant.Options{Policy: framesSite("untagged")})
+	p, w := layWire(t, plant.Options{Policy: framesSite("untagged"), Settings: []string{longHeartbeat}})
 	t.Run("untagged", func(t *testing.T) { asTheyCame(t, w) })
 	if _, err := p.Apply(framesSite("10")); err != nil {
 		t.Fatal(err)
 	}
 	// The one connection that is still open, untagged, is none that this policy permits.
-	for side, frames := range w.settle() {
-		if !slices.ContainsFunc(frames, func(f testnet.Frame) bool { return isReset(f.Data, 40003) }) {
-			t.Errorf("side %v was not told that the connection ended", side)
+	for side, tap := range w.taps {
+		if _, err := tap.Await(patience, func(b []byte) bool { return isReset(b, 40003) }); err != nil {
+			t.Errorf("side %v was not told that the connection ended: %v", side, err)
 		}
 	}
+	w.settle() // whatever else comes with it
 	t.Run("VLAN 10, priority 5", func(t *testing.T) {
 		asTheyCame(t, w, frame.Tag{TPID: 0x8100, TCI: 5<<13 | 10})
 	})

@@ -132,14 +132,14 @@ func (o *interrupted) after(t *testing.T, p *plant.Plant, began time.Time) {
 			t.Errorf("a connection from before, port %d: %v", port, err)
 		}
 	}
-	status, err := p.Status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var s api.OutageStatus
+	eventually(t, "inspection to be at work", func() bool {
+		s = outageOf(t, p)
+		return s.State == api.StateInspecting
+	})
 	// Until now, because a daemon that is back may pause again on a busy machine.
 	lasted := time.Since(began).Seconds()
-	s := status.Outage
-	if told := s.UninspectedSeconds - o.seconds; s.State != api.StateInspecting || s.UninspectedFrames == 0 || told < 0.5 || told > lasted+0.05 {
+	if told := s.UninspectedSeconds - o.seconds; s.UninspectedFrames == 0 || told < 0.5 || told > lasted+0.05 {
 		t.Errorf("the outage is told as %+v, %v s before it, it lasted %v s", s, o.seconds, lasted)
 	}
 	for _, row := range []struct {

@@ -178,6 +178,11 @@ func start(t *testing.T, p *plant.Plant) {
 // tested: a machine may be busy with other things.
 const patience = 10 * time.Second
 
+// longHeartbeat is a setting for tests that have each frame arrive which they send, once, or nothing be counted:
+// a busy machine may take the processor from a verdict loop for as long as the heartbeat that is set otherwise
+// may be old, and in an outage a frame is lost, or passes.
+const longHeartbeat = "outage: {heartbeat_timeout: 5s}"
+
 // awaitLine waits until the ends' own ports are in service, and those of the appliance between them:
 // the kernel tells each up to a second late that the line is, and a bridge forwards to none before.
 func awaitLine(t *testing.T, p *plant.Plant) {

@@ -427,7 +427,7 @@ func (k *talker) check(t *testing.T) {
 // TestTenThousandLawfulTransactions: none refused, none lost.
 func TestTenThousandLawfulTransactions(t *testing.T) {
 	const clients, each = 5, 2000
-	p := lay(t, plant.Options{Policy: modbusSite()})
+	p := lay(t, plant.Options{Policy: modbusSite(), Settings: []string{longHeartbeat}})
 	device, err := plant.StartDevice(t, p.Filler, resetPort)
 	if err != nil {
 		t.Fatal(err)

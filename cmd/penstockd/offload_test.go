@@ -48,25 +48,10 @@ func TestUnfinishedChecksumsAreInspected(t *testing.T) {
 	for _, h := range []*testnet.Host{p.HMI, p.Filler} {
 		leaveChecksums(t, h)
 	}
-	conn := socketTo(t, p.HMI, p.Filler, openPort)
-	var requests [][]byte
-	for i := range uint16(300) { // of 12 bytes: longer than two frames
-		requests = append(requests, mbap(i, 1, readRegisters(0, 1)))
-	}
-	if _, err := conn.Write(slices.Concat(requests...)); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range requests {
-		if err := readReply(conn, r, patience); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := resent(t, conn); n != 0 {
-		t.Errorf("the client had to repeat %d segments", n)
-	}
+	conn := askMany(t, p, openPort)
 	call := device.callFrom(t, conn)
 	before := len(call.bytes())
-	all := slices.Concat(append(requests, mbap(999, 1, writeRegister(100, 1)))...)
+	all := slices.Concat(append(many(), mbap(999, 1, writeRegister(100, 1)))...)
 	if err := ask(conn, all, patience); !wasReset(err) {
 		t.Errorf("requests and a denied one: %v, want a reset", err)
 	}

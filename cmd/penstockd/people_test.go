@@ -87,7 +87,7 @@ func TestBadPolicyIsOneClearLine(t *testing.T) {
 
 // TestStatusJSON holds the keys that others rely on, as a plant at work fills them.
 func TestStatusJSON(t *testing.T) {
-	p := lay(t, plant.Options{})
+	p := lay(t, plant.Options{Settings: []string{longHeartbeat}})
 	code, stdout, stderr := penstock(t, p, "status", "--json")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit status %d, %s", code, stderr)
@@ -160,7 +160,7 @@ func TestStatusJSON(t *testing.T) {
 // TestEventsJSON holds each event's keys and what they say of an unknown device, a spoofed address,
 // an unlisted port, and a write out of range.
 func TestEventsJSON(t *testing.T) {
-	p := layStopped(t, plant.Options{})
+	p := layStopped(t, plant.Options{Settings: []string{longHeartbeat}})
 	stranger, err := p.Lab.Host(p.HMI.Side, "stranger", "02:00:00:00:00:99", "198.18.0.99")
 	if err != nil {
 		t.Fatal(err)

@@ -58,7 +58,7 @@ func prepareAmbush(t *testing.T, o plant.Options) *ambush {
 		o.Policy = ambushSite()
 	}
 	// The heartbeat is not what is tried here, and a puppet repeats nothing by itself.
-	o.Settings = append(o.Settings, "outage: {heartbeat_timeout: 5s}")
+	o.Settings = append(o.Settings, longHeartbeat)
 	p := layStopped(t, o)
 	a := &ambush{p: p, wire: &wire{taps: map[policy.Side]*testnet.Tap{}}, devices: map[int]*station{}, ports: 40000}
 	if err := p.Filler.AddNeighbour(p.HMI); err != nil {

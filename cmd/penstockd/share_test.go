@@ -28,7 +28,7 @@ func TestInvariant06FloodOfOneLeavesTheOthersTheirQueue(t *testing.T) {
 			modbusConduit("flood", closedPort),
 			strings.Replace(modbusConduit("polls", openPort), "hmi-1", "engineering", 1),
 		}}.String(),
-		Settings: []string{"queue_length: 32", "outage: {heartbeat_timeout: 5s}"},
+		Settings: []string{"queue_length: 32", longHeartbeat},
 	})
 	engineering, err := p.Lab.Host(policy.SideB, "engineering", "02:00:00:00:00:21", "198.18.0.21")
 	if err != nil {

@@ -302,7 +302,7 @@ func TestFailuresThatOnlyCountersShowAreTold(t *testing.T) {
 // TestNetlinkErrorsAreTold: the kernel's messages find no room. Their packets are dropped, which is told as that and
 // opens nothing, and everything goes on when there is room again.
 func TestNetlinkErrorsAreTold(t *testing.T) {
-	p := lay(t, plant.Options{Policy: outageSite(), Settings: []string{"outage: {heartbeat_timeout: 5s}"}})
+	p := lay(t, plant.Options{Policy: outageSite(), Settings: []string{longHeartbeat}})
 	o := openOutage(t, p)
 	widen, err := plant.NarrowQueues(p.Daemon.PID())
 	if err != nil {
