@@ -3,6 +3,8 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -129,9 +131,14 @@ func (d *Datapath) runClock() error {
 	return nil
 }
 
-// calibration is how far apart the two readings are that tell the length of a tick: long enough
+// calibration is how far apart two readings are that tell the length of a tick: long enough
 // to tell 250 from 300 ticks a second, each reading being right to one.
 const calibration = 60 * time.Millisecond
+
+// calibrations is how many spans are measured where the first two differ. The kernel's ticks stand still while the CPU
+// that counts them is held up, as by a hypervisor, and come all at once afterwards: the span in the middle of three is
+// none of those that this cuts short or makes long.
+const calibrations = 3
 
 var errClockStands = errors.New("calibrate the kernel's clock: it stands still")
 
@@ -141,20 +148,48 @@ func (d *Datapath) calibrate() error {
 	if atomic.LoadUint64(&d.control.block.Tick) != 0 {
 		return d.runClock()
 	}
-	before, err := d.readClock()
+	measured, err := measureTick(d.readClock, func() { time.Sleep(calibration) })
 	if err != nil {
 		return err
 	}
-	time.Sleep(calibration)
-	after, err := d.readClock()
-	if err != nil {
-		return err
-	}
-	if after.ticks == before.ticks {
-		return errClockStands
-	}
-	atomic.StoreUint64(&d.control.block.Tick, nearestTick((after.ns-before.ns)/(after.ticks-before.ticks)))
+	atomic.StoreUint64(&d.control.block.Tick, nearestTick(measured))
 	return nil
+}
+
+// measureTick measures the length of a tick, in ns, between readings of both clocks.
+func measureTick(read func() (clock, error), pause func()) (uint64, error) {
+	reading, err := read()
+	if err != nil {
+		return 0, err
+	}
+	var lengths []uint64
+	for len(lengths) < calibrations && !alike(lengths) {
+		before := reading
+		pause()
+		if reading, err = read(); err != nil {
+			return 0, err
+		}
+		lengths = append(lengths, tickBetween(before, reading))
+	}
+	slices.Sort(lengths)
+	measured := lengths[len(lengths)/2]
+	if measured == math.MaxUint64 {
+		return 0, errClockStands
+	}
+	return measured, nil
+}
+
+// tickBetween is the length of a tick between two readings, in ns; the greatest number where there was none.
+func tickBetween(before, after clock) uint64 {
+	if after.ticks == before.ticks {
+		return math.MaxUint64
+	}
+	return (after.ns - before.ns) / (after.ticks - before.ticks)
+}
+
+// alike reports whether two lengths differ by no more than that each is right to a tick at either end.
+func alike(lengths []uint64) bool {
+	return len(lengths) == 2 && max(lengths[0], lengths[1])-min(lengths[0], lengths[1]) < min(lengths[0], lengths[1])/8
 }
 
 // nearestTick returns the length of a tick, in ns, at the kernel's rate that is nearest.

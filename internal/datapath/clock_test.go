@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -15,6 +16,36 @@ func TestNearestTick(t *testing.T) {
 	} {
 		if got := nearestTick(measured); got != want {
 			t.Errorf("a tick of %d ns was taken for %d, want %d", measured, got, want)
+		}
+	}
+}
+
+// TestMeasuredTick holds that ticks which stand still for a while, and come all at once, do not tell another rate.
+func TestMeasuredTick(t *testing.T) {
+	const ms = 1_000_000
+	for name, r := range map[string]struct {
+		ticks []uint64 // at readings 60 ms apart, as many as are looked at
+		want  uint64   // the nearest rate's; 0 where the clock stands still
+	}{
+		"even":                       {[]uint64{100, 115, 130}, 4 * ms},
+		"a tick more":                {[]uint64{100, 115, 131}, 4 * ms},
+		"held up at the first":       {[]uint64{90, 115, 130, 145}, 4 * ms},
+		"held up at one between":     {[]uint64{100, 106, 130, 145}, 4 * ms},
+		"held up at the next":        {[]uint64{100, 115, 121, 145}, 4 * ms},
+		"still for a whole span":     {[]uint64{100, 100, 130, 145}, 4 * ms},
+		"a hundred a second":         {[]uint64{100, 106, 112}, 10 * ms},
+		"a thousand, held up a long": {[]uint64{100, 160, 161, 280}, ms},
+		"still":                      {[]uint64{100, 100, 100, 100}, 0},
+	} {
+		looks := 0
+		measured, err := measureTick(func() (clock, error) {
+			looks++
+			return clock{ticks: r.ticks[looks-1], ns: uint64(looks) * 60 * ms}, nil
+		}, func() {})
+		switch {
+		case r.want == 0 && errors.Is(err, errClockStands):
+		case err != nil || nearestTick(measured) != r.want || looks != len(r.ticks):
+			t.Errorf("%s: a tick of %d ns after %d looks, %v, want %d after %d", name, measured, looks, err, r.want, len(r.ticks))
 		}
 	}
 }
