@@ -164,14 +164,14 @@ func (c *FaultyCable) pass(random *rand.Rand, to int, frame []byte) {
 // send sends now or later. A frame that the other end does not take is lost, as on any cable.
 func (c *FaultyCable) send(to int, frame []byte, late bool, delay time.Duration) {
 	if !late || c.late.Load() >= mostLate {
-		_, _ = c.ends[to].Write(frame)
+		_ = write(c.ends[to], frame)
 		return
 	}
 	c.late.Add(1)
 	c.done.Add(1)
 	time.AfterFunc(delay, func() {
 		defer c.done.Done()
-		_, _ = c.ends[to].Write(frame)
+		_ = write(c.ends[to], frame)
 		c.late.Add(-1)
 	})
 }

@@ -178,10 +178,20 @@ func (t *Tap) keep(f Frame) {
 
 // Send puts a frame on the wire as it is: no padding, no checksum, no tag added.
 func (t *Tap) Send(frame []byte) error {
-	if _, err := t.conn.Write(frame); err != nil {
+	if err := write(t.conn, frame); err != nil {
 		return fmt.Errorf("send %d bytes on %s: %w", len(frame), t.port, err)
 	}
 	return nil
+}
+
+// write sends a frame. That its interface was down a socket tells once, whether it reads or writes next, and it may be up
+// again.
+func write(conn *socket.Conn, frame []byte) error {
+	_, err := conn.Write(frame)
+	if errors.Is(err, unix.ENETDOWN) {
+		_, err = conn.Write(frame)
+	}
+	return err
 }
 
 // Frames returns what came in since the Tap was opened or cleared, in order.
