@@ -165,6 +165,9 @@ func openWith(t testing.TB, p *policy.Plan, c Config) *Datapath {
 	return d
 }
 
+// Beat is a heartbeat of now.
+func (d *Datapath) Beat(q Queue) { d.BeatAt(q, time.Now()) }
+
 // pinDir is a directory of the test's own on a BPF file system of its own.
 func pinDir(t testing.TB) string {
 	t.Helper()

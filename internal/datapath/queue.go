@@ -54,11 +54,8 @@ func (d *Datapath) setLanes(lanes int) {
 	}
 }
 
-// Beat is the heartbeat of a queue's verdict loop. It is called by that loop itself, and costs
-// a clock reading and a store.
-func (d *Datapath) Beat(q Queue) { d.BeatAt(q, time.Now()) }
-
-// BeatAt is Beat for a loop that has just read the clock.
+// BeatAt is the heartbeat of a queue's verdict loop, as of a time that it has just read. It is called by that loop
+// itself, and costs a store.
 func (d *Datapath) BeatAt(q Queue, now time.Time) {
 	atomic.StoreUint64(&d.queues.states[q].Beat, d.epoch.of(now))
 }
