@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/api"
+	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/settings"
 	"github.com/penstock-ot/penstock/internal/store"
@@ -24,11 +26,11 @@ func (d *daemon) openBypass(ctx context.Context) error {
 			d.warn("whether the bypass was engaged is not known, and it is taken not to be: %v", err)
 		}
 	}
-	driver, err := d.bypassDriver(&d.settings.Bypass)
+	cold, err := d.coldStart()
 	if err != nil {
 		return err
 	}
-	cold, err := d.coldStart()
+	driver, err := d.bypassDriver(&d.settings.Bypass)
 	if err != nil {
 		return err
 	}
@@ -81,57 +83,111 @@ func (d *daemon) settleBypass(ctx context.Context) error {
 	switch {
 	case report.Standing.Engaged:
 		err = d.bypass.Engage(ctx, report.Standing.Who, report.Standing.Why)
+		d.log.Warn("the bypass is meant to be engaged", "who", report.Standing.Who, "why", report.Standing.Why)
 	case report.State != outage.Inline:
 		err = d.bypass.Release(ctx, "penstockd", "start")
+		d.log.Info("the bypass is meant to be released", "state", report.State)
 	}
 	if err != nil {
 		d.warn("%v", err)
 	}
+	d.lookAtBypass(ctx)
+	d.whileUp(d.watchBypass)
 	return nil
 }
 
+// bypassInterval is how often a bypass is asked that others can turn: a relay whose holder was started anew leads
+// frames past the appliance.
+const bypassInterval = 10 * time.Second
+
+// watchBypass works until stop is closed.
+func (d *daemon) watchBypass(stop <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-stop
+		cancel()
+	}()
+	tick := time.NewTicker(bypassInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-tick.C:
+			d.lookAtBypass(ctx)
+		}
+	}
+}
+
+func (d *daemon) lookAtBypass(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
+	defer cancel()
+	r := d.bypass.Report(ctx)
+	detail := r.Detail
+	if r.State != outage.Unknown && detail != "" {
+		detail = fmt.Sprintf("it is %s: %s", r.State, detail)
+	}
+	d.ledger.Note(outage.BypassDiffers, detail != "", detail, time.Now())
+}
+
 // goBare takes everything of ours off the line, the rules first, since what nobody marks does not get past
-// them, then gates, and leaves the bridge: every frame passes, and nothing is inspected.
+// them, then gates, and leaves the bridge: every frame passes, and nothing is inspected. Where that fails the upkeep
+// puts back what is gone.
 func (d *daemon) goBare(context.Context) error {
 	d.lineMu.Lock()
 	defer d.lineMu.Unlock()
-	d.bare = true
 	d.line.Unruled(true)
-	if err := d.line.RemoveRule(); err != nil {
+	err := d.line.RemoveRule()
+	if err == nil {
+		err = d.path.DetachAll()
+	}
+	if err != nil {
+		d.line.Unruled(d.bare)
 		return err
 	}
-	return d.path.DetachAll()
+	d.bare = true
+	d.modes.Store(nil)
+	return nil
 }
 
 // goInline puts it back, entry programs first and the rules last: those let nothing pass but what the
 // programs have marked. What the fast path knows of conversations is out of date, so that they are joined anew, as
-// after a start.
+// after a start. Where that fails nothing of ours stays on the line, which would be neither then. A line that is not
+// bare is left as it is: forgotten under programs that stand, its conversations could be joined by anybody's word.
 func (d *daemon) goInline(context.Context) error {
 	d.lineMu.Lock()
 	defer d.lineMu.Unlock()
+	if !d.bare {
+		return nil
+	}
 	if err := d.path.Forget(d.settings.AdoptionWindow); err != nil {
 		return err
 	}
 	for _, i := range d.inspections {
 		i.adopts.Store(true)
 	}
+	var modes [2]datapath.XDPMode
 	err := d.line.Do(func() (err error) {
-		if d.modes, err = d.path.AttachXDP(d.attached[0], d.attached[1]); err != nil {
+		if modes, err = d.path.AttachXDP(d.attached[0], d.attached[1]); err != nil {
 			return err
 		}
-		if err := tagsSeen(d.modes, d.taken); err != nil {
-			return errors.Join(err, d.path.DetachAll())
+		if err := tagsSeen(modes, d.taken); err != nil {
+			return err
 		}
 		return d.path.AttachGate(d.attached[0], d.attached[1])
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		d.line.Unruled(false)
+		_, err = d.line.AddRule()
 	}
-	d.line.Unruled(false)
-	_, err = d.line.AddRule()
-	d.bare = err != nil
-	d.line.Unruled(d.bare)
-	return err
+	if err != nil {
+		d.line.Unruled(true)
+		return errors.Join(err, d.line.RemoveRule(), d.path.DetachAll())
+	}
+	d.bare = false
+	d.modes.Store(&modes)
+	return nil
 }
 
 // Bypass implements api.Backend.
@@ -182,12 +238,23 @@ func (d *daemon) ReleaseBypass(ctx context.Context, who, why string) (outage.Rep
 func (d *daemon) turnBypass(ctx context.Context, what, who, why string, turn func(context.Context, string, string) error) (outage.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
 	defer cancel()
-	if err := turn(ctx, who, why); err != nil {
-		return d.bypass.Report(ctx), api.Refuse(api.CodeFailed, err)
+	err := turn(ctx, who, why)
+	d.tellTurn(what, who, why, err)
+	d.lookAtBypass(context.WithoutCancel(ctx))
+	if err != nil {
+		err = api.Refuse(api.CodeFailed, err)
 	}
-	d.log.Warn("bypass "+what, "who", who, "why", why)
-	d.tell(fmt.Sprintf("bypass %s by %s: %s", what, who, why))
-	return d.bypass.Report(ctx), nil
+	return d.bypass.Last(), err
+}
+
+// tellTurn tells of a turn that was made, also of one that could not be written down, and of one that could not.
+func (d *daemon) tellTurn(what, who, why string, err error) {
+	text := fmt.Sprintf("bypass %s by %s: %s", what, who, why)
+	if err != nil && !errors.Is(err, outage.ErrNotKept) {
+		text = fmt.Sprintf("bypass not %s by %s: %s", what, who, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	d.log.Warn(text)
+	d.tell(text)
 }
 
 // SelfTest implements api.Backend.
@@ -210,7 +277,6 @@ func (d *daemon) endBypass(failed error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bypassTimeout)
 	defer cancel()
-	if err := d.bypass.Engage(ctx, "penstockd", why); err != nil {
-		d.log.Error("the bypass could not be engaged", "error", err)
-	}
+	err := d.bypass.Engage(ctx, "penstockd", why)
+	d.tellTurn("engaged", "penstockd", why, err)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -89,8 +90,8 @@ type daemon struct {
 	line     *bridge.Line
 	path     *datapath.Datapath
 	attached [2]datapath.Port
-	modes    [2]datapath.XDPMode
-	taken    [2]bridge.PortReport // empty where they stood already
+	modes    atomic.Pointer[[2]datapath.XDPMode] // of the entry programs, nil while there are none
+	taken    [2]bridge.PortReport                // empty where they stood already
 	injector *bridge.Injector
 	bus      *event.Bus
 	records  *recorder
@@ -363,7 +364,8 @@ func (d *daemon) takePorts(context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.up = d.path.Stands(ports[0], ports[1]); d.up {
+		// Where the bypass is the bare bridge, nothing of ours stands there on purpose, and frames pass meanwhile.
+		if d.up = d.bare || d.path.Stands(ports[0], ports[1]); d.up {
 			return nil
 		}
 	}
@@ -392,13 +394,15 @@ func (d *daemon) attach(context.Context) error {
 		return nil
 	}
 	return d.line.Do(func() error {
-		if d.modes, err = d.path.AttachXDP(ports[0], ports[1]); err != nil {
+		modes, err := d.path.AttachXDP(ports[0], ports[1])
+		if err != nil {
 			return err
 		}
-		if err := tagsSeen(d.modes, d.taken); err != nil {
+		if err := tagsSeen(modes, d.taken); err != nil {
 			return err
 		}
-		d.warnGeneric()
+		d.modes.Store(&modes)
+		d.warnGeneric(modes)
 		if err := d.path.WatchDelivery(ports[0], ports[1]); err != nil {
 			d.warn("frames that a port does not take are not counted: %v", err)
 		}
@@ -423,8 +427,8 @@ func tagsSeen(modes [2]datapath.XDPMode, ports [2]bridge.PortReport) error {
 }
 
 // warnGeneric tells that a port's driver does not run XDP.
-func (d *daemon) warnGeneric() {
-	if d.modes != [2]datapath.XDPMode{datapath.XDPGeneric, datapath.XDPGeneric} {
+func (d *daemon) warnGeneric(modes [2]datapath.XDPMode) {
+	if modes != [2]datapath.XDPMode{datapath.XDPGeneric, datapath.XDPGeneric} {
 		return
 	}
 	const slower = "both ports run it in the kernel's generic hook, where each frame costs more"
@@ -500,6 +504,9 @@ func (d *daemon) raisePorts(context.Context) error {
 		for _, r := range repaired {
 			d.warn("somebody changed what is ours, and it was repaired: %s", r)
 		}
+		if err == nil && d.bare {
+			d.taken, _, err = d.line.RaisePorts() // they are up: what their drivers do to frames the release has to know
+		}
 		return err
 	}
 	reports, undo, err := d.line.RaisePorts()
@@ -517,7 +524,13 @@ func (d *daemon) raisePorts(context.Context) error {
 
 // watchLine begins the upkeep of what stands in the kernel.
 func (d *daemon) watchLine(context.Context) error {
+	wanted, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		d.warn("the service manager's watchdog is not fed: %v", err)
+	}
+	d.whileUp(func(stop <-chan struct{}) error { return d.keepAlive(stop, wanted) })
 	d.whileUp(d.keepUp)
+	d.whileUp(d.watchFiles)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -114,5 +115,34 @@ func TestAClosedZoneKeepsNoTrialInForce(t *testing.T) {
 	}
 	if k.sites[len(k.sites)-1] != "one" || len(p.islandStatus(time.Now())) != 0 || !slices.ContainsFunc(p.notes, func(n string) bool { return strings.Contains(n, "zones that were closed are open") }) {
 		t.Errorf("in force is %v, closed %v, notes %q", k.sites, p.islandStatus(time.Now()), p.notes)
+	}
+}
+
+// TestAFileThatIsOnlyLookedAtOpensNoZone: what a restart compares with the policy in force may lack the zone that is
+// closed, which stays closed, and can be opened.
+func TestAFileThatIsOnlyLookedAtOpensNoZone(t *testing.T) {
+	before, _ := changing(t, true)
+	before.tell = func(string) {}
+	if _, err := before.CloseZone(t.Context(), "annexe", "test", 0); err != nil {
+		t.Fatal(err)
+	}
+	before.close()
+	p := &policies{appliance: before.appliance, file: before.file, store: before.store, log: before.log, tell: before.tell}
+	if err := os.WriteFile(p.file, []byte(strings.ReplaceAll(string(sitePolicy("one")), "annexe", "barn")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, v, err := p.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.first(&kernel{}, c, v); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	if closed := p.islandStatus(time.Now()); len(closed) != 1 || closed[0].Zone != "annexe" {
+		t.Errorf("closed are %+v, notes %q", closed, p.notes)
+	}
+	if _, err := p.OpenZone(t.Context(), "annexe", "test"); err != nil {
+		t.Error(err)
 	}
 }

@@ -24,8 +24,8 @@ type candidate struct {
 	name string
 	raw  []byte
 	plan *policy.Plan
-	// lapsed says which conduits open by a waiver that is over: nobody puts that in force anew, and what is in force
-	// goes on.
+	// lapsed says which conduits open by a waiver that is over: nobody applies that anew, what is in force goes on, and
+	// who goes back to it is told.
 	lapsed error
 }
 
@@ -123,7 +123,10 @@ func (p *policies) activation(now time.Time) (a store.Activation, overdue bool, 
 
 // compareFile says so where the file is not what is in force.
 func (p *policies) compareFile(raw []byte, v store.Version) {
+	closed := p.islands.closed
+	p.islands.closed = nil // they concern what is in force: this is only looked at
 	c, err := p.read(p.file)
+	p.islands.closed = closed
 	switch {
 	case err != nil:
 		p.note("running on the cached policy, version %d of %s, because: %v", v.Number, v.Time.Format(time.RFC3339), err)
@@ -379,6 +382,11 @@ func (p *policies) revert(number uint64, who string) (api.Applied, error) {
 	}
 	p.await(time.Time{})
 	out := api.Applied{Version: v.Number, Hash: v.Hash, Site: v.Site, Previous: previous}
+	var lapsed policy.ErrorList
+	errors.As(c.lapsed, &lapsed)
+	for _, l := range lapsed {
+		out.Warnings = append(out.Warnings, l.Message)
+	}
 	if _, err := p.store.Activate(v.Number, who, time.Time{}); err != nil {
 		p.note("the policy was rolled back, and the store could not record that: %v", err)
 		out.Warnings = append(out.Warnings, p.notes...)

@@ -152,3 +152,21 @@ func TestReloadOfTheSameFileChangesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoGoesBackToAnExpiredWaiverIsTold: a rollback is for when something is wrong, and is not refused over it.
+func TestWhoGoesBackToAnExpiredWaiverIsTold(t *testing.T) {
+	p, k := changing(t, true)
+	lapsed := site{conduits: []string{modbusConduit("test", 502, "on_outage: open", "sl_target: 3",
+		"waiver: {owner: line manager, expires: 2020-06-30, compensating: the cabinet is locked}")}}.String()
+	v, err := p.store.PutPolicy(store.Version{Name: "lapsed"}, []byte(lapsed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	applied, err := p.RollbackPolicy(t.Context(), v.Number, "test")
+	if err != nil || len(k.sites) != 2 {
+		t.Fatalf("%v, in force were %v", err, k.sites)
+	}
+	if len(applied.Warnings) != 1 || !strings.Contains(applied.Warnings[0], "expired on 2020-06-30") {
+		t.Errorf("the warnings are %q", applied.Warnings)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/penstock-ot/penstock/internal/api"
 	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/event"
+	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/queue"
 	"github.com/penstock-ot/penstock/internal/verdict"
@@ -45,6 +46,10 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	}
 	s.Outage = d.outageStatus(reasons)
 	s.Islands = closed
+	bypass := d.bypass.Last()
+	if text := bypassWarning(&bypass); text != "" {
+		warnings = append(warnings, text)
+	}
 	for _, i := range closed {
 		warnings = append(warnings, fmt.Sprintf("zone %s is closed since %s by %s", i.Zone, i.Since.Format(time.TimeOnly), i.Who))
 	}
@@ -60,6 +65,7 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 				c.Name, c.Assurance.Waiver.Owner, c.Assurance.Waiver.Expires.Format(time.DateOnly)))
 		}
 	}
+	tellBypassed(&s, bypass.State)
 	s.Queues, warnings = d.queueStatus(warnings)
 	s.IO.Open, s.IO.Refused = d.path.CountIO()
 	s.IO.Refused += d.counters.IORefused.Load() + d.pinholes.refused.Load()
@@ -91,6 +97,38 @@ func (d *daemon) Status(context.Context) (api.Status, error) {
 	return s, nil
 }
 
+// bypassWarning says what people should know of the bypass, "" if nothing.
+func bypassWarning(r *outage.Report) string {
+	where := map[outage.State]string{
+		outage.Engaged: "engaged: frames go past the appliance, and nothing is inspected or denied",
+		outage.Blocked: "blocked: no frames pass",
+	}[r.State]
+	if where == "" {
+		return ""
+	}
+	text := "the bypass is " + where
+	if r.Standing.Engaged {
+		text += fmt.Sprintf("; since %s by %s", r.Standing.Since.UTC().Format(time.RFC3339), r.Standing.Who)
+	}
+	return text + ": penstock bypass release leads them through it again"
+}
+
+// tellBypassed enters what a bypass makes of the line, whatever inspection could do.
+func tellBypassed(s *api.Status, bypass outage.State) {
+	state := api.StateOpen
+	switch bypass {
+	case outage.Engaged:
+	case outage.Blocked:
+		state = api.StateClosed
+	default:
+		return
+	}
+	s.Outage.State = state
+	for i := range s.Conduits {
+		s.Conduits[i].State = state
+	}
+}
+
 func (d *daemon) portStatus() []api.PortStatus {
 	ports := []api.PortStatus{
 		{Name: d.settings.PortA, Side: "a", Link: "missing", XDP: "none"},
@@ -102,8 +140,8 @@ func (d *daemon) portStatus() []api.PortStatus {
 			if err != nil {
 				continue
 			}
-			if ifi.Index == d.attached[i].Index { // else another that took the name
-				ports[i].XDP = string(d.modes[i])
+			if modes := d.modes.Load(); modes != nil && ifi.Index == d.attached[i].Index { // else another that took the name
+				ports[i].XDP = string(modes[i])
 			}
 			ports[i].Link = "down"
 			if ifi.Flags&net.FlagRunning != 0 {

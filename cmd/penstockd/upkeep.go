@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/penstock-ot/penstock/internal/bridge"
 	"github.com/penstock-ot/penstock/internal/outage"
 	"github.com/penstock-ot/penstock/internal/policy"
@@ -31,14 +29,12 @@ const (
 type upkeep struct {
 	*daemon
 	settingsAt, countersAt time.Time
-	storeAt                time.Time
-	alive                  time.Duration // how often the service manager wants to hear; 0 is never
-	aliveAt                time.Time
-	began                  time.Time            // the daemon, by the clock that only goes forward
-	wall                   time.Time            // of the last look
-	forward                time.Duration        // since it began, at the last look
-	counted                *counted             // at the last comparison; nil before the first
-	mute                   map[string]time.Time // complaints of what cannot be mended, by text
+	began                  time.Time     // the daemon, by the clock that only goes forward
+	wall                   time.Time     // of the last look
+	forward                time.Duration // since it began, at the last look
+	counted                *counted      // at the last comparison; nil before the first
+	complaints             complaints
+	links                  links
 }
 
 // counted are counters whose growth is a failure.
@@ -46,11 +42,7 @@ type counted struct{ full, netlink, table uint64 }
 
 // keepUp works until stop is closed.
 func (d *daemon) keepUp(stop <-chan struct{}) error {
-	u := &upkeep{daemon: d, began: time.Now(), settingsAt: time.Now(), mute: map[string]time.Time{}}
-	var err error
-	if u.alive, err = sd.SdWatchdogEnabled(false); err != nil {
-		d.warn("the service manager's watchdog is not fed: %v", err)
-	}
+	u := &upkeep{daemon: d, began: time.Now(), settingsAt: time.Now(), complaints: complaints{}}
 	changes, err := d.line.Changes(d.done)
 	if err != nil {
 		return err
@@ -58,14 +50,14 @@ func (d *daemon) keepUp(stop <-chan struct{}) error {
 	tick := time.NewTicker(upkeepInterval)
 	defer tick.Stop()
 	for {
+		u.look(time.Now())
 		select {
 		case <-stop:
-			return nil
+			return u.letUp()
 		case <-changes:
 		case <-d.missed:
 		case <-tick.C:
 		}
-		u.look(time.Now())
 	}
 }
 
@@ -81,7 +73,6 @@ func (d *daemon) lookNow() {
 // look is one round.
 func (u *upkeep) look(now time.Time) {
 	u.lookAtClock(now, now.Sub(u.began))
-	u.lookAtReaders(now)
 	u.lineMu.Lock()
 	if !u.bare {
 		u.lookAtPrograms(now)
@@ -91,7 +82,6 @@ func (u *upkeep) look(now time.Time) {
 	if now.Sub(u.countersAt) >= countersInterval {
 		u.countersAt = now
 		u.lookAtCounters(now)
-		u.lookAtFiles(now)
 	}
 }
 
@@ -107,32 +97,6 @@ func (u *upkeep) lookAtClock(wall time.Time, forward time.Duration) {
 		}
 	}
 	u.wall, u.forward = wall, forward
-}
-
-func (u *upkeep) lookAtReaders(now time.Time) {
-	var silent []string
-	for _, i := range u.inspections {
-		if !u.inspecting(i.number) {
-			silent = append(silent, fmt.Sprintf("queue %d", i.netfilterNumber()))
-		}
-	}
-	if len(silent) == 0 {
-		u.sayAlive(now)
-	}
-	u.ledger.Note(outage.ReaderSilent, len(silent) > 0, strings.Join(silent, ", "), now)
-}
-
-// sayAlive tells the service manager, where it wants to know (WatchdogSec), and the bypass, where that
-// engages by itself otherwise: only while every verdict loop is at work.
-func (u *upkeep) sayAlive(now time.Time) {
-	if err := u.bypass.Beat(); err != nil {
-		u.complain(outage.ReaderSilent, err, now)
-	}
-	if u.alive == 0 || now.Sub(u.aliveAt) < u.alive/3 {
-		return
-	}
-	u.aliveAt = now
-	_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
 }
 
 // lookAtPrograms comes before anything that lets frames through again.
@@ -208,29 +172,27 @@ func (u *upkeep) lookAtLinks(c *bridge.Condition, now time.Time) {
 		return
 	}
 	var err error
-	switch held := u.line.Held(); {
-	case held != policy.SideAny:
-		if lost := held.Other(); c.Carrier[index(lost)] {
-			u.log.Info("the link is back, and the other port up again", "port", u.line.Layout().Port(lost))
-			err = u.line.LetUp()
-		}
-	case !c.Carrier[0] && c.Present[1]:
-		err = u.passOn(policy.SideA)
-	case !c.Carrier[1] && c.Present[0]:
-		err = u.passOn(policy.SideB)
+	held := u.line.Held()
+	switch lost, back := u.links.step(c, held, now); {
+	case back:
+		u.log.Info("the link is back, and the other port up again", "port", u.line.Layout().Port(held.Other()))
+		err = u.line.LetUp()
+	case lost != policy.SideAny:
+		err = u.passOn(lost)
 	}
 	if err != nil {
 		u.complain(outage.LinkDown, err, now)
 	}
 }
 
-var sides = [2]policy.Side{policy.SideA, policy.SideB}
-
-func index(side policy.Side) int {
-	if side == policy.SideB {
-		return 1
+// letUp brings the port up again that is held down: with the daemon goes who would when the link is back.
+func (u *upkeep) letUp() error {
+	u.lineMu.Lock()
+	defer u.lineMu.Unlock()
+	if err := u.line.LetUp(); err != nil {
+		u.log.Error("a port that was taken down over a lost link stays down", "error", err)
 	}
-	return 0
+	return nil
 }
 
 // passOn takes the other port down over a link that was lost.
@@ -242,19 +204,31 @@ func (u *upkeep) passOn(lost policy.Side) error {
 // storeInterval is how often a store that failed is tried.
 const storeInterval = 10 * time.Second
 
-// lookAtFiles follows what is read and written: nothing of the line waits for it, nor depends on it.
-func (u *upkeep) lookAtFiles(now time.Time) {
-	u.policies.mu.Lock()
-	invalid := u.fileErr
-	u.policies.mu.Unlock()
-	u.ledger.Note(outage.PolicyInvalid, invalid != nil, firstLine(invalid), now)
-	switch {
-	case u.store == nil:
-		u.ledger.Note(outage.StoreFailed, true, "it could not be opened", now)
-	case now.Sub(u.storeAt) >= storeInterval || u.storeAt.IsZero():
-		u.storeAt = now
-		err := u.store.Failing()
-		u.ledger.Note(outage.StoreFailed, err != nil, firstLine(err), now)
+// watchFiles follows what is read and written, until stop is closed. It may wait for a disk, or for who waits for one,
+// and nothing of the line waits for it.
+func (d *daemon) watchFiles(stop <-chan struct{}) error {
+	tick := time.NewTicker(countersInterval)
+	defer tick.Stop()
+	var tried time.Time // the store
+	for {
+		d.policies.mu.Lock()
+		invalid := d.fileErr
+		d.policies.mu.Unlock()
+		now := time.Now()
+		d.ledger.Note(outage.PolicyInvalid, invalid != nil, firstLine(invalid), now)
+		switch {
+		case d.store == nil:
+			d.ledger.Note(outage.StoreFailed, true, "it could not be opened", now)
+		case now.Sub(tried) >= storeInterval:
+			tried = now
+			err := d.store.Failing()
+			d.ledger.Note(outage.StoreFailed, err != nil, firstLine(err), now)
+		}
+		select {
+		case <-stop:
+			return nil
+		case <-tick.C:
+		}
 	}
 }
 
@@ -309,18 +283,28 @@ func (u *upkeep) mended(class outage.Class, repaired []string, now time.Time) {
 	u.ledger.Happened(class, "somebody changed what is ours, and it was repaired: "+strings.Join(repaired, ", "), now)
 }
 
+func (u *upkeep) complain(class outage.Class, err error, now time.Time) {
+	if u.complaints.due(err, now) {
+		u.ledger.Happened(class, "it cannot be repaired: "+err.Error(), now)
+	}
+}
+
+// complaints are of what cannot be mended, by text, and when they were told last. They belong to one goroutine.
+type complaints map[string]time.Time
+
 // complaintAgain is how often the same failure that cannot be mended is told.
 const complaintAgain = time.Minute
 
-func (u *upkeep) complain(class outage.Class, err error, now time.Time) {
-	if told, ok := u.mute[err.Error()]; ok && now.Sub(told) < complaintAgain {
-		return
+// due reports whether an error is to be told now, and takes it for told.
+func (c complaints) due(err error, now time.Time) bool {
+	if told, ok := c[err.Error()]; ok && now.Sub(told) < complaintAgain {
+		return false
 	}
-	if len(u.mute) > 32 {
-		clear(u.mute)
+	if len(c) > 32 {
+		clear(c)
 	}
-	u.mute[err.Error()] = now
-	u.ledger.Happened(class, "it cannot be repaired: "+err.Error(), now)
+	c[err.Error()] = now
+	return true
 }
 
 // failed tells of a failure as it begins and as it ends.

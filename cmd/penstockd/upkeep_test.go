@@ -157,6 +157,19 @@ func TestLinkStatePassesThrough(t *testing.T) {
 	}
 }
 
+// TestAnEndLetsThePortUpThatIsHeldDown: nobody else would when the link is back.
+func TestAnEndLetsThePortUpThatIsHeldDown(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite(), Settings: []string{"outage: {link_state: pass_through}"}})
+	if err := setLink(p.Filler, false); err != nil {
+		t.Fatal(err)
+	}
+	awaitCarrier(t, p.HMI, false)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	awaitCarrier(t, p.HMI, true)
+}
+
 func setLink(h *testnet.Host, up bool) error {
 	return h.Do(func() error {
 		if up {

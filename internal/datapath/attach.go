@@ -37,7 +37,7 @@ type portLink struct {
 
 // AttachXDP puts the entry programs on the ports: a on side a, b on side b. Ports that already
 // carry ours, from a daemon before, get the new program in place. It has to be called in the
-// ports' network namespace, with a policy applied; on failure what it attached itself is detached again. Open I/O
+// ports' network namespace, with a policy applied; on failure what it attached stays, for DetachAll. Open I/O
 // connections of another layout's maps are taken over before.
 //
 // Where one driver runs no XDP, both ports run it in the kernel's generic hook: such a driver takes no frame

@@ -110,10 +110,7 @@ func Detach(dir, pin string) error {
 func (d *Datapath) DetachAll() error {
 	d.attachMu.Lock()
 	defer d.attachMu.Unlock()
-	if err := detachAll(filepath.Join(d.config.PinDir, linksDir)); err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{detachAll(filepath.Join(d.config.PinDir, linksDir))}
 	for _, l := range d.links {
 		errs = append(errs, l.Close())
 	}

@@ -3,12 +3,15 @@ package outage
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSwitchReleasesOnlyAfterASelfTest(t *testing.T) {
@@ -212,5 +215,112 @@ func TestWatchdogIsDisarmedByAnOrderlyEnd(t *testing.T) {
 	refused := &dog{refuses: errors.New("not that long")}
 	if _, err := newWatchdog(refused, time.Hour, 0, time.Now); err == nil || refused.ended != "disarmed" {
 		t.Errorf("%v, a watchdog that takes no time-out is %q: it must not be left running", err, refused.ended)
+	}
+}
+
+// TestWatchdogThatCannotBeFedIsNotLeftRunning: nobody holds it who could feed it later.
+func TestWatchdogThatCannotBeFedIsNotLeftRunning(t *testing.T) {
+	device := &dog{hungry: errors.New("no such device")}
+	if w, err := newWatchdog(device, 30*time.Second, 0, time.Now); err == nil || w != nil || device.ended != "disarmed" {
+		t.Errorf("%v, %v, the watchdog is %q", w, err, device.ended)
+	}
+}
+
+// TestWatchdogThatIsMeantToBeEngagedIsNotFed: from the beginning, so that a start which fails leaves it to its end.
+func TestWatchdogThatIsMeantToBeEngagedIsNotFed(t *testing.T) {
+	device := &dog{}
+	w, err := newWatchdog(device, 30*time.Second, 0, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSwitch(w, Standing{Engaged: true}, nil, nil)
+	if err := errors.Join(s.Beat(), s.Close()); err != nil || device.fed != 1 || device.ended != "abandoned" {
+		t.Errorf("%v, fed %d times, %s", err, device.fed, device.ended)
+	}
+}
+
+// TestSwitchThatFailsIsMeantToBeWhatItWas: whoever starts next does not do what nobody was told has happened.
+func TestSwitchThatFailsIsMeantToBeWhatItWas(t *testing.T) {
+	f := &fake{state: Inline, err: errors.New("no answer")}
+	var kept Standing
+	s := NewSwitch(f, Standing{Why: "done", Who: "root"}, nil, func(st Standing) error { kept = st; return nil })
+	if err := s.Engage(t.Context(), "root", "work"); !errors.Is(err, f.err) || errors.Is(err, ErrNotKept) {
+		t.Error(err)
+	}
+	if kept != s.Standing() || kept.Engaged {
+		t.Errorf("written down is %+v, and it is meant to be %+v", kept, s.Standing())
+	}
+}
+
+func TestSwitchTellsThoseWhoCannotWait(t *testing.T) {
+	s := NewSwitch(&fake{state: Engaged}, Standing{Engaged: true}, nil, nil)
+	if r := s.Last(); r.State != "" {
+		t.Errorf("before anybody asked: %+v", r)
+	}
+	want := s.Report(t.Context())
+	s.mu.Lock() // a turn is being made
+	defer s.mu.Unlock()
+	if r := s.Last(); r != want {
+		t.Errorf("%+v, want %+v", r, want)
+	}
+}
+
+// TestExecEndsWhatTheToolStarted: a tool that hangs does not turn the bypass later.
+func TestExecEndsWhatTheToolStarted(t *testing.T) {
+	tool := script(t, `(sleep 1; echo late >"$(dirname "$0")/late") & wait`)
+	e := &Exec{EngageCommand: []string{tool}}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := e.Engage(ctx); err == nil || !strings.Contains(err.Error(), "did not end in time") {
+		t.Error(err)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	if _, err := os.Stat(filepath.Join(filepath.Dir(tool), "late")); err == nil {
+		t.Error("what the tool started went on after it was given up")
+	}
+}
+
+// TestExecTakesAToolThatLeavesSomebodyBehind: it has ended, and well.
+func TestExecTakesAToolThatLeavesSomebodyBehind(t *testing.T) {
+	e := &Exec{StateCommand: []string{script(t, "sleep 3 & echo bypass is on")}, WhenEngaged: "is on"}
+	if state, err := e.State(t.Context()); state != Engaged || err != nil {
+		t.Errorf("%s, %v", state, err)
+	}
+}
+
+// TestExecNamesTheToolThatFailed: what ends it otherwise than by itself, and what is none.
+func TestExecNamesTheToolThatFailed(t *testing.T) {
+	for _, row := range []struct{ name, command, want string }{
+		{"by a signal", script(t, "kill -9 $$"), "signal: killed"},
+		{"no program", "/nowhere/bpctl", "no such file"},
+	} {
+		e := &Exec{EngageCommand: []string{row.command}}
+		if err := e.Engage(t.Context()); err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), row.command) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+}
+
+// TestRelayWhoseHolderIsBusyIsNotTaken: a holder that does not answer at once is one.
+func TestRelayWhoseHolderIsBusyIsNotTaken(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "relay.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: socket}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for { // until no more find room
+		conn, err := net.DialTimeout("unix", socket, 100*time.Millisecond)
+		if err != nil {
+			break
+		}
+		defer conn.Close()
+	}
+	if h, err := NewHolder(&pin{}, 1, socket); err == nil {
+		h.Close()
+		t.Error("a second holder took the socket of one that is busy")
 	}
 }

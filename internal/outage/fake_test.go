@@ -47,7 +47,7 @@ func (p *pin) SetValue(v int) error {
 type dog struct {
 	timeout, pretimeout, fed int
 	ended                    string
-	refuses                  error
+	refuses, hungry          error
 }
 
 func (d *dog) setTimeout(seconds int) (int, error) {
@@ -59,7 +59,7 @@ func (d *dog) setTimeout(seconds int) (int, error) {
 }
 
 func (d *dog) setPretimeout(seconds int) error { d.pretimeout = seconds; return nil }
-func (d *dog) keepAlive() error                { d.fed++; return nil }
+func (d *dog) keepAlive() error                { d.fed++; return d.hungry }
 func (d *dog) timeLeft() (int, error)          { return 0, errors.ErrUnsupported }
 func (d *dog) disarm() error                   { d.ended = "disarmed"; return nil }
 func (d *dog) abandon() error                  { d.ended = "abandoned"; return nil }

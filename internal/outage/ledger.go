@@ -24,6 +24,7 @@ const (
 	PolicyInvalid  Class = "policy_invalid" // missing, unreadable or wrong; the cached one is in force
 	StoreFailed    Class = "store_failed"   // broken, read-only, or the disk is full
 	ClockJumped    Class = "clock_jumped"
+	BypassDiffers  Class = "bypass_differs" // from what it is meant to be, or nobody knows
 )
 
 // Failure is what is known of one class.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -67,8 +68,11 @@ func removeStale(socket string) error {
 	if info.Mode()&os.ModeSocket == 0 {
 		return fmt.Errorf("listen on %s: it is something else than a socket", socket)
 	}
-	if conn, err := net.DialTimeout("unix", socket, relayTimeout); err == nil {
+	conn, err := net.DialTimeout("unix", socket, relayTimeout)
+	if err == nil {
 		conn.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) { // one that is busy is one, too
 		return fmt.Errorf("listen on %s: another process holds the relay already", socket)
 	}
 	return os.Remove(socket)

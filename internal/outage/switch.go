@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// ErrNotKept says of a turn that it was done, and could not be written down.
+var ErrNotKept = errors.New("a restart will not know of it")
 
 // Standing is what the bypass is meant to be, and why; it survives a restart.
 type Standing struct {
@@ -26,33 +30,42 @@ type Switch struct {
 
 	mu       sync.Mutex
 	standing Standing
+	last     atomic.Pointer[Report]
 }
 
 // NewSwitch returns a switch over a driver. selfTest passes frames through inspection and returns an
-// error if they do not come out as they should; keep writes the standing down.
+// error if they do not come out as they should; keep writes the standing down. A driver that is engaged by the
+// silence of its heartbeat hears none to begin with where it is meant to be engaged.
 func NewSwitch(driver Driver, standing Standing, selfTest func(context.Context) error, keep func(Standing) error) *Switch {
+	if b, ok := driver.(Beater); ok && standing.Engaged {
+		_ = b.Engage(context.Background()) // which only takes that down
+	}
 	return &Switch{driver: driver, selfTest: selfTest, keep: keep, now: time.Now, standing: standing}
 }
 
 // Engage leads frames past the appliance. It is written down first, so that whoever starts next does
-// not undo it; that it could not be is returned beside a bypass that is engaged all the same.
+// not undo it; that it could not be is ErrNotKept, beside a bypass that is engaged all the same. Where the driver
+// fails, the standing is what it was, also for whoever starts next.
 func (s *Switch) Engage(ctx context.Context, who, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	standing := Standing{Engaged: true, Why: why, Who: who, Since: s.now()}
 	kept := s.keep(standing)
 	if err := s.driver.Engage(ctx); err != nil {
+		if kept == nil {
+			kept = s.keep(s.standing)
+		}
 		return errors.Join(fmt.Errorf("engage the bypass: %w", err), kept)
 	}
 	s.standing = standing
 	if kept != nil {
-		return fmt.Errorf("the bypass is engaged, and a restart will not know of it: %w", kept)
+		return fmt.Errorf("the bypass is engaged, and %w: %w", ErrNotKept, kept)
 	}
 	return nil
 }
 
 // Release leads frames through the appliance, once a self-test has passed frames through inspection.
-// Where it fails, what is engaged stays so.
+// Where it fails, what is engaged stays so; that it could not be written down is ErrNotKept.
 func (s *Switch) Release(ctx context.Context, who, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +77,7 @@ func (s *Switch) Release(ctx context.Context, who, why string) error {
 	}
 	s.standing = Standing{Why: why, Who: who, Since: s.now()}
 	if err := s.keep(s.standing); err != nil {
-		return fmt.Errorf("the bypass is released, and a restart will not know of it: %w", err)
+		return fmt.Errorf("the bypass is released, and %w: %w", ErrNotKept, err)
 	}
 	return nil
 }
@@ -80,7 +93,7 @@ type Report struct {
 	LastDrill *Drill `json:"last_drill,omitempty"`
 }
 
-// Report asks the driver.
+// Report asks the driver. It waits for a turn that is being made.
 func (s *Switch) Report(ctx context.Context) Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +107,16 @@ func (s *Switch) Report(ctx context.Context) Report {
 	case !s.standing.Engaged && state != Inline:
 		r.Detail = fmt.Sprintf("it is meant to be %s", Inline)
 	}
+	s.last.Store(&r)
 	return r
+}
+
+// Last returns what Report told last, which is for those who cannot wait; the zero Report before the first.
+func (s *Switch) Last() Report {
+	if r := s.last.Load(); r != nil {
+		return *r
+	}
+	return Report{}
 }
 
 // Standing returns what the bypass is meant to be.

@@ -58,7 +58,10 @@ func newWatchdog(device watchdogDevice, timeout, pretimeout time.Duration, now f
 			return nil, errors.Join(fmt.Errorf("set the watchdog's pre-timeout to %v: %w", pretimeout, err), device.disarm())
 		}
 	}
-	return w, w.Beat()
+	if err := w.Beat(); err != nil {
+		return nil, errors.Join(err, device.disarm())
+	}
+	return w, nil
 }
 
 // Name implements Driver.
