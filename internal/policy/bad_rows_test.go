@@ -271,6 +271,13 @@ func badRows() []badRow {
 			"42:13: a waiver has no \"compensating\": add it",
 			"42:35: expires cannot be \"soon\": write a day such as 2027-06-30",
 		}},
+		{"waiver of nobody for nothing", []string{"    protocol: tcp", "    sl_target: 3\n    waiver: {owner: \"\", expires: 2027-01-31, compensating: \" \"}\n    protocol: tcp"}, []string{
+			"42:21: owner says nothing: a waiver names who accepts it",
+			"42:60: compensating says nothing: a waiver names what is done instead",
+		}},
+		{"second path that says nothing", []string{"    protocol: tcp", "    essential: true\n    on_outage: closed\n    second_path: \" \"\n    protocol: tcp"}, []string{
+			"43:18: second_path says nothing: name how the function goes on, or leave the key out",
+		}},
 		{"essential and closed", []string{"    protocol: tcp", "    essential: true\n    on_outage: closed\n    protocol: tcp"}, []string{
 			"42:5: conduit \"web\" is essential and closes in an outage: name how its function goes on, with second_path",
 		}},

@@ -116,7 +116,7 @@ func (d *decoder) selector(text string, destination bool) (Selector, string) {
 // assurance reads what IEC 62443 asks a conduit to state.
 func (d *decoder) assurance(f *fields, c *ConduitSpec) {
 	c.Essential = f.flag("essential")
-	c.SecondPath, _ = d.text(f.get("second_path"), "second_path")
+	c.SecondPath = d.statement(f, "second_path", "name how the function goes on, or leave the key out")
 	c.SLTarget, c.hasSLTarget = f.securityLevel("sl_target")
 	w, ok := d.mapping(f.get("waiver"), "a waiver", []string{"owner", "expires", "compensating"}, nil)
 	if !ok {
@@ -124,8 +124,8 @@ func (d *decoder) assurance(f *fields, c *ConduitSpec) {
 	}
 	w.require("owner", "expires", "compensating")
 	c.Waiver = &Waiver{}
-	c.Waiver.Owner, _ = d.text(w.get("owner"), "owner")
-	c.Waiver.Compensating, _ = d.text(w.get("compensating"), "compensating")
+	c.Waiver.Owner = d.statement(w, "owner", "a waiver names who accepts it")
+	c.Waiver.Compensating = d.statement(w, "compensating", "a waiver names what is done instead")
 	if text, ok := d.text(w.get("expires"), "expires"); ok {
 		day, err := time.Parse(time.DateOnly, text)
 		if err != nil {
@@ -133,6 +133,15 @@ func (d *decoder) assurance(f *fields, c *ConduitSpec) {
 		}
 		c.Waiver.Expires = day
 	}
+}
+
+// statement reads what a person states, which may not be blank.
+func (d *decoder) statement(f *fields, key, why string) string {
+	text, ok := d.text(f.get(key), key)
+	if ok && strings.TrimSpace(text) == "" {
+		d.errorAt(f.get(key), "%s says nothing: %s", key, why)
+	}
+	return text
 }
 
 // maxRules bounds the rules of one conduit; the evaluator keeps a bit for each.
