@@ -123,6 +123,22 @@ func (l *loader) checkBypass(b *Bypass) {
 	}
 	if b.EngagedWhen == "" || b.InlineWhen == "" {
 		l.mistake("bypass.engaged_when", errors.New("give it and bypass.inline_when: without them the state is never known"))
+		return
+	}
+	l.checkStates(b)
+}
+
+// checkStates refuses a text of one state that says another, too: they are looked for in this order.
+func (l *loader) checkStates(b *Bypass) {
+	states := []struct{ key, text string }{
+		{"bypass.blocked_when", b.BlockedWhen}, {"bypass.engaged_when", b.EngagedWhen}, {"bypass.inline_when", b.InlineWhen},
+	}
+	for i, first := range states {
+		for _, later := range states[i+1:] {
+			if first.text != "" && strings.Contains(later.text, first.text) {
+				l.mistake(later.key, fmt.Errorf("%q holds %q, which is %s: that would be found first; give texts of which none holds another", later.text, first.text, first.key))
+			}
+		}
 	}
 }
 

@@ -206,6 +206,14 @@ func TestMistakes(t *testing.T) {
 		{"a heartbeat that is too long", replace("100ms", "10001ms"), []string{`FILE:15:22: outage.heartbeat_timeout: 10001ms is out of range: give 20ms to 10s`}},
 		{"a negative window", example + "adoption_window: -1s\n", []string{`FILE:18:18: adoption_window: -1s is out of range: give 0s to 10m0s`}},
 		{"an unknown driver", replace("driver: none", "driver: relay"), []string{`FILE:17:11: bypass.driver: "relay" is unknown: give one of none, gpio, watchdog, exec`}},
+		{"a state that says another, too", replace("driver: none             #", "driver: exec\n"+
+			"  engage: /bin/bp on\n  release: /bin/bp off\n  state: /bin/bp get\n  engaged_when: active\n  inline_when: inactive\n#"), []string{
+			`FILE:22:16: bypass.inline_when: "inactive" holds "active", which is bypass.engaged_when: that would be found first; give texts of which none holds another`}},
+		{"commands that are missing", replace("driver: none             #", "driver: exec\n  engage: bp on\n#"), []string{
+			`FILE:18:11: bypass.engage: "bp" is not an absolute path: begin it with /`,
+			"FILE: bypass.release: is missing: the driver exec needs the command",
+			"FILE: bypass.state: is missing: the driver exec needs the command",
+			"FILE: bypass.engaged_when: give it and bypass.inline_when: without them the state is never known"}},
 		{"a queue that is too short", example + "queue_length: 15\n", []string{`FILE:18:15: queue_length: "15" is out of range: give a whole number from 16 to 65536`}},
 		{"lanes that are no power of two", example + "lanes: 3\n", []string{`FILE:18:8: lanes: "3" is no number of lanes: give auto, 1, 2, 4, 8 or 16`}},
 		{"too many lanes", example + "lanes: 32\n", []string{`FILE:18:8: lanes: "32" is no number of lanes: give auto, 1, 2, 4, 8 or 16`}},
