@@ -95,11 +95,7 @@ func printReport(w io.Writer, r *outage.Report) error {
 		t.add("why", r.Standing.Why)
 	}
 	if l := r.LastDrill; l != nil {
-		result := "failed"
-		if l.Passed {
-			result = "passed"
-		}
-		t.add("tested", fmt.Sprintf("%s by %s: %s, longest gap %s", stamp(l.Began), l.Who, result, gapText(l.LongestGapMS())))
+		t.add("tested", fmt.Sprintf("%s by %s: %s, longest gap %s", stamp(l.Began), l.Who, l.Result(), gapText(l.LongestGapMS())))
 	}
 	if r.Detail != "" {
 		t.add("WARNING", r.Detail)

@@ -213,10 +213,7 @@ func (d *daemon) RecordDrill(_ context.Context, drill outage.Drill, who string) 
 		return api.Refuse(api.CodeBadRequest, err)
 	}
 	drill.Who = who
-	result := "failed"
-	if drill.Passed {
-		result = "passed"
-	}
+	result := drill.Result()
 	d.log.Info("bypass tested", "who", who, "result", result, "longest_gap_ms", drill.LongestGapMS())
 	d.tell(fmt.Sprintf("bypass tested by %s: %s, the longest gap was %.0f ms", who, result, drill.LongestGapMS()))
 	if d.store == nil {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -111,6 +115,9 @@ func TestBypassTestOnSite(t *testing.T) {
 		if !strings.Contains(stdout, "Not tested: ") {
 			t.Errorf("it does not say what it cannot test:\n%s", stdout)
 		}
+		if r, err := p.Client().Bypass(ctx); err != nil || r.LastDrill == nil || r.LastDrill.Result() != "passed, 2 of 4 steps skipped" {
+			t.Errorf("the daemon keeps %+v (%v)", r.LastDrill, err)
+		}
 	})
 	polls.check(t)
 	t.Run("a limit that is exceeded", func(t *testing.T) {
@@ -129,4 +136,40 @@ func TestBypassTestOnSite(t *testing.T) {
 			t.Errorf("code %d, want 1:\n%s%s", code, stdout, stderr)
 		}
 	})
+}
+
+// TestBypassTestThatBreaksOff: a session that ends while the daemon is stopped leaves it going on; and beside a test there
+// is no other.
+func TestBypassTestThatBreaksOff(t *testing.T) {
+	p := lay(t, plant.Options{Policy: outageSite()})
+	startStation(t, p.Filler, openPort)
+	lawful := keepTalking(t, p, openPort)
+	cmd := exec.Command(commandBinary, "bypass", "test", "--socket", p.Socket(), "--yes", "--limit", "5s")
+	test, err := p.Lab.StartCommand(p.Box, cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Daemon.PID()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " T")
+	}
+	time.Sleep(200 * time.Millisecond)
+	if code, _, said := runDrill(t, p, "", "--yes"); code != 1 || !strings.Contains(said, "another test is under way") {
+		t.Errorf("a second test ended with %d: %s", code, said)
+	}
+	eventually(t, "the daemon to be stopped", stopped)
+	if err := test.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := test.Wait(patience); err == nil {
+		t.Error("a test that broke off says that all is well")
+	}
+	if stopped() {
+		t.Error("the daemon is left stopped")
+		_ = p.Daemon.Signal(syscall.SIGCONT)
+	}
+	lawful.check(t)
 }

@@ -48,6 +48,27 @@ func (d *Drill) Check() error {
 	return nil
 }
 
+// Skipped is how many of its steps nobody agreed to.
+func (d *Drill) Skipped() (n int) {
+	for i := range d.Steps {
+		if d.Steps[i].Skipped {
+			n++
+		}
+	}
+	return n
+}
+
+// Result is its outcome, for people: "passed", "failed", or "passed, 2 of 4 steps skipped".
+func (d *Drill) Result() string {
+	switch n := d.Skipped(); {
+	case !d.Passed:
+		return "failed"
+	case n > 0:
+		return fmt.Sprintf("passed, %d of %d steps skipped", n, len(d.Steps))
+	}
+	return "passed"
+}
+
 // LongestGapMS is the longest gap of its steps, in milliseconds.
 func (d *Drill) LongestGapMS() (longest float64) {
 	for i := range d.Steps {

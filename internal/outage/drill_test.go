@@ -36,3 +36,17 @@ func TestDrillIsBounded(t *testing.T) {
 		t.Errorf("the longest gap is %v, want 7", got)
 	}
 }
+
+// TestDrillThatWasSkippedSaysSo: what nobody agreed to has not passed.
+func TestDrillThatWasSkippedSaysSo(t *testing.T) {
+	d := Drill{Steps: []DrillStep{{Name: "nothing"}, {Name: "killed", Skipped: true}}}
+	for _, row := range []struct {
+		passed, skipped bool
+		want            string
+	}{{false, true, "failed"}, {true, true, "passed, 1 of 2 steps skipped"}, {true, false, "passed"}} {
+		d.Passed, d.Steps[1].Skipped = row.passed, row.skipped
+		if got := d.Result(); got != row.want {
+			t.Errorf("%+v: %q, want %q", d, got, row.want)
+		}
+	}
+}
