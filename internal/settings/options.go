@@ -56,7 +56,7 @@ func options() []option {
 			set: func(s *Settings, text string) error { s.StateDir = text; return absolutePath(text) }},
 		{key: "socket", fallback: api.DefaultSocket, help: "local socket of the daemon",
 			set: func(s *Settings, text string) error { s.Socket = text; return socketPath(text) }},
-		{key: "metrics", help: "host:port to serve metrics on; empty is off",
+		{key: "metrics", help: "host:port for metrics, which this build does not serve; empty is off",
 			set: func(s *Settings, text string) error { s.Metrics = text; return listenAddress(text) }},
 		{key: "adoption_window", fallback: "30s", number: true, help: "how long running TCP connections are adopted after a start",
 			set: func(s *Settings, text string) (err error) {

@@ -75,6 +75,9 @@ func Load(file string, flags *pflag.FlagSet) (*Settings, error) {
 	l.checkTogether(s)
 	s.Policy = l.policyPath(s.Policy)
 	s.Warnings = unknownVariables(os.Environ())
+	if s.Metrics != "" {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("metrics: nothing listens on %s, since this build serves no metrics: leave the key out", s.Metrics))
+	}
 	if err := errors.Join(l.mistakes...); err != nil {
 		return nil, err
 	}

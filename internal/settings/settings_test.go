@@ -108,7 +108,10 @@ func TestSources(t *testing.T) {
 		{"lanes by cores", example + "lanes: auto\n", nil, nil, func(*Settings) {}},
 		{"a number as text", example + "queue_length: \"4096\"\n", nil, nil, func(s *Settings) { s.QueueLength = 4096 }},
 		{"no adoption", example + "adoption_window: 0s\n", nil, nil, func(s *Settings) { s.AdoptionWindow = 0 }},
-		{"metrics on every address", strings.Replace(example, `metrics: "" `, `metrics: ":9477" `, 1), nil, nil, func(s *Settings) { s.Metrics = ":9477" }},
+		{"metrics on every address", strings.Replace(example, `metrics: "" `, `metrics: ":9477" `, 1), nil, nil, func(s *Settings) {
+			s.Metrics = ":9477"
+			s.Warnings = []string{"metrics: nothing listens on :9477, since this build serves no metrics: leave the key out"}
+		}},
 		{"a variable that is no key is warned of", example, map[string]string{"PENSTOCK_STATEDIR": "/s"}, nil, func(s *Settings) {
 			s.Warnings = []string{`PENSTOCK_STATEDIR is set, but it is no setting: did you mean "PENSTOCK_STATE_DIR"?`}
 		}},
