@@ -27,9 +27,13 @@ func (d *daemon) confine(context.Context) error {
 		d.warn("not confined: this kernel has no Landlock (%v)", err)
 		return nil
 	}
+	policyDir := filepath.Dir(d.settings.Policy)
+	if file, err := filepath.EvalSymlinks(d.settings.Policy); err == nil { // what it leads to counts
+		policyDir = filepath.Dir(file)
+	}
 	rules := []landlock.Rule{
 		landlock.RWDirs(d.settings.StateDir, filepath.Dir(d.settings.Socket), pinRoot, "/proc/sys/net").IgnoreIfMissing(),
-		landlock.RODirs(filepath.Dir(d.settings.Policy), "/proc", "/sys/devices").IgnoreIfMissing(),
+		landlock.RODirs(policyDir, filepath.Dir(d.settings.Policy), "/proc", "/sys/devices").IgnoreIfMissing(),
 		landlock.ROFiles("/proc/self/exe"), // to start another stand-in: a program without a loader, as it is built for release
 	}
 	port, err := metricsPort(d.settings.Metrics)

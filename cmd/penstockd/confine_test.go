@@ -76,3 +76,22 @@ func TestTheDaemonIsConfined(t *testing.T) {
 		return strings.Contains(failureOf(t, p, outage.PolicyInvalid).Detail, "permission denied")
 	})
 }
+
+// TestAPolicyBehindALinkIsReadAgain: rules of Landlock go by what a path leads to.
+func TestAPolicyBehindALinkIsReadAgain(t *testing.T) {
+	p := layStopped(t, plant.Options{Policy: outageSite()})
+	elsewhere := filepath.Join(t.TempDir(), "line.yaml")
+	write(t, elsewhere, outageSite())
+	if err := errors.Join(os.Remove(p.PolicyFile()), os.Symlink(elsewhere, p.PolicyFile())); err != nil {
+		t.Fatal(err)
+	}
+	start(t, p)
+	write(t, elsewhere, outageSite()+"# another\n")
+	if err := p.Daemon.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the file to be applied", func() bool {
+		s, err := p.Status()
+		return err == nil && s.Policy.Version == 2
+	})
+}

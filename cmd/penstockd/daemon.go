@@ -389,6 +389,9 @@ func (d *daemon) attach(context.Context) error {
 		return err
 	}
 	d.attached = ports
+	if err := d.line.Do(func() error { return d.path.WatchDelivery(ports[0], ports[1]) }); err != nil {
+		d.warn("frames that a port does not take are not counted: %v", err)
+	}
 	if d.bare {
 		d.line.Unruled(true)
 		return nil
@@ -403,9 +406,6 @@ func (d *daemon) attach(context.Context) error {
 		}
 		d.modes.Store(&modes)
 		d.warnGeneric(modes)
-		if err := d.path.WatchDelivery(ports[0], ports[1]); err != nil {
-			d.warn("frames that a port does not take are not counted: %v", err)
-		}
 		if err := d.path.AttachGate(ports[0], ports[1]); err != nil {
 			return err
 		}

@@ -22,7 +22,6 @@ const (
 	EtherTypeQinQ           = 0x88a8 // IEEE 802.1ad service tag
 	EtherTypeMACsec         = 0x88e5
 	EtherTypePBB            = 0x88e7 // IEEE 802.1ah, a whole frame inside
-	EtherTypePRP            = 0x88fb
 	EtherTypeHSR            = 0x892f // IEC 62439-3, a tag that the kernel's IP hooks do not see through
 	EtherTypeQinQ9100       = 0x9100 // the pre-standard service tag
 )
@@ -30,11 +29,8 @@ const (
 // IP protocol numbers that the decoder knows.
 const (
 	ProtocolICMP   = 1
-	ProtocolIPIP   = 4
 	ProtocolTCP    = 6
 	ProtocolUDP    = 17
-	ProtocolIPv6   = 41
-	ProtocolGRE    = 47
 	ProtocolICMPv6 = 58
 )
 

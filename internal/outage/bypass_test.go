@@ -324,3 +324,27 @@ func TestRelayWhoseHolderIsBusyIsNotTaken(t *testing.T) {
 		t.Error("a second holder took the socket of one that is busy")
 	}
 }
+
+// TestWatchdogThatCannotBeReleasedStaysEngaged: the next heartbeat does not release it.
+func TestWatchdogThatCannotBeReleasedStaysEngaged(t *testing.T) {
+	device := &dog{}
+	w, err := newWatchdog(device, 30*time.Second, 0, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Engage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	device.hungry = errors.New("busy")
+	if err := w.Release(t.Context()); !errors.Is(err, device.hungry) {
+		t.Error(err)
+	}
+	device.hungry = nil
+	fed := device.fed
+	if err := w.Beat(); err != nil || device.fed != fed {
+		t.Errorf("%v, a heartbeat fed it", err)
+	}
+	if err := w.Release(t.Context()); err != nil || device.fed != fed+1 {
+		t.Errorf("%v, released it is fed %d times, want %d", err, device.fed, fed+1)
+	}
+}

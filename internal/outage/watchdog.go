@@ -77,6 +77,11 @@ func (w *Watchdog) Beat() error {
 	if w.engaged || w.device == nil {
 		return nil
 	}
+	return w.feed()
+}
+
+// feed is for who holds the lock.
+func (w *Watchdog) feed() error {
 	if err := w.device.keepAlive(); err != nil {
 		return fmt.Errorf("feed the watchdog: %w", err)
 	}
@@ -92,12 +97,16 @@ func (w *Watchdog) Engage(context.Context) error {
 	return nil
 }
 
-// Release implements Driver: feeding begins again.
+// Release implements Driver: feeding begins again, if it can.
 func (w *Watchdog) Release(context.Context) error {
 	w.mu.Lock()
-	w.engaged = false
-	w.mu.Unlock()
-	return w.Beat()
+	defer w.mu.Unlock()
+	if w.device == nil {
+		return errors.New("feed the watchdog: it is closed")
+	}
+	err := w.feed()
+	w.engaged = w.engaged && err != nil
+	return err
 }
 
 // State implements Driver. Whether the relay has let go is not told by a watchdog: it follows from
