@@ -92,6 +92,7 @@ func (d *daemon) settleBypass(ctx context.Context) error {
 		d.warn("%v", err)
 	}
 	d.lookAtBypass(ctx)
+	d.onClose(d.bypass.Close) // before what its turns work with
 	d.whileUp(d.watchBypass)
 	return nil
 }
@@ -121,9 +122,12 @@ func (d *daemon) watchBypass(stop <-chan struct{}) error {
 }
 
 func (d *daemon) lookAtBypass(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, bypassTimeout)
+	limited, cancel := context.WithTimeout(ctx, bypassTimeout)
 	defer cancel()
-	r := d.bypass.Report(ctx)
+	r := d.bypass.Report(limited)
+	if ctx.Err() != nil { // given up, which is nobody's failure
+		return
+	}
 	detail := r.Detail
 	if r.State != outage.Unknown && detail != "" {
 		detail = fmt.Sprintf("it is %s: %s", r.State, detail)

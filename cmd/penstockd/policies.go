@@ -406,6 +406,14 @@ func (p *policies) close() {
 		p.islands.timer.Stop()
 	}
 	p.closed = true
+	p.path = pathAtEnd{} // of who asks still, the fast path is closed next
+}
+
+// pathAtEnd is the fast path when the daemon ends.
+type pathAtEnd struct{}
+
+func (pathAtEnd) Apply(*policy.Plan, uint64) (uint32, error) {
+	return 0, errors.New("apply the policy: penstockd is ending: ask the next one")
 }
 
 // ApplyPolicy implements api.Backend.

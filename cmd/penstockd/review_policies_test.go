@@ -170,3 +170,18 @@ func TestWhoGoesBackToAnExpiredWaiverIsTold(t *testing.T) {
 		t.Errorf("the warnings are %q", applied.Warnings)
 	}
 }
+
+// TestNothingIsAppliedAtTheEnd: who asked before and is served late does not touch what is closed by then.
+func TestNothingIsAppliedAtTheEnd(t *testing.T) {
+	p, k := changing(t, true)
+	p.close()
+	if _, err := submit(p, "two", 0); err == nil || !strings.Contains(err.Error(), "penstockd is ending") {
+		t.Errorf("apply: %v", err)
+	}
+	if _, err := p.CloseZone(t.Context(), "annexe", "test", 0); err == nil {
+		t.Error("a zone was closed")
+	}
+	if len(k.sites) != 1 || p.plan.Site != "one" {
+		t.Errorf("the kernel was given %v, in force is %s", k.sites, p.plan.Site)
+	}
+}

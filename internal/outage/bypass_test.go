@@ -348,3 +348,30 @@ func TestWatchdogThatCannotBeReleasedStaysEngaged(t *testing.T) {
 		t.Errorf("%v, released it is fed %d times, want %d", err, device.fed, fed+1)
 	}
 }
+
+// TestSwitchIsNotTurnedOnceItIsClosed: what a turn works with is gone then, and is not before one has come to its end.
+func TestSwitchIsNotTurnedOnceItIsClosed(t *testing.T) {
+	began, goOn := make(chan struct{}), make(chan struct{})
+	f := &fake{state: Engaged}
+	s := NewSwitch(f, Standing{Engaged: true}, func(context.Context) error { close(began); <-goOn; return nil },
+		func(Standing) error { return nil })
+	released, closed := make(chan error, 1), make(chan error, 1)
+	go func() { released <- s.Release(context.Background(), "root", "") }()
+	<-began
+	go func() { closed <- s.Close() }()
+	select {
+	case <-closed:
+		t.Error("it was closed in the middle of a turn")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(goOn)
+	if err := errors.Join(<-released, <-closed, s.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Engage(t.Context(), "root", ""); err == nil || f.state != Inline {
+		t.Errorf("%v, %s: it was turned after its end", err, f.state)
+	}
+	if err := s.Release(t.Context(), "root", ""); err == nil || !strings.Contains(err.Error(), "penstockd is ending") {
+		t.Error(err)
+	}
+}

@@ -12,6 +12,8 @@ import (
 // ErrNotKept says of a turn that it was done, and could not be written down.
 var ErrNotKept = errors.New("a restart will not know of it")
 
+var errClosed = errors.New("penstockd is ending: ask the next one")
+
 // Standing is what the bypass is meant to be, and why; it survives a restart.
 type Standing struct {
 	Engaged bool      `json:"engaged"`
@@ -30,6 +32,7 @@ type Switch struct {
 
 	mu       sync.Mutex
 	standing Standing
+	closed   bool
 	last     atomic.Pointer[Report]
 }
 
@@ -49,6 +52,9 @@ func NewSwitch(driver Driver, standing Standing, selfTest func(context.Context) 
 func (s *Switch) Engage(ctx context.Context, who, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("engage the bypass: %w", errClosed)
+	}
 	standing := Standing{Engaged: true, Why: why, Who: who, Since: s.now()}
 	kept := s.keep(standing)
 	if err := s.driver.Engage(ctx); err != nil {
@@ -69,6 +75,9 @@ func (s *Switch) Engage(ctx context.Context, who, why string) error {
 func (s *Switch) Release(ctx context.Context, who, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("release the bypass: %w", errClosed)
+	}
 	if err := s.selfTest(ctx); err != nil {
 		return fmt.Errorf("the bypass stays as it is: the self-test failed: %w", err)
 	}
@@ -134,5 +143,13 @@ func (s *Switch) Beat() error {
 	return nil
 }
 
-// Close lets go of the driver.
-func (s *Switch) Close() error { return s.driver.Close() }
+// Close lets go of the driver, once no turn is being made, and none is made any more. A second Close is harmless.
+func (s *Switch) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.driver.Close()
+}
