@@ -49,29 +49,13 @@ func (a *app) check(file string) error {
 	if err := p.CheckWaivers(time.Now()); err != nil {
 		return err
 	}
-	addressOnly := map[string]bool{}
 	for _, appliance := range p.Appliances {
-		plan, err := p.Compile(appliance.Name)
-		if err != nil {
+		if _, err := p.Compile(appliance.Name); err != nil {
 			return err
-		}
-		for i := range plan.Conduits {
-			c := &plan.Conduits[i]
-			if hasRules(c.Protocol) && c.State() == policy.StateAddressOnly {
-				addressOnly[c.Name] = true
-			}
 		}
 	}
 	if _, err := fmt.Fprintf(a.stdout, "%s: ok: %s, %d identities, %d conduits\n", file, clean(p.Site), len(p.Identities), len(p.Conduits)); err != nil {
 		return err
-	}
-	for _, c := range p.Conduits {
-		if addressOnly[c.Name] {
-			if _, err := fmt.Fprintf(a.stdout, "%s: conduit %s (%s) is enforced by address and port only: its rules are checked, but its messages are not looked at yet\n",
-				file, clean(c.Name), c.Protocol); err != nil {
-				return err
-			}
-		}
 	}
 	for _, advice := range p.Advice() {
 		if _, err := fmt.Fprintf(a.stdout, "%s: %s\n", file, clean(advice)); err != nil {
@@ -79,11 +63,6 @@ func (a *app) check(file string) error {
 		}
 	}
 	return nil
-}
-
-// hasRules reports whether conduits of the protocol say which messages they permit.
-func hasRules(p policy.Protocol) bool {
-	return p == policy.ProtocolModbus || p == policy.ProtocolDNP3 || p == policy.ProtocolENIP
 }
 
 func (a *app) applyCommand() *cobra.Command {

@@ -202,8 +202,8 @@ func (c *compiler) addConduits() {
 			OnDeny:    spec.OnDeny,
 			OnJoin:    spec.OnJoin,
 			Limit:     spec.Limit,
-			Inspect:   hasDissector(spec.Protocol),
-			IO:        spec.Protocol == ProtocolENIP && hasDissector(spec.Protocol),
+			Inspect:   spec.Protocol.Inspected(),
+			IO:        spec.Protocol == ProtocolENIP,
 			Modbus:    spec.Modbus,
 			DNP3:      spec.DNP3,
 			ENIP:      spec.ENIP,
@@ -213,10 +213,6 @@ func (c *compiler) addConduits() {
 		})
 	}
 }
-
-// hasDissector tells whether the slow path can read the protocol. A conduit of another holds by address
-// and port alone.
-func hasDissector(p Protocol) bool { return p.Inspected() }
 
 func (c *compiler) idsOf(nodes []int) []uint32 {
 	out := make([]uint32, len(nodes))

@@ -73,11 +73,12 @@ func TestExamplePlan(t *testing.T) {
 	var states []string
 	for i := range plan.Conduits[1:] {
 		c := &plan.Conduits[i+1]
-		states = append(states, fmt.Sprintf("%s %s %s %s", c.Name, c.State(), c.OnOutage, c.OnDeny))
+		looked := map[bool]string{true: "inspected", false: "address"}[c.Inspect]
+		states = append(states, fmt.Sprintf("%s %s %s %s", c.Name, looked, c.OnOutage, c.OnDeny))
 	}
 	wantStates := []string{
-		"hmi-to-filler inspecting open exception", "scada-to-pump inspecting closed reset", "hmi-tags inspecting open exception",
-		"historian-pull address_only open reset", "device-naming address_only open reset", "boot-addresses address_only open reset",
+		"hmi-to-filler inspected open exception", "scada-to-pump inspected closed reset", "hmi-tags inspected open exception",
+		"historian-pull address open reset", "device-naming address open reset", "boot-addresses address open reset",
 	}
 	if diff := cmp.Diff(wantStates, states); diff != "" {
 		t.Errorf("conduits (-want +got):\n%s", diff)

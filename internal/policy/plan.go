@@ -179,8 +179,8 @@ type Conduit struct {
 	// Assurance is what IEC 62443 asks a conduit to state; for people, no verdict rests on it.
 	Assurance Assurance
 
-	// Inspect says that its messages are judged by the slow path. A protocol without a
-	// dissector is enforced by address and port only and has Inspect false.
+	// Inspect says that its messages are judged by the slow path. A protocol without messages
+	// is enforced by address and port only and has Inspect false.
 	Inspect bool
 
 	// IO says that its datagrams to IOPort are cyclic I/O, which the fast path lets through on
