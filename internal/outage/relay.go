@@ -32,7 +32,7 @@ type Output interface {
 type Holder struct {
 	output   Output
 	engaged  int // the line's value that leads frames past the appliance
-	listener *net.UnixListener
+	listener net.Listener
 }
 
 // NewHolder drives the output to engaged, since nothing has shown yet that inspection works, and
@@ -78,17 +78,22 @@ func removeStale(socket string) error {
 	return os.Remove(socket)
 }
 
-// Serve answers until Close, one request at a time.
-func (h *Holder) Serve() error {
+// relayPause is how long Serve waits where the kernel has no connection to give, such as for want of memory.
+const relayPause = 100 * time.Millisecond
+
+// Serve answers until Close, one request at a time. No other error ends it: with its process the relay would fall, and
+// the daemon tells that nobody answers.
+func (h *Holder) Serve() {
 	for {
 		conn, err := h.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			time.Sleep(relayPause)
+		default:
+			h.answer(conn)
 		}
-		if err != nil {
-			return fmt.Errorf("wait for the daemon: %w", err)
-		}
-		h.answer(conn)
 	}
 }
 
