@@ -47,3 +47,18 @@ func TestWhatAPacketCloses(t *testing.T) {
 		})
 	}
 }
+
+// TestAResetOfWhatIsNotKnownCloses: whether a connection that is older than inspection has a number is not known, and
+// what depends on it must not go on without it.
+func TestAResetOfWhatIsNotKnownCloses(t *testing.T) {
+	for _, d := range []stream.Direction{stream.FromInitiator, stream.FromResponder} {
+		w := joining(t, readPlan(t, policy.DenyReset))
+		if j := w.send(d, segment{flags: frame.FlagRST}); !j.Verdict.Allows() || j.Closes != ClosesAll {
+			t.Errorf("from %v: %v, closes %d, want all", d, j.Verdict, j.Closes)
+		}
+	}
+	w := joining(t, readPlan(t, policy.DenyReset))
+	if j := w.send(stream.FromResponder, segment{flags: frame.FlagFIN | frame.FlagACK}); !j.Verdict.Allows() || j.Closes != ClosesSending {
+		t.Errorf("a FIN: %v, closes %d, want the sending", j.Verdict, j.Closes)
+	}
+}

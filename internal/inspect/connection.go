@@ -169,7 +169,8 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 	case p.dissectors[p.protocol(j.Flow)] == nil:
 		*j = p.deny(*j, verdict.ReasonUninspectable)
 	case f.TCP.Flags&frame.FlagRST != 0 && len(f.Payload) == 0 && !pkt.Observed:
-		j.Verdict = verdict.Permitted // an end cleans up; a reset carries nothing to complete
+		// An end cleans up; a reset carries nothing to complete. It may have the right number.
+		j.Verdict, j.Closes = verdict.Permitted, ClosesAll
 	case !syn && !pkt.Observed && !p.joins(pkt, j.Flow):
 		*j = p.deny(*j, verdict.ReasonTCPState)
 		j.Resets = p.resetStranger(pkt, j.Flow)

@@ -70,7 +70,7 @@ type Judgement struct {
 }
 
 // Closing is how far a direction of a TCP connection has come to its end. A FIN or an RST that its receiver does not
-// believe, because of its sequence number, closes nothing.
+// believe, because of its sequence number, closes nothing; one of a connection that has not been followed yet is believed.
 type Closing uint8
 
 // How far a direction is closed.
