@@ -3,8 +3,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +13,7 @@ import (
 // The fast path has two clocks. What it tells and what it limits carries CLOCK_MONOTONIC in
 // nanoseconds. A flow's age is in ticks of the kernel (jiffies), because those cost a load and
 // not a call for each frame. User space cannot read ticks: the program clock reads one moment in
-// both, and how long a tick lasts is found by reading it twice.
+// both.
 
 // monotonic is CLOCK_MONOTONIC in nanoseconds.
 func monotonic() uint64 {
@@ -131,75 +129,29 @@ func (d *Datapath) runClock() error {
 	return nil
 }
 
-// calibration is how far apart two readings are that tell the length of a tick: long enough
-// to tell 250 from 300 ticks a second, each reading being right to one.
-const calibration = 60 * time.Millisecond
+var errNoTick = errors.New("the length of a tick of the kernel's clock is not known")
 
-// calibrations is how many spans are measured where the first two differ. The kernel's ticks stand still while the CPU
-// that counts them is held up, as by a hypervisor, and come all at once afterwards: the span in the middle of three is
-// none of those that this cuts short or makes long.
-const calibrations = 3
-
-var errClockStands = errors.New("calibrate the kernel's clock: it stands still")
-
-// calibrate finds how long a tick lasts, once in the life of the maps. Kernels are built with one
-// of few rates.
-func (d *Datapath) calibrate() error {
-	if atomic.LoadUint64(&d.control.block.Tick) != 0 {
-		return d.runClock()
-	}
-	measured, err := measureTick(d.readClock, func() { time.Sleep(calibration) })
-	if err != nil {
-		return err
-	}
-	atomic.StoreUint64(&d.control.block.Tick, nearestTick(measured))
-	return nil
-}
-
-// measureTick measures the length of a tick, in ns, between readings of both clocks.
-func measureTick(read func() (clock, error), pause func()) (uint64, error) {
-	reading, err := read()
-	if err != nil {
-		return 0, err
-	}
-	var lengths []uint64
-	for len(lengths) < calibrations && !alike(lengths) {
-		before := reading
-		pause()
-		if reading, err = read(); err != nil {
-			return 0, err
+// setTick writes down how long a tick lasts, once in the life of the maps, and reads the clock.
+func (d *Datapath) setTick() error {
+	if atomic.LoadUint64(&d.control.block.Tick) == 0 {
+		length, err := tickLength()
+		if err != nil {
+			return err
 		}
-		lengths = append(lengths, tickBetween(before, reading))
+		atomic.StoreUint64(&d.control.block.Tick, length)
 	}
-	slices.Sort(lengths)
-	measured := lengths[len(lengths)/2]
-	if measured == math.MaxUint64 {
-		return 0, errClockStands
-	}
-	return measured, nil
+	return d.runClock()
 }
 
-// tickBetween is the length of a tick between two readings, in ns; the greatest number where there was none.
-func tickBetween(before, after clock) uint64 {
-	if after.ticks == before.ticks {
-		return math.MaxUint64
+// tickLength is how long a tick of the kernel's lasts, in ns: its coarse clocks go on with each, and say so as their
+// resolution.
+func tickLength() (uint64, error) {
+	var resolution unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &resolution); err != nil {
+		return 0, fmt.Errorf("%w: %w", errNoTick, err)
 	}
-	return (after.ns - before.ns) / (after.ticks - before.ticks)
-}
-
-// alike reports whether two lengths differ by no more than that each is right to a tick at either end.
-func alike(lengths []uint64) bool {
-	return len(lengths) == 2 && max(lengths[0], lengths[1])-min(lengths[0], lengths[1]) < min(lengths[0], lengths[1])/8
-}
-
-// nearestTick returns the length of a tick, in ns, at the kernel's rate that is nearest.
-func nearestTick(measured uint64) uint64 {
-	best, off := uint64(0), ^uint64(0)
-	for _, rate := range []uint64{100, 128, 200, 250, 256, 300, 512, 1000, 1024} {
-		length := nsPerSecond / rate
-		if d := max(length, measured) - min(length, measured); d < off {
-			best, off = length, d
-		}
+	if resolution.Nano() <= 0 {
+		return 0, errNoTick
 	}
-	return best
+	return uint64(resolution.Nano()), nil
 }

@@ -112,7 +112,7 @@ func Open(config Config) (*Datapath, error) {
 	d.adopted = d.control.generation() != 0
 	homes, spill := flowCapacity(d.objects.Flows)
 	d.control.setFlowEntries(homes, spill)
-	if err := errors.Join(d.fillSlots(), d.calibrate(), d.loadIO()); err != nil {
+	if err := errors.Join(d.fillSlots(), d.setTick(), d.loadIO()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	if err := d.findPredecessors(); err != nil {

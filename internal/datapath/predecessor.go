@@ -291,7 +291,7 @@ func (p *predecessor) tickLength() (uint64, error) {
 	}
 	block, err := control.at(0)
 	if err == nil && block.Tick == 0 {
-		err = errClockStands
+		err = errNoTick
 	}
 	return block.Tick, err
 }
