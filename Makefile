@@ -17,9 +17,10 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # themselves, one after the other; the others run beside each other.
 list     = $(shell $(GO) list -f '{{.ImportPath}} {{.Imports}} {{.TestImports}} {{.XTestImports}}' ./... | grep $(1) -E '$(2)' | cut -d' ' -f1)
 network := internal/testnet|github.com/cilium/ebpf
-# Where goroutines meet. Of the appliance, whose daemon is then built with the detector, too, a choice
+# Where goroutines meet. Those of inspection meet in a few tests only; of the rest, which are one goroutine each, the
+# short form does there. Of the appliance, whose daemon is then built with the detector, too, a choice
 # that takes little time and leaves out what a slow daemon would fail; soak runs the rest.
-racy    := ./internal/api ./internal/event ./internal/queue ./internal/inspect/... ./internal/store ./internal/testnet
+racy    := ./internal/api ./internal/event ./internal/queue ./internal/store ./internal/testnet
 racing  := TestReadPermittedWriteRefused|TestReloadOnSIGHUP|TestInvariant05LiveConnections|JSON$$|TestEndsCleanly
 
 .DEFAULT_GOAL := help
@@ -39,6 +40,7 @@ test: ## run every test; as root those with networks, too (PENSTOCK_REQUIRE_NET=
 
 test-race: ## run the tests of what is concurrent under the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 10m $(racy)
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 10m ./internal/inspect/...
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m -run '$(racing)' ./cmd/penstockd
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities, generated files, the tree itself
@@ -65,7 +67,7 @@ soak: ## what takes minutes and hours: long agreement, adversaries, bad cables, 
 	PENSTOCK_CONNECTIONS=10000 $(GO) test -count=1 -run Invariant08 ./cmd/penstockd
 	PENSTOCK_SILENCE=60 $(GO) test -count=1 -timeout 1h -run TestInvariant03 ./cmd/penstockd
 	$(GO) test -count=5 -p 1 -timeout 1h $(call list,,$(network))
-	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./cmd/penstockd
+	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./internal/inspect/... ./cmd/penstockd
 
 bench: ## measure the appliance beside a bare bridge, and print the figures; needs root
 	$(GO) run ./internal/bench
