@@ -245,8 +245,25 @@ func (b *bench) besideOutage(l *testnet.Lab, s *section, injections ...injection
 	return nil
 }
 
-// settling is how long the line is left alone between two injections: senders repeat by then.
+// settling is how long the line is left alone between two injections at least.
 const settling = 500 * time.Millisecond
+
+// rest leaves the line alone for a while, and until its polls are answered again: a sender doubles the time to its next
+// repetition, and would meet the next injection with it. One that has to dial anew is answered by then, too.
+func (o *outages) rest(d time.Duration) error {
+	began := time.Now()
+	for time.Since(began) < d || o.opens.silentSince(began) || o.closes.silentSince(began) {
+		if time.Since(began) > d+2*probePatience {
+			return fmt.Errorf("polls are not answered %v after an injection", time.Since(began).Round(time.Second))
+		}
+		select {
+		case <-o.ctx.Done():
+			return o.ctx.Err()
+		case <-time.After(pollInterval):
+		}
+	}
+	return nil
+}
 
 func (o *outages) inject(i *injection, s *section) error {
 	var worst [3]tally
@@ -265,10 +282,8 @@ func (o *outages) inject(i *injection, s *section) error {
 		if err := i.harm(o); err != nil {
 			return fmt.Errorf("injection %d: %w", n+1, err)
 		}
-		select {
-		case <-o.ctx.Done():
-			return o.ctx.Err()
-		case <-time.After(settling + time.Duration(n)*7*time.Millisecond): // at another moment each time
+		if err := o.rest(settling + time.Duration(n)*7*time.Millisecond); err != nil { // at another moment each time
+			return fmt.Errorf("injection %d: %w", n+1, err)
 		}
 		for k, p := range []*probe{o.opens, o.closes, o.plain} {
 			t := p.take()
@@ -324,8 +339,7 @@ func (o *outages) buildOlder() (err error) {
 // of this build after it.
 func (o *outages) downgrade() error {
 	o.plant.Use(o.older)
-	err := o.restart()
-	time.Sleep(settling) // its users notice this one, too
+	err := errors.Join(o.restart(), o.rest(settling)) // its users notice this one, too
 	o.plant.Use(o.daemon)
 	return errors.Join(err, o.restart())
 }

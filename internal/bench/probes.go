@@ -87,6 +87,13 @@ func (p *probe) answered() {
 	p.last = now
 }
 
+// silentSince reports whether no answer has come since.
+func (p *probe) silentSince(t time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last.Before(t)
+}
+
 func (p *probe) broke() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
