@@ -3,12 +3,9 @@ package main
 import (
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/dissectors/cip"
 	"github.com/penstock-ot/penstock/internal/datapath"
@@ -21,7 +18,7 @@ import (
 // nothing, and is counted.
 func TestWhatTheFastPathIsNotAskedForIsRefused(t *testing.T) {
 	testnet.RequireNet(t)
-	path, err := datapath.Open(datapath.Config{PinDir: bpfDir(t), HeartbeatTimeout: time.Second})
+	path, err := datapath.Open(datapath.Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,21 +35,6 @@ func TestWhatTheFastPathIsNotAskedForIsRefused(t *testing.T) {
 	if n := p.refused.Load(); n != 1 {
 		t.Errorf("%d refused: one of them was not permitted", n)
 	}
-}
-
-// bpfDir is a directory of the test's own on a BPF file system of its own.
-func bpfDir(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount a BPF file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount the BPF file system: %v", err)
-		}
-	})
-	return filepath.Join(dir, "penstock")
 }
 
 // TestOpeningIsReadBack: what is pinned of a Forward Open is what was written, at its longest too, and a

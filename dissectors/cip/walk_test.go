@@ -176,17 +176,23 @@ func TestAWriteThatIsFilledUp(t *testing.T) {
 		"a fragment that goes round":    {fragment(5, 0xffffffff, 1, 0), 0},
 		"filled up and repeated behind": {ct.Join(write(1, 5, 0), ct.U16(3), write(1, 5, 0)), 0},
 	} {
-		var w cip.Walk
-		w.Start(r.service, len(r.service), nil)
-		w.Next()
-		got := len(w.Request.TagAccess().Written)
-		if bad := w.Err() != nil; bad != (r.written == 0) || !bad && got != r.written {
-			t.Errorf("%s: %d bytes are written, %v", name, got, w.Err())
-		}
-		if w.Err() == nil {
+		if checkWritten(t, name, r.service, r.written) == nil {
 			checkPrefixes(t, r.service)
 		}
 	}
+}
+
+// checkWritten reads a service that writes so many bytes to a tag, or is malformed where that is 0, which it returns.
+func checkWritten(t *testing.T, name string, service []byte, written int) error {
+	t.Helper()
+	var w cip.Walk
+	w.Start(service, len(service), nil)
+	w.Next()
+	got := len(w.Request.TagAccess().Written)
+	if bad := w.Err() != nil; bad != (written == 0) || !bad && got != written {
+		t.Errorf("%s: %d bytes are written, %v", name, got, w.Err())
+	}
+	return w.Err()
 }
 
 // TestAWriteOfAPart: an Omron controller is told by a data segment behind a tag which bytes of it are meant, and clients
@@ -211,13 +217,7 @@ func TestAWriteOfAPart(t *testing.T) {
 		"a segment of another size": {write(ct.Join(ct.Symbol("A"), []byte{0x80, 2}, ct.U16(0), ct.U16(400)), 0xc3, 1, 400), 0},
 		"of a structure":            {ct.Request(0x4d, part(0, 30), ct.U16(0x2a0), ct.U16(0x1234), ct.U16(1), make([]byte, 30)), 30},
 	} {
-		var w cip.Walk
-		w.Start(r.service, len(r.service), nil)
-		w.Next()
-		got := len(w.Request.TagAccess().Written)
-		if bad := w.Err() != nil; bad != (r.written == 0) || !bad && got != r.written {
-			t.Errorf("%s: %d bytes are written, %v", name, got, w.Err())
-		}
+		_ = checkWritten(t, name, r.service, r.written)
 		checkPrefixes(t, r.service)
 	}
 }

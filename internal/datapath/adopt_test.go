@@ -98,7 +98,7 @@ func otherLayout(t *testing.T, dir string, version int) string {
 func TestAdoption(t *testing.T) {
 	require(t)
 	lab := testnet.New(t)
-	dir := pinDir(t)
+	dir := testnet.PinDir(t)
 	config := Config{PinDir: dir, HeartbeatTimeout: time.Hour, Flows: 1024}
 	first, err := Open(config)
 	if err != nil {
@@ -166,7 +166,7 @@ func TestAdoption(t *testing.T) {
 // port that has come in its place.
 func TestPortThatCameBack(t *testing.T) {
 	require(t)
-	dir := pinDir(t)
+	dir := testnet.PinDir(t)
 	config := Config{PinDir: dir, HeartbeatTimeout: time.Hour, Flows: 1024}
 	for range 2 {
 		t.Run("port", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -140,7 +141,7 @@ func kindsOf(side policy.Side, raw []byte) (kinds []string) {
 func agree(t *testing.T, p *policy.Plan, frames int, seed uint64) *coverage {
 	t.Helper()
 	require(t)
-	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 64})
+	d := openWith(t, p, Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, Flows: 64})
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), plan: p}
 	seen := &coverage{map[verdict.Reason]int{}, map[string][2]int{}}
 	before := d.reasons(t)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -28,7 +29,7 @@ func TestAgreesWithPlainConversations(t *testing.T) {
 			"name: pull, from: [historian]", "name: pull, from: [jump]"}}.plan(t),
 		sheet{replace: []string{"DEFAULTS", rowsZoneWide}}.plan(t),
 	}
-	d := openWith(t, plans[0], Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024})
+	d := openWith(t, plans[0], Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024})
 	d.control.setFlowQuota(1 << 20)
 	c := &conversations{
 		generator: generator{Rand: rand.New(rand.NewPCG(seed, 1)), plan: plans[0]}, plans: plans, d: d,

@@ -30,7 +30,7 @@ func setLink(t *testing.T, lab *testnet.Lab, name string, change func(netlink.Li
 func TestUndelivered(t *testing.T) {
 	require(t)
 	lab := testnet.New(t)
-	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024})
+	d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024})
 	attach(t, lab, d)
 	t.Cleanup(func() {
 		if err := Remove(d.config.PinDir); err != nil {

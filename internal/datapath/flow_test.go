@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -15,7 +16,7 @@ import (
 // another device still begins flows.
 func TestFlowShare(t *testing.T) {
 	require(t)
-	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: 64})
+	d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 1 << 40, Flows: 64})
 	before := d.reasons(t)
 	forwarded := 0
 	for port := range uint16(100) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -176,7 +177,7 @@ func (d *Datapath) fixSeeds() {
 func TestCapacity(t *testing.T) {
 	require(t)
 	const flows = 4096
-	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
+	d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
 	d.control.setFlowQuota(1 << 20)
 	d.fixSeeds()
 	for i := range flows {
@@ -206,7 +207,7 @@ func TestCapacityForLikeKeys(t *testing.T) {
 			p.Addresses = append(p.Addresses, policy.AddressEntry{Holder: holder, Prefix: prefix, Identity: id})
 		}
 	}
-	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
+	d := openWith(t, p, Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 1 << 40, Flows: flows})
 	d.control.setFlowQuota(1 << 20)
 	random := rand.New(rand.NewPCG(2, 1))
 	for draw := range 16 {
@@ -341,7 +342,7 @@ func (d *Datapath) isPlaced(t *testing.T, e *entry) {
 // TestPlacesOfFlows holds that what the programs make of keys is what is written of it: flows of all kinds
 // have the print of their key, and lie around their home.
 func TestPlacesOfFlows(t *testing.T) {
-	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: 256})
+	d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 1 << 40, Flows: 256})
 	d.control.setFlowQuota(1 << 20)
 	for port := range uint16(256) { // a few may find no room
 		d.run(t, policy.SideB, hmiTCP(10000+port, 102, flagSYN).bytes())
@@ -365,7 +366,7 @@ func TestPlacesOfFlows(t *testing.T) {
 func TestFirstLookFindsMost(t *testing.T) {
 	require(t)
 	const size, flows = 4096, 3125
-	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 40, Flows: size})
+	d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 1 << 40, Flows: size})
 	d.control.setFlowQuota(1 << 20)
 	d.fixSeeds()
 	for i := range flows {

@@ -21,7 +21,7 @@ func TestGenericOnBothPorts(t *testing.T) {
 	both := [2]XDPMode{XDPGeneric, XDPGeneric}
 	for _, without := range []string{testnet.PortA, testnet.PortB} {
 		lab := testnet.New(t, testnet.WithoutNativeXDP(without))
-		config := Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024}
+		config := Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024}
 		a, b := boxPorts(t, lab)
 		first := openWith(t, plan(), config)
 		t.Cleanup(func() {
@@ -92,7 +92,7 @@ func TestMarkerReadsNothingOfTheFrame(t *testing.T) {
 		passes bool
 	}{{8, false}, {20, false}, {24, true}} {
 		lab := testnet.New(t)
-		d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024})
+		d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, Flows: 1024})
 		t.Cleanup(func() {
 			if err := Remove(d.config.PinDir); err != nil {
 				t.Error(err)

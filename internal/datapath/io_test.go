@@ -15,6 +15,7 @@ import (
 	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -128,7 +129,7 @@ func changed(udp []byte, at int, b ...byte) []byte {
 func openIOWith(t testing.TB, p *policy.Plan, connections ...IOConnection) *Datapath {
 	t.Helper()
 	require(t)
-	d := openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second})
+	d := openWith(t, p, Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 10 * time.Second})
 	for _, c := range connections {
 		d.mustOpenIO(t, c)
 	}
@@ -679,7 +680,7 @@ func TestIOFailedApply(t *testing.T) {
 // TestIOSurvivesTheDaemon: another daemon finds what is open, in the middle of its sequence.
 func TestIOSurvivesTheDaemon(t *testing.T) {
 	require(t)
-	config := Config{PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second}
+	config := Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 10 * time.Second}
 	plan := ioPlan(t, "closed", "enforce")
 	first, err := Open(config)
 	if err != nil {
@@ -762,7 +763,7 @@ func TestIOAdoption(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			require(t)
 			d := openWith(t, ioPlan(t, r.outage, "enforce, on_join: "+r.join), Config{
-				PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second, AdoptionWindow: time.Hour,
+				PinDir: testnet.PinDir(t), HeartbeatTimeout: 10 * time.Second, AdoptionWindow: time.Hour,
 			})
 			d.adoptsIO(r.window)
 			if r.outOfUse {
@@ -870,7 +871,7 @@ func (d *Datapath) adoptsIO(now bool) {
 // over in time or finds nothing does not; the end of a bypass is as the end of an outage.
 func TestIOAdoptionWindow(t *testing.T) {
 	require(t)
-	config := Config{PinDir: pinDir(t), HeartbeatTimeout: 5 * time.Second, AdoptionWindow: time.Hour}
+	config := Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 5 * time.Second, AdoptionWindow: time.Hour}
 	adopts := func(d *Datapath) bool { return d.control.block.IoAdoptUntil > monotonic() }
 	begin := func() *Datapath {
 		t.Helper()
@@ -955,7 +956,7 @@ func TestIOTableFull(t *testing.T) {
 // table, and not that of who opens connections to it.
 func TestIOShareOfWhoAnswers(t *testing.T) {
 	require(t)
-	config := Config{PinDir: pinDir(t), HeartbeatTimeout: 10 * time.Second}
+	config := Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 10 * time.Second}
 	plan := ioPlan(t, "open", "enforce")
 	first, err := Open(config)
 	if err != nil {

@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -137,7 +137,7 @@ func plan() *policy.Plan {
 func open(t testing.TB, p *policy.Plan) *Datapath {
 	t.Helper()
 	require(t)
-	dir := pinDir(t)
+	dir := testnet.PinDir(t)
 	return openWith(t, p, Config{PinDir: dir, HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour})
 }
 
@@ -167,21 +167,6 @@ func openWith(t testing.TB, p *policy.Plan, c Config) *Datapath {
 
 // Beat is a heartbeat of now.
 func (d *Datapath) Beat(q Queue) { d.BeatAt(q, time.Now()) }
-
-// pinDir is a directory of the test's own on a BPF file system of its own.
-func pinDir(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := mountBPF(dir); err != nil {
-		t.Fatalf("mount a BPF file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unmountBPF(dir); err != nil {
-			t.Errorf("unmount the BPF file system: %v", err)
-		}
-	})
-	return filepath.Join(dir, "penstock")
-}
 
 // The return values of an XDP program.
 const (

@@ -33,7 +33,7 @@ func succeed(t *testing.T, connections ...IOConnection) *succession {
 	t.Helper()
 	require(t)
 	s := &succession{lab: testnet.New(t), config: Config{
-		PinDir: pinDir(t), HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour, Flows: 1024,
+		PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour, Flows: 1024,
 	}}
 	s.a, s.b = boxPorts(t, s.lab)
 	s.before = openWith(t, ioPlan(t, "closed", "enforce"), s.config)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-ot/penstock/internal/datapath/mark"
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
 
@@ -45,7 +46,7 @@ func openLanes(t *testing.T, share uint32) *Datapath {
 	t.Helper()
 	require(t)
 	d := openWith(t, plan(), Config{
-		PinDir: pinDir(t), HeartbeatTimeout: time.Minute, AdoptionWindow: time.Hour,
+		PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Minute, AdoptionWindow: time.Hour,
 		Lanes: lanesUnderTest, QueueShare: share,
 	})
 	for q := range Queue(2 * lanesUnderTest) {
@@ -192,7 +193,7 @@ func TestShareOfASteadySender(t *testing.T) {
 // TestQueueThatNeverBeatIsSilent also where the machine has run for less than the time-out.
 func TestQueueThatNeverBeatIsSilent(t *testing.T) {
 	require(t)
-	d := openWith(t, plan(), Config{PinDir: pinDir(t), HeartbeatTimeout: 1 << 62, AdoptionWindow: time.Hour})
+	d := openWith(t, plan(), Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: 1 << 62, AdoptionWindow: time.Hour})
 	d.setLanes(1)
 	d.queues.states[QueueOpens].Beat = 0
 	if got, _ := d.run(t, policy.SideB, hmiTCP(40000, 502, flagSYN).bytes()); got != xdpRedirect {

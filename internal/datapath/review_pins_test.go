@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
 // TestOpenWithSomePinsMissing: a removal was cut off. Whatever it left, the next start begins anew,
@@ -15,7 +16,7 @@ func TestOpenWithSomePinsMissing(t *testing.T) {
 	require(t)
 	for _, gone := range []string{"control", "free_slots", "slots", "flows", "macs"} {
 		t.Run(gone, func(t *testing.T) {
-			config := Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour}
+			config := Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour}
 			first := openWith(t, plan(), config)
 			for port := range uint16(4) {
 				if got, _ := first.run(t, policy.SideB, hmiTCP(40000+port, 502, flagSYN).bytes()); got != xdpPass {
@@ -42,7 +43,7 @@ func TestOpenWithSomePinsMissing(t *testing.T) {
 // TestOpenThatFailsLeavesNoPins: not even a directory.
 func TestOpenThatFailsLeavesNoPins(t *testing.T) {
 	require(t)
-	config := Config{PinDir: pinDir(t), Flows: 1 << 31}
+	config := Config{PinDir: testnet.PinDir(t), Flows: 1 << 31}
 	if d, err := Open(config); err == nil {
 		d.Close()
 		t.Fatal("a table of such a size was made")

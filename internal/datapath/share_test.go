@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
 // shareOf is a fast path for so many flows, of which one identity may have begun the fourth part.
 func shareOf(t *testing.T, p *policy.Plan, flows uint32) *Datapath {
 	t.Helper()
 	require(t)
-	return openWith(t, p, Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, Flows: flows, AdoptionWindow: time.Hour})
+	return openWith(t, p, Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, Flows: flows, AdoptionWindow: time.Hour})
 }
 
 func (d *Datapath) lines() (n int) {

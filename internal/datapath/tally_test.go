@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/penstock-ot/penstock/internal/policy"
+	"github.com/penstock-ot/penstock/internal/testnet"
 )
 
 // shuffled is plan with its conduits under other numbers, and one of them, dnp3, under another name.
@@ -73,7 +74,7 @@ func TestCountersGoOnAcrossPolicies(t *testing.T) {
 // TestCountersGoOnAcrossDaemons ends a daemon and starts the next, twice.
 func TestCountersGoOnAcrossDaemons(t *testing.T) {
 	require(t)
-	config := Config{PinDir: pinDir(t), HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour, Flows: 64}
+	config := Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Hour, AdoptionWindow: time.Hour, Flows: 64}
 	for i := range 3 {
 		d, err := Open(config)
 		if err != nil {

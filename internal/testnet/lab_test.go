@@ -48,17 +48,24 @@ func join(t *testing.T, lab *Lab) {
 	}
 }
 
+// tapBoth taps the host of the cell and that of the plant.
+func tapBoth(t *testing.T, lab *Lab) (cell, plant *Tap) {
+	t.Helper()
+	cell, err := lab.Tap(lab.Cell, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plant, err = lab.Tap(lab.Plant, HostInterface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cell, plant
+}
+
 func TestLabCarriesFramesByteForByte(t *testing.T) {
 	lab := New(t)
 	join(t, lab)
-	from, err := lab.Tap(lab.Cell, HostInterface)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, err := lab.Tap(lab.Plant, HostInterface)
-	if err != nil {
-		t.Fatal(err)
-	}
+	from, to := tapBoth(t, lab)
 	header := []byte{0x02, 0, 0, 0, 0, 0x20, 0x02, 0, 0, 0, 0, 0x10}
 	body := bytes.Repeat([]byte("penstock"), 8)
 	for name, middle := range map[string][]byte{
@@ -90,14 +97,7 @@ func TestLabCarriesFramesByteForByte(t *testing.T) {
 func TestTapTellsWhenTheKernelTookAFrameIn(t *testing.T) {
 	lab := New(t)
 	join(t, lab)
-	from, err := lab.Tap(lab.Cell, HostInterface)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, err := lab.Tap(lab.Plant, HostInterface)
-	if err != nil {
-		t.Fatal(err)
-	}
+	from, to := tapBoth(t, lab)
 	frame := append([]byte{0x02, 0, 0, 0, 0, 0x20, 0x02, 0, 0, 0, 0, 0x10, 0x88, 0xb5}, make([]byte, 46)...)
 	held := func() (told time.Duration) {
 		to.mu.Lock() // so that it does not get beyond the first

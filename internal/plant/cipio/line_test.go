@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/penstock-ot/penstock/internal/datapath"
 	"github.com/penstock-ot/penstock/internal/frame"
@@ -76,7 +75,7 @@ func layGate(t *testing.T) *gate {
 	t.Helper()
 	testnet.CheckLeaks(t)
 	g := &gate{Lab: testnet.New(t)}
-	path, err := datapath.Open(datapath.Config{PinDir: pinDir(t), HeartbeatTimeout: time.Second})
+	path, err := datapath.Open(datapath.Config{PinDir: testnet.PinDir(t), HeartbeatTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,20 +167,6 @@ func (g *gate) open(t *testing.T, o Opening) {
 
 func (g *gate) close(o Opening) {
 	g.path.CloseIO(g.ends[1], datapath.IOTriad{Serial: o.Serial, Vendor: o.Vendor, OriginatorSerial: o.OriginatorSerial})
-}
-
-func pinDir(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount a BPF file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount the BPF file system: %v", err)
-		}
-	})
-	return filepath.Join(dir, "penstock")
 }
 
 // denied is how many frames were denied for a reason.
