@@ -562,19 +562,21 @@ static __always_inline int passes_in_outage(struct __sk_buff *skb)
 	return 1;
 }
 
-/* Notes what a frame closes that inspection lets leave. */
+/* Notes what inspection says that a conversation has come to with a frame that leaves. The verdicts of a flow come in
+ * the order of its frames, so that a SYN's takes back what XDP had forgotten with the frame, and the verdict of an
+ * RST before it has noted since. */
 static __always_inline void note_verdict(__u32 mark)
 {
-	struct flow *w = mark & MARK_CLOSES_MASK ? flow_of_mark(mark) : NULL;
+	struct flow *w = mark & MARK_TCP_MASK ? flow_of_mark(mark) : NULL;
 
 	if (!w)
 		return;
-	switch (mark & MARK_CLOSES_MASK) {
-	case MARK_CLOSES_A:
-		w->state |= FLOW_FIN_A;
+	switch (mark & MARK_TCP_MASK) {
+	case MARK_OPENS:
+		w->state &= ~FLOW_CLOSING;
 		return;
-	case MARK_CLOSES_B:
-		w->state |= FLOW_FIN_B;
+	case MARK_CLOSED:
+		w->state |= FLOW_FIN_A | FLOW_FIN_B;
 		return;
 	}
 	w->state |= FLOW_RST;

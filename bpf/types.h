@@ -84,17 +84,17 @@ enum penstock_kind {
  *   31..28 kind   27 side (0 a, 1 b)   26 queue (1 opens in an outage)
  *   25..18 generation of the slot      17..0 flow slot, whose low bits are the lane
  *
- * A verdict says in 27 and 26 what of a TCP conversation the frame closes. */
+ * A verdict says in 27 and 26 what a TCP conversation has come to. */
 #define MARK_KIND_MASK	  0xf0000000u
 #define MARK_INSPECT	  0x50000000u /* waits for a verdict */
 #define MARK_PERMITTED	  0x60000000u /* the slow path's verdict: may leave */
 #define MARK_OWN	  0x70000000u /* a frame of ours, such as a reset */
 #define MARK_SIDE_B	  0x08000000u
 #define MARK_QUEUE_OPENS  0x04000000u
-#define MARK_CLOSES_MASK  0x0c000000u
-#define MARK_CLOSES_A	  0x04000000u /* the sending of the end on side a */
-#define MARK_CLOSES_B	  0x08000000u
-#define MARK_RESETS	  0x0c000000u /* both */
+#define MARK_TCP_MASK	  0x0c000000u
+#define MARK_OPENS	  0x04000000u /* its SYN: what is noted of the one before is over */
+#define MARK_CLOSED	  0x08000000u /* by both ends */
+#define MARK_RESETS	  0x0c000000u
 #define MARK_SLOT_MASK	  0x0003ffffu
 #define MARK_KEY_MASK	  0x03ffffffu /* slot and its generation: one inspected flow */
 #define MARK_SLOT_GEN_ONE 0x00040000u
@@ -153,10 +153,12 @@ struct flow_key {
 	__u8 reserved[2];
 };
 
-/* What TCP has shown, for expiry. One bit an end: the end on side a is bit 0. */
+/* What TCP has shown, for expiry. One bit an end: the end on side a is bit 0. Two CPUs that write it at once may lose a
+ * bit, which the next frame of its kind or the idle limit makes good. */
 #define FLOW_FIN_A     0x01
 #define FLOW_FIN_B     0x02
 #define FLOW_RST       0x04
+#define FLOW_CLOSING   (FLOW_FIN_A | FLOW_FIN_B | FLOW_RST)
 #define FLOW_ANSWERED  0x08 /* the responder has spoken */
 #define FLOW_ADOPTED   0x10 /* begun without its SYN */
 #define FLOW_PASSED    0x20 /* frames passed uninspected in an outage since the last bump */

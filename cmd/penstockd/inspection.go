@@ -185,20 +185,20 @@ func (i *inspection) judge(p *queue.Packet) queue.Answer {
 		i.send(mark.Key(p.Mark), j.Resets)
 	}
 	i.records.judgement(&i.limit, &i.packet, &j)
-	return queue.Answer{Accept: j.Verdict.Allows(), Mark: permitted(p.Mark, j.Closes), Payload: j.Payload}
+	return queue.Answer{Accept: j.Verdict.Allows(), Mark: permitted(p.Mark, j.Stage), Payload: j.Payload}
 }
 
-// permitted is the mark with which a packet may leave that came with another. What it closes the fast path has from
-// there: it sees each RST, and not which one counts.
-func permitted(came uint32, closes inspect.Closing) uint32 {
+// permitted is the mark with which a packet may leave that came with another. What its connection has come to the fast
+// path has from there: it sees each RST, and not which one counts.
+func permitted(came uint32, stage inspect.Stage) uint32 {
 	m := mark.Permitted | mark.Key(came)
-	switch {
-	case closes == inspect.ClosesAll:
+	switch stage {
+	case inspect.StageOpening:
+		m |= mark.Opens
+	case inspect.StageClosed:
+		m |= mark.Closed
+	case inspect.StageReset:
 		m |= mark.Resets
-	case closes == inspect.ClosesSending && sideOf(came) == policy.SideA:
-		m |= mark.ClosesA
-	case closes == inspect.ClosesSending:
-		m |= mark.ClosesB
 	}
 	return m
 }

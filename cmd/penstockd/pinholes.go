@@ -42,7 +42,7 @@ func newPinholes(path *datapath.Datapath, records *recorder, log *slog.Logger) *
 // denied is none of that: its frames pass, and are told of one by one.
 func (p *pinholes) Open(c inspect.IOConnection) {
 	if c.Denied {
-		p.Forget(c.ID.Key, inspect.IOTriad{Serial: c.Serial, Vendor: c.Vendor, OriginatorSerial: c.OriginatorSerial})
+		p.Forget(c.ID.Key, c.Triad)
 		return
 	}
 	w, ok := p.path.FlowByKey(uint32(c.ID.Key))
@@ -100,7 +100,7 @@ func ioEndOf(why inspect.IOEnd) string {
 
 // Forget implements inspect.IOConnections: after a restart connections are open that were opened under
 // the daemon before.
-func (p *pinholes) Forget(key uint64, t inspect.IOTriad) {
+func (p *pinholes) Forget(key uint64, t cip.Triad) {
 	if w, ok := p.path.FlowByKey(uint32(key)); ok {
 		_, to := ends(&w)
 		p.path.CloseIO(datapath.IOEnd{MAC: to.MAC, Address: to.Address}, datapath.IOTriad(t))
@@ -133,7 +133,7 @@ func ioConnectionOf(c *inspect.IOConnection, w *datapath.Flow) (datapath.IOConne
 		Originator: datapath.IOEnd{MAC: from.MAC, Address: from.Address},
 		Target:     datapath.IOEnd{MAC: to.MAC, Address: to.Address},
 		Tags:       w.Tags, Session: w, Opened: c.Opened,
-		Triad:   datapath.IOTriad{Serial: c.Serial, Vendor: c.Vendor, OriginatorSerial: c.OriginatorSerial},
+		Triad:   datapath.IOTriad(c.Triad),
 		Opening: appendOpening(nil, c.Route, c.Opening),
 	}
 	var err error

@@ -158,7 +158,8 @@ func (f *Fields) setConnection(r *Request) {
 	switch {
 	case r.ForwardOpen(&o):
 		f.SetRoute(o.Path.Hops())
-		f.Triad = &Triad{o.Serial, o.Vendor, o.OriginatorSerial}
+		t := o.Triad
+		f.Triad = &t
 		f.Objects = o.Path.String()
 		f.Open = &OpenFields{
 			Class: o.Class, Multiplier: 4 << o.Multiplier, Safety: o.Path.Safety,
@@ -166,7 +167,8 @@ func (f *Fields) setConnection(r *Request) {
 		}
 	case r.ForwardClose(&c):
 		f.SetRoute(c.Path.Hops())
-		f.Triad = &Triad{c.Serial, c.Vendor, c.OriginatorSerial}
+		t := c.Triad
+		f.Triad = &t
 		f.Objects = c.Path.String()
 	case r.Code == UnconnectedSend:
 		route, _ := r.UnconnectedRoute(&hops)

@@ -210,11 +210,9 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 			d.endIO(old, IOReplaced)
 		}
 	}
-	now, err := d.readClock()
-	if err != nil {
+	if err := d.leaveGroup(e); err != nil {
 		return 0, err
 	}
-	d.leaveGroup(e, now)
 	if t.isOthers(e) {
 		return 0, ErrIOGroup
 	}
@@ -236,12 +234,17 @@ func (d *Datapath) openIO(c IOConnection) (uint32, error) {
 	case t.begun[e.owner()] >= ioQuota:
 		return 0, ErrIOQuota
 	}
+	now, err := d.readClock()
+	if err != nil {
+		return 0, err
+	}
 	for t.last++; t.last == 0 || t.open[t.last] != nil; t.last++ {
 	}
 	e.c.ID = t.last
 	t.add(e)
 	if err := d.enterIO(e, g.current, now); err != nil {
-		d.leaveIO(e)
+		d.removeIO(e)
+		d.goOnWithout(e)
 		return 0, err
 	}
 	return e.c.ID, nil
@@ -496,9 +499,15 @@ func (d *Datapath) IOIsOpen(id uint32) bool {
 	return d.io.open[id] != nil
 }
 
-// endIO removes a connection and remembers to tell of it.
+// endIO removes a connection and remembers to tell of it. Those go on that share a direction with it.
 func (d *Datapath) endIO(e *ioEntry, why string) {
-	d.leaveIO(e)
+	d.dropIO(e, why)
+	d.goOnWithout(e)
+}
+
+// dropIO does the same for who sees to those.
+func (d *Datapath) dropIO(e *ioEntry, why string) {
+	d.removeIO(e)
 	d.io.tell(IOEnded{Connection: e.c, Why: why})
 }
 
@@ -570,8 +579,7 @@ func (d *Datapath) flip(g *generations) error {
 		e.take(&both)
 	}
 	for _, e := range over {
-		d.removeIO(e)
-		t.tell(IOEnded{Connection: e.c, Why: IOForbidden})
+		d.dropIO(e, IOForbidden)
 	}
 	settled := make(map[bpf.BridgeIoKey]bool, len(over)) // once for all that have left a group
 	for _, e := range over {

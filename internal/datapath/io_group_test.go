@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ot/penstock/bpf"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/verdict"
 )
@@ -123,5 +124,22 @@ func TestIOGroupIsHeldToTheStricter(t *testing.T) {
 		d.mustOpenIO(t, multicastConnection(1, outputID))
 		d.CloseIO(IOEnd{macPLC, ipPLC}, panel.Triad)
 		d.meets(t, row{sent: short, want: xdpDrop, reason: verdict.ReasonIOSize})
+	}
+}
+
+// TestStricter holds that of each two approvals the same one is stricter in either order: an enforced one, then one with a
+// rate limit.
+func TestStricter(t *testing.T) {
+	none := bpf.BridgeIoApproval{}
+	order := []bpf.BridgeIoApproval{ // the strictest first
+		{Generation: 5, Limited: 1, Conduit: 3}, {Generation: 5, Conduit: 1}, {Generation: 5, Conduit: 2},
+		{Generation: 5, Observed: 1, Limited: 1, Conduit: 9}, {Generation: 5, Observed: 1, Conduit: 4}, none,
+	}
+	for i, a := range order {
+		for _, b := range order[i:] {
+			if stricter(a, b) != a || stricter(b, a) != a {
+				t.Errorf("of %+v and %+v the second is stricter", a, b)
+			}
+		}
 	}
 }

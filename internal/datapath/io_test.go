@@ -554,9 +554,9 @@ func TestIOSessionLoss(t *testing.T) {
 	}{
 		{"reset by the originator", []closing{{hmiReset, mark.Resets}}, true, false},
 		{"reset by the target", []closing{{plcReset, mark.Resets}}, true, false},
-		{"closed by the originator", []closing{{fromHMI, mark.ClosesB}, {fromPLC, mark.ClosesA}}, true, true},
-		{"closed by the target", []closing{{fromPLC, mark.ClosesA}, {fromHMI, mark.ClosesB}}, true, true},
-		{"closed by one end", []closing{{fromPLC, mark.ClosesA}, {fromPLC, mark.ClosesA}}, false, true},
+		{"closed by the originator", []closing{{fromHMI, 0}, {fromPLC, mark.Closed}}, true, true},
+		{"closed by the target", []closing{{fromPLC, 0}, {fromHMI, mark.Closed}}, true, true},
+		{"closed by one end", []closing{{fromPLC, 0}, {fromPLC, 0}}, false, true},
 		{"resets and FIN that no receiver would believe", []closing{{hmiReset, 0}, {plcReset, 0}, {fromHMI, 0}, {fromPLC, 0}}, false, true},
 	} {
 		for _, outlives := range []bool{false, true} {
@@ -581,10 +581,35 @@ func TestIOSessionLoss(t *testing.T) {
 	}
 }
 
-// closing is a frame that leaves, and what its verdict says that it closes.
+// TestAnEndIsNotOfTheNextConnection: a client that resets its connection and begins another from the same port has both
+// frames under way before either has a verdict, and I/O that is opened over the second is not over.
+func TestAnEndIsNotOfTheNextConnection(t *testing.T) {
+	d := openIOWith(t, ioPlan(t, "closed", "enforce"))
+	syn, reset := hmiTCP(40000, 44818, flagSYN), hmiTCP(40000, 44818, flagRST)
+	d.leaves(t, policy.SideB, syn, mark.Opens)
+	first, second := d.marked(t, policy.SideB, reset), d.marked(t, policy.SideB, syn)
+	d.verdict(t, first, mark.Resets)
+	d.verdict(t, second, mark.Opens)
+	session, ok := d.FlowByKey(mark.Key(second))
+	if !ok {
+		t.Fatal("no flow")
+	}
+	c := ioConnection()
+	c.Session = &session
+	d.mustOpenIO(t, c)
+	if ended, err := d.SweepIO(); err != nil || len(ended) != 0 {
+		t.Errorf("ended %v, %v", ended, err)
+	}
+	d.leaves(t, policy.SideB, reset, mark.Resets)
+	if ended, err := d.SweepIO(); err != nil || len(ended) != 1 {
+		t.Errorf("its own reset ended %v, %v", ended, err)
+	}
+}
+
+// closing is a frame that leaves, and what its verdict says that its conversation has come to.
 type closing struct {
 	sent
-	closes uint32
+	stage uint32
 }
 
 // losesSession opens a connection over a session, ends that, and checks whether the connection is over.
@@ -602,7 +627,7 @@ func (d *Datapath) losesSession(t *testing.T, end []closing, over bool) {
 		t.Fatalf("ended %v, %v", ended, err)
 	}
 	for _, s := range end {
-		d.leaves(t, s.side, s.frame, s.closes)
+		d.leaves(t, s.side, s.frame, s.stage)
 	}
 	ended, err := d.SweepIO()
 	if err != nil || over != (len(ended) == 1 && ended[0].Why == IOSessionOver) {

@@ -14,32 +14,30 @@ import (
 // leaveGroup ends the connections to the group of e, under its identifier, where what is sent there is past its watchdog.
 // The kernel lets nothing of that through any more, and a sweep would end them soon. Until then they must not have e share
 // what is over, nor keep the group from it.
-func (d *Datapath) leaveGroup(e *ioEntry, now clock) {
+func (d *Datapath) leaveGroup(e *ioEntry) error {
 	in := &e.c.Input
 	if !in.sends() || !in.Group.IsValid() {
-		return
+		return nil
+	}
+	now, err := d.readClock()
+	if err != nil {
+		return err
 	}
 	for key, p := range d.io.places {
 		if key.Destination != e.keys[1].Destination || key.Connection != in.Connection || !d.isOver(p.number, now) {
 			continue
 		}
 		for _, other := range slices.Clone(p.users) {
-			d.removeIO(other)
-			d.io.tell(IOEnded{Connection: other.c, Why: IOTimedOut})
+			d.dropIO(other, IOTimedOut)
 		}
 	}
-}
-
-// leaveIO removes a connection, and has those go on that share a direction with it.
-func (d *Datapath) leaveIO(e *ioEntry) {
-	d.removeIO(e)
-	d.goOnWithout(e)
+	return nil
 }
 
 // goOnWithout has those go on that shared a direction with a connection that was removed.
 func (d *Datapath) goOnWithout(e *ioEntry) {
 	if p := d.io.places[e.keys[1]]; p != nil && e.c.Input.sends() {
-		_ = d.shareGroup(&e.keys[1], p) // it fails for an entry that is there as little as its removal
+		_ = d.shareGroup(&e.keys[1], p) // where it fails what holds is what did, which is no less strict
 	}
 }
 
@@ -66,13 +64,11 @@ func (d *Datapath) shareGroup(key *bpf.BridgeIoKey, p *ioPlace) error {
 	return nil
 }
 
-// stricter is the approval that denies more, or of two alike that of the conduit that comes first. One without a
-// generation is none.
+// stricter is the approval that denies more: an enforced one, then one with a rate limit, and of two alike that of the
+// conduit that comes first. One without a generation is none.
 func stricter(a, b bpf.BridgeIoApproval) bpf.BridgeIoApproval {
-	switch {
-	case b.Generation == 0:
-		return a
-	case a.Generation == 0, a.Observed > b.Observed, a.Observed == b.Observed && a.Conduit > b.Conduit:
+	if a.Generation == 0 || b.Generation != 0 &&
+		cmp.Or(cmp.Compare(b.Observed, a.Observed), cmp.Compare(a.Limited, b.Limited), cmp.Compare(b.Conduit, a.Conduit)) < 0 {
 		return b
 	}
 	return a

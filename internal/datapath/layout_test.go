@@ -103,7 +103,7 @@ func TestNumbersAgree(t *testing.T) {
 		"MAX_LANES":      mark.MaxLanes,
 		"MARK_KIND_MASK": mark.KindMask, "MARK_INSPECT": mark.Inspect, "MARK_PERMITTED": mark.Permitted, "MARK_OWN": mark.Own,
 		"MARK_SIDE_B": mark.SideB, "MARK_QUEUE_OPENS": mark.QueueOpens, "MARK_KEY_MASK": mark.KeyMask,
-		"MARK_CLOSES_A": mark.ClosesA, "MARK_CLOSES_B": mark.ClosesB, "MARK_RESETS": mark.Resets, "MARK_SLOT_MASK": mark.SlotMask,
+		"MARK_OPENS": mark.Opens, "MARK_CLOSED": mark.Closed, "MARK_RESETS": mark.Resets, "MARK_SLOT_MASK": mark.SlotMask,
 		"FLOW_FIN_A": flowFinA, "FLOW_FIN_B": flowFinB, "FLOW_RST": flowReset, "FLOW_ANSWERED": flowAnswered, "FLOW_ADOPTED": flowAdopted, "FLOW_PASSED": flowPassed,
 		"ENTRY_FREE": entryFree, "ENTRY_BUSY": entryBusy, "ENTRY_LIVE": entryLive, "ENTRY_STATE": entryStateMask,
 		"ENTRIES_AROUND": entriesAround, "SPILL_SHARE": spillShare, "SUM_BYTES_SHIFT": sumBytesShift, "SUM_FRAMES_MASK": sumFramesMask,

@@ -31,11 +31,16 @@ func (d *Datapath) marked(t *testing.T, side policy.Side, p packet) uint32 {
 	return binary.NativeEndian.Uint32(options.DataOut[4:])
 }
 
-// leaves has a frame be inspected and leave with what the verdict says that it closes.
-func (d *Datapath) leaves(t *testing.T, side policy.Side, p packet, closes uint32) {
+// leaves has a frame be inspected and leave with what the verdict says that its conversation has come to.
+func (d *Datapath) leaves(t *testing.T, side policy.Side, p packet, stage uint32) {
 	t.Helper()
-	m := mark.Permitted | mark.Key(d.marked(t, side, p)) | closes
-	if got, _ := runSKB(t, d.objects.ExitGate, m); got != tcOK {
+	d.verdict(t, d.marked(t, side, p), stage)
+}
+
+// verdict lets the frame with a mark leave.
+func (d *Datapath) verdict(t *testing.T, m, stage uint32) {
+	t.Helper()
+	if got, _ := runSKB(t, d.objects.ExitGate, mark.Permitted|mark.Key(m)|stage); got != tcOK {
 		t.Errorf("the exit gate answered %d, want that the frame leaves", got)
 	}
 }

@@ -170,7 +170,7 @@ func (p *Pipeline) open(pkt *Packet, d stream.Direction, j *Judgement) (*connect
 		*j = p.deny(*j, verdict.ReasonUninspectable)
 	case f.TCP.Flags&frame.FlagRST != 0 && len(f.Payload) == 0 && !pkt.Observed:
 		// An end cleans up; a reset carries nothing to complete. It may have the right number.
-		j.Verdict, j.Closes = verdict.Permitted, ClosesAll
+		j.Verdict, j.Stage = verdict.Permitted, StageReset
 	case !syn && !pkt.Observed && !p.joins(pkt, j.Flow):
 		*j = p.deny(*j, verdict.ReasonTCPState)
 		j.Resets = p.resetStranger(pkt, j.Flow)

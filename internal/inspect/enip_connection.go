@@ -332,7 +332,7 @@ func (s *enipSession) ioConnection(r *reading, m *enip.Message, w *enipWaiting, 
 	c := IOConnection{
 		ID: IOConnectionID{Key: r.key}, Flow: r.flow, Opened: r.now, Originator: client, Target: device,
 		Class: o.Class, Multiplier: 4 << o.Multiplier, Safety: o.Path.Safety, Observed: r.observed,
-		Serial: o.Serial, Vendor: o.Vendor, OriginatorSerial: o.OriginatorSerial,
+		Triad: o.Triad,
 	}
 	walk := &s.dissector.walk
 	c.Opening = append(c.Opening, walk.Found()...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/penstock-ot/penstock/dissectors/cip"
 	ct "github.com/penstock-ot/penstock/dissectors/cip/ciptest"
 	"github.com/penstock-ot/penstock/internal/policy"
 	"github.com/penstock-ot/penstock/internal/stream"
@@ -447,7 +448,7 @@ func TestEvasion33_ImplicitDataNeedsItsForwardOpen(t *testing.T) {
 		t.Errorf("closed %v, want %v", log.closed, c.ID)
 	}
 	d.rr(ct.Close(10, o.Path)) // opened before anybody looked
-	if want := (IOTriad{10, 0x1337, 42}); len(log.closed) != 1 || len(log.forgotten) != 1 || log.forgotten[0] != want {
+	if want := (cip.Triad{Serial: 10, Vendor: 0x1337, OriginatorSerial: 42}); len(log.closed) != 1 || len(log.forgotten) != 1 || log.forgotten[0] != want {
 		t.Errorf("closed %v, forgotten %v, want %v", log.closed, log.forgotten, want)
 	}
 
@@ -472,17 +473,17 @@ func TestEvasion33_ImplicitDataNeedsItsForwardOpen(t *testing.T) {
 
 // ioLog notes what it is told.
 type ioLog struct {
-	forgotten []IOTriad
+	forgotten []cip.Triad
 	opened    []IOConnection
 	closed    []IOConnectionID
 	why       []IOEnd
 	refused   []IOConnection
 }
 
-func (l *ioLog) Open(c IOConnection)        { l.opened = append(l.opened, c) }
-func (l *ioLog) Refused(c IOConnection)     { l.refused = append(l.refused, c) }
-func (l *ioLog) Forget(_ uint64, t IOTriad) { l.forgotten = append(l.forgotten, t) }
-func (l *ioLog) Lives(IOConnectionID) bool  { return true }
+func (l *ioLog) Open(c IOConnection)          { l.opened = append(l.opened, c) }
+func (l *ioLog) Refused(c IOConnection)       { l.refused = append(l.refused, c) }
+func (l *ioLog) Forget(_ uint64, t cip.Triad) { l.forgotten = append(l.forgotten, t) }
+func (l *ioLog) Lives(IOConnectionID) bool    { return true }
 func (l *ioLog) Close(id IOConnectionID, why IOEnd) {
 	l.closed, l.why = append(l.closed, id), append(l.why, why)
 }

@@ -408,12 +408,12 @@ type strictIO struct {
 	table *ioTable
 
 	mu     sync.Mutex
-	busy   map[IOTriad]bool
-	open   map[IOTriad]IOConnectionID
+	busy   map[cip.Triad]bool
+	open   map[cip.Triad]IOConnectionID
 	closed map[IOConnectionID]bool
 }
 
-func (f *strictIO) tell(name IOTriad, what func()) {
+func (f *strictIO) tell(name cip.Triad, what func()) {
 	f.mu.Lock()
 	if f.busy[name] {
 		f.t.Error("told twice at a time of one connection")
@@ -438,7 +438,7 @@ func (f *strictIO) tell(name IOTriad, what func()) {
 }
 
 func (f *strictIO) Open(c IOConnection) {
-	name := IOTriad{c.Serial, c.Vendor, c.OriginatorSerial}
+	name := c.Triad
 	f.tell(name, func() {
 		if f.closed[c.ID] {
 			f.t.Error("opened after it was closed")
@@ -459,7 +459,7 @@ func (f *strictIO) Close(id IOConnectionID, _ IOEnd) {
 }
 
 func (f *strictIO) Refused(IOConnection)      {}
-func (f *strictIO) Forget(uint64, IOTriad)    {}
+func (f *strictIO) Forget(uint64, cip.Triad)  {}
 func (f *strictIO) Lives(IOConnectionID) bool { return true }
 
 // TestIOIsToldInOrder: pipelines that open and close the same connections side by side tell of each in the
@@ -469,7 +469,7 @@ func TestIOIsToldInOrder(t *testing.T) {
 	plan := enipPlan(t, policy.DenyReset)
 	common := NewCommon(Limits{})
 	fast := &strictIO{
-		t: t, table: common.io, busy: map[IOTriad]bool{}, open: map[IOTriad]IOConnectionID{}, closed: map[IOConnectionID]bool{},
+		t: t, table: common.io, busy: map[cip.Triad]bool{}, open: map[cip.Triad]IOConnectionID{}, closed: map[IOConnectionID]bool{},
 	}
 	var group sync.WaitGroup
 	for lane := range 4 {
@@ -478,7 +478,7 @@ func TestIOIsToldInOrder(t *testing.T) {
 		group.Go(func() {
 			for i := range 300 {
 				name, c := ioConnectionOf(plan, 1, (i+lane)%3)
-				c.Serial, c.Vendor, c.OriginatorSerial = name.triad.Serial, name.triad.Vendor, name.triad.OriginatorSerial
+				c.Triad = name.triad
 				switch (i + lane) % 5 {
 				case 0, 1, 2:
 					common.io.add(s, name, c)
@@ -495,7 +495,7 @@ func TestIOIsToldInOrder(t *testing.T) {
 		t.Errorf("%d are open in the fast path and %d in the table", len(fast.open), len(common.io.open))
 	}
 	for _, o := range common.io.open {
-		if fast.open[IOTriad{o.connection.Serial, o.connection.Vendor, o.connection.OriginatorSerial}] != o.connection.ID {
+		if fast.open[o.connection.Triad] != o.connection.ID {
 			t.Errorf("%v is not what the fast path has open", o.connection.ID)
 		}
 	}

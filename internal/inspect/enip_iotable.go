@@ -27,13 +27,13 @@ type ioTable struct {
 	shares  map[string]int // how many an identity has begun
 	telling map[ioName]chan struct{}
 	number  uint64
-	looked  time.Time // when it was looked for connections that are over
+	looked  map[string]time.Time // when it was looked for connections that are over, by whose opening found no room
 }
 
 func newIOTable() *ioTable {
 	return &ioTable{
 		open: map[ioName]*ioOpen{}, paths: map[ioPath][]*ioOpen{}, begun: map[*enipSession]map[ioName]bool{},
-		shares: map[string]int{}, telling: map[ioName]chan struct{}{},
+		shares: map[string]int{}, looked: map[string]time.Time{}, telling: map[ioName]chan struct{}{},
 	}
 }
 
@@ -104,7 +104,7 @@ func (t *ioTable) add(s *enipSession, name ioName, c IOConnection) {
 	t.mu.Lock()
 	if t.isFull(ownerOf(c.Flow)) {
 		t.mu.Unlock()
-		t.expire(c.Opened)
+		t.expire(ownerOf(c.Flow), c.Opened)
 		t.mu.Lock()
 	}
 	t.hold(name)
@@ -202,7 +202,7 @@ func (t *ioTable) close(told IOConnections, name ioName, flow uint64) {
 	if o != nil {
 		o.told.Close(o.connection.ID, IOClosed)
 	} else {
-		told.Forget(flow, IOTriad{name.triad.Serial, name.triad.Vendor, name.triad.OriginatorSerial})
+		told.Forget(flow, name.triad)
 	}
 }
 
@@ -252,26 +252,30 @@ func (t *ioTable) of(s *enipSession) []*ioOpen {
 }
 
 // lookAgain is how long nobody looks for connections that are over, once somebody has: each costs a question to who lets
-// its data through, and who has opened more than it may could have all asked by each further Forward Open.
+// its data through, and who has opened more than it may could have all asked by each further Forward Open: of its own
+// openings one a second looks.
 const lookAgain = time.Second
 
 // expire closes connections that have been silent for longer than their own time-outs. Where the data do
 // not come here, whoever lets them through knows.
-func (t *ioTable) expire(now time.Time) {
-	for _, o := range t.silent(now) {
+func (t *ioTable) expire(owner string, now time.Time) {
+	for _, o := range t.silent(owner, now) {
 		if !o.told.Lives(o.connection.ID) {
 			t.end(o, IOSilent)
 		}
 	}
 }
 
-func (t *ioTable) silent(now time.Time) []*ioOpen {
+func (t *ioTable) silent(owner string, now time.Time) []*ioOpen {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if since := now.Sub(t.looked); since >= 0 && since < lookAgain {
+	if since := now.Sub(t.looked[owner]); since >= 0 && since < lookAgain {
 		return nil
 	}
-	t.looked = now
+	if len(t.looked) >= maxIO {
+		clear(t.looked)
+	}
+	t.looked[owner] = now
 	var list []*ioOpen
 	for _, o := range t.open {
 		c := &o.connection

@@ -24,7 +24,7 @@ type IOConnections interface {
 	Refused(IOConnection)
 	// Forget says that the target that a flow leads to has closed a connection whose opening was not
 	// seen here, by the triad that names it there: it may have been opened before the daemon started.
-	Forget(key uint64, t IOTriad)
+	Forget(key uint64, t cip.Triad)
 	// Lives reports whether a connection is still open: its data show that, and they do not come here.
 	Lives(id IOConnectionID) bool
 }
@@ -39,12 +39,6 @@ const (
 	IOSessionLost                  // the session that opened it is over
 	IOSilent                       // its watchdog, and room was needed
 )
-
-// IOTriad names a connection to its target (CIP volume 1, 3-5.5.2).
-type IOTriad struct {
-	Serial, Vendor   uint16
-	OriginatorSerial uint32
-}
 
 // IOConnectionID names an I/O connection within its flow source: the flow of the TCP connection that
 // opened it, and a number that no other connection has, of any pipeline that shares them.
@@ -79,9 +73,7 @@ type IOConnection struct {
 	Opening []byte
 	Route   []cip.Hop
 
-	// The triad by which the originator closes it.
-	Serial, Vendor   uint16
-	OriginatorSerial uint32
+	cip.Triad // by which the originator closes it
 }
 
 // IODirection is what one end of an I/O connection produces.
@@ -135,5 +127,5 @@ type noIO struct{}
 func (noIO) Open(IOConnection)           {}
 func (noIO) Close(IOConnectionID, IOEnd) {}
 func (noIO) Refused(IOConnection)        {}
-func (noIO) Forget(uint64, IOTriad)      {}
+func (noIO) Forget(uint64, cip.Triad)    {}
 func (noIO) Lives(IOConnectionID) bool   { return false }

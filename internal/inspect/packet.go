@@ -62,22 +62,23 @@ type Judgement struct {
 	Detail string
 	// Ended says that the verdict ended the connection; of an observed one, would have.
 	Ended bool
-	// Closes is what of the TCP connection is closed, with this packet or before, in the direction of the packet. It is
-	// of enforced connections and permitted packets alone.
-	Closes Closing
+	// Stage is what the TCP connection has come to with this packet; of enforced connections and permitted packets alone.
+	Stage Stage
 	// Flow is the packet's flow, the zero Flow if there is none.
 	Flow Flow
 }
 
-// Closing is how far a direction of a TCP connection has come to its end. A FIN or an RST that its receiver does not
-// believe, because of its sequence number, closes nothing; one of a connection that has not been followed yet is believed.
-type Closing uint8
+// Stage is what a TCP connection has come to, as far as whoever keeps flows cannot tell from its flags: a FIN or an RST
+// that its receiver does not believe, because of its sequence number, closes nothing. An RST of a connection that has not
+// been followed yet is believed.
+type Stage uint8
 
-// How far a direction is closed.
+// The stages.
 const (
-	ClosesNothing Closing = iota
-	ClosesSending         // its FIN has passed
-	ClosesAll             // an RST has passed, of either end
+	StageUnderWay Stage = iota // or not known
+	StageOpening               // a SYN has passed, which no answer has followed
+	StageClosed                // the FIN of both ends have passed
+	StageReset                 // an RST has passed, of either end
 )
 
 // Reset is a packet to be sent out of the port of one side.

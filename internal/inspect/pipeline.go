@@ -316,13 +316,22 @@ func (p *Pipeline) forward(j Judgement, c *connection, d stream.Direction) Judge
 		return p.end(j, c, verdict.ReasonUninspectable)
 	}
 	j.Payload = payload
-	switch {
-	case c.stream.State() == stream.Reset:
-		j.Closes = ClosesAll
-	case c.stream.Finished(d):
-		j.Closes = ClosesSending
-	}
+	j.Stage = stageOf(c.stream)
 	return j
+}
+
+// stageOf is the stage of a connection of which a segment is forwarded. What we ended lets nothing but an RST pass.
+func stageOf(c *stream.Conn) Stage {
+	switch c.State() {
+	case stream.Opening:
+		return StageOpening
+	case stream.Reset, stream.Ended:
+		return StageReset
+	}
+	if c.Finished(stream.FromInitiator) && c.Finished(stream.FromResponder) {
+		return StageClosed
+	}
+	return StageUnderWay
 }
 
 // ratesOf returns what the plan's rules have left.

@@ -20,11 +20,11 @@ const (
 	KeyMask    = 0x03ffffff // slot and its generation: names one inspected flow
 	SlotMask   = 0x0003ffff
 
-	// What a verdict says that the packet closes of its TCP connection, in the place of side and queue: the sending of
-	// the end on a side, or all of it.
-	ClosesA = 0x04000000
-	ClosesB = 0x08000000
-	Resets  = ClosesA | ClosesB
+	// What a verdict says that a TCP conversation has come to, in the place of side and queue: a SYN begins it anew, both
+	// ends have closed it, or one has reset it.
+	Opens  = 0x04000000
+	Closed = 0x08000000
+	Resets = Opens | Closed
 
 	slotGenerationOne  = 0x00040000
 	slotGenerationMask = 0x03fc0000
