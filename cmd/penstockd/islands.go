@@ -195,16 +195,17 @@ func told(i api.Island, now time.Time) api.Island {
 
 // compileBack compiles a policy to go back to. One that cannot keep the closed zones closed, because it
 // has no such zone or only observes, is gone back to all the same, with all zones open: a trial that
-// nobody confirmed must not stay in force over that. Callers hold the lock.
-func (p *policies) compileBack(name string, raw []byte) (c candidate, opens bool, err error) {
-	if c, err = p.compile(name, raw); err == nil || len(p.islands.closed) == 0 {
-		return c, false, err
+// nobody confirmed must not stay in force over that. opens says why they are, nil where they are not. Callers hold the lock.
+func (p *policies) compileBack(name string, raw []byte) (c candidate, opens, err error) {
+	c, err = p.compile(name, raw, p.islands.closed)
+	if err == nil || len(p.islands.closed) == 0 {
+		return c, nil, err
 	}
-	closed := p.islands.closed
-	p.islands.closed = nil
-	c, err = p.compile(name, raw)
-	p.islands.closed = closed
-	return c, err == nil, err
+	opens = err
+	if c, err = p.compile(name, raw, nil); err != nil {
+		return c, nil, err
+	}
+	return c, opens, nil
 }
 
 // openAll forgets what was closed, when the policy in force has it open already. Callers hold the lock.

@@ -61,7 +61,7 @@ func (p *policies) start() (candidate, store.Version, error) {
 		p.compareFile(c.raw, v)
 		return c, v, nil
 	}
-	c, err := p.read(p.file)
+	c, err := p.read(p.file, p.compileToStart)
 	if err != nil {
 		p.log.Warn("no policy is cached to run on instead of the file")
 		return candidate{}, store.Version{}, err
@@ -91,7 +91,7 @@ func (p *policies) cached() (candidate, store.Version, bool) {
 	}
 	if err == nil {
 		var c candidate
-		if c, err = p.compile(v.Name, raw); err == nil {
+		if c, err = p.compileToStart(v.Name, raw); err == nil {
 			return c, v, true
 		}
 	}
@@ -123,10 +123,9 @@ func (p *policies) activation(now time.Time) (a store.Activation, overdue bool, 
 
 // compareFile says so where the file is not what is in force.
 func (p *policies) compareFile(raw []byte, v store.Version) {
-	closed := p.islands.closed
-	p.islands.closed = nil // they concern what is in force: this is only looked at
-	c, err := p.read(p.file)
-	p.islands.closed = closed
+	c, err := p.read(p.file, func(name string, raw []byte) (candidate, error) {
+		return p.compile(name, raw, nil) // closed zones concern what is in force: this is only looked at
+	})
 	switch {
 	case err != nil:
 		p.note("running on the cached policy, version %d of %s, because: %v", v.Number, v.Time.Format(time.RFC3339), err)
@@ -148,7 +147,7 @@ func (p *policies) planOf(hash string, number uint64, now candidate) (*policy.Pl
 	if err != nil {
 		return nil, false
 	}
-	c, err := p.compile(v.Name, raw)
+	c, _, err := p.compileBack(v.Name, raw)
 	if err != nil || c.plan.Hash != hash {
 		return nil, false
 	}
@@ -187,8 +186,8 @@ func (p *policies) first(path applier, c candidate, v store.Version) error {
 	return nil
 }
 
-// read parses and compiles a policy file.
-func (p *policies) read(file string) (c candidate, err error) {
+// read reads a policy file and compiles it.
+func (p *policies) read(file string, compile func(name string, raw []byte) (candidate, error)) (c candidate, err error) {
 	defer func() { p.fileErr = err }()
 	// Reading a pipe would wait for whoever writes, and everything that needs the policy with it.
 	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
@@ -198,20 +197,32 @@ func (p *policies) read(file string) (c candidate, err error) {
 	if err != nil {
 		return candidate{}, fmt.Errorf("read the policy: %w", err)
 	}
-	return p.compile(file, raw)
+	return compile(file, raw)
 }
 
-func (p *policies) compile(name string, raw []byte) (candidate, error) {
+// compileToApply compiles a policy that has to keep closed what is closed. Callers hold the lock.
+func (p *policies) compileToApply(name string, raw []byte) (candidate, error) {
+	return p.compile(name, raw, p.islands.closed)
+}
+
+// compileToStart compiles a policy to start with. One that cannot keep the closed zones closed opens them: a line that does
+// not come up helps nobody.
+func (p *policies) compileToStart(name string, raw []byte) (candidate, error) {
+	c, opens, err := p.compileBack(name, raw)
+	if opens != nil {
+		p.note("zones that were closed are open, which the policy to start with cannot keep closed: %v", opens)
+		p.islands.closed = map[string]api.Island{}
+	}
+	return c, err
+}
+
+// compile compiles a policy with zones closed.
+func (p *policies) compile(name string, raw []byte, closed map[string]api.Island) (candidate, error) {
 	parsed, err := policy.Parse(name, raw)
 	if err != nil {
 		return candidate{}, err
 	}
-	closing, err := p.closing(parsed, p.islands.closed)
-	if err != nil && p.path == nil {
-		// A line that does not come up helps nobody.
-		p.note("zones that were closed are open: %v", err)
-		closing, p.islands.closed, err = parsed, map[string]api.Island{}, nil
-	}
+	closing, err := p.closing(parsed, closed)
 	if err != nil {
 		return candidate{}, api.Refuse(api.CodeConflict, fmt.Errorf("%w; or open the zone first: penstock island --end", err))
 	}
@@ -377,7 +388,7 @@ func (p *policies) revert(number uint64, who string) (api.Applied, error) {
 	}
 	p.plan, p.raw, p.version, p.since = c.plan, c.raw, v, time.Now()
 	p.log.Info("policy rolled back", "version", v.Number, "who", who)
-	if opens {
+	if opens != nil {
 		p.openAll("the policy that was gone back to cannot keep them closed")
 	}
 	p.await(time.Time{})
@@ -420,7 +431,7 @@ func (pathAtEnd) Apply(*policy.Plan, uint64) (uint32, error) {
 func (p *policies) ApplyPolicy(_ context.Context, s api.Submission) (api.Applied, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, err := p.compile(s.Name, s.Raw)
+	c, err := p.compileToApply(s.Name, s.Raw)
 	if err != nil {
 		return api.Applied{}, err
 	}
@@ -435,7 +446,7 @@ func (p *policies) ApplyPolicy(_ context.Context, s api.Submission) (api.Applied
 func (p *policies) Reload(_ context.Context, who string) (api.Applied, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, err := p.read(p.file)
+	c, err := p.read(p.file, p.compileToApply)
 	if err != nil {
 		return api.Applied{}, err
 	}
