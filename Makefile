@@ -67,7 +67,8 @@ soak: ## what takes minutes and hours: long agreement, adversaries, bad cables, 
 	PENSTOCK_CONNECTIONS=10000 $(GO) test -count=1 -run Invariant08 ./cmd/penstockd
 	PENSTOCK_SILENCE=60 $(GO) test -count=1 -timeout 1h -run TestInvariant03 ./cmd/penstockd
 	$(GO) test -count=5 -p 1 -timeout 1h $(call list,,$(network))
-	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./internal/inspect/... ./cmd/penstockd
+	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./internal/inspect/...
+	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./cmd/penstockd
 
 bench: ## measure the appliance beside a bare bridge, and print the figures; needs root
 	$(GO) run ./internal/bench

@@ -69,16 +69,16 @@ func (d *drill) run(ctx context.Context, asJSON bool) error {
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 		defer stop()
 	}
-	report, err := d.prepare(ctx)
-	if err != nil {
-		return err
-	}
-	defer d.gauge.close()
 	end, err := d.alone()
 	if err != nil {
 		return err
 	}
 	defer end()
+	report, err := d.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.gauge.close()
 	failed := d.steps(ctx)
 	d.judge()
 	// Whatever was found is kept, also of a test that did not come to its end.
@@ -137,6 +137,9 @@ func (d *drill) prepare(ctx context.Context) (outage.Report, error) {
 // alone has this be the only test under way: of two, each would measure what the other does.
 func (d *drill) alone() (end func() error, err error) {
 	dir, err := os.Open(filepath.Dir(d.socket))
+	if errors.Is(err, os.ErrNotExist) { // then there is no daemon either, and its first question says so
+		return func() error { return nil }, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func (d *daemon) settleBypass(ctx context.Context) error {
 	var err error
 	switch {
 	case report.Standing.Engaged:
-		err = d.bypass.Engage(ctx, report.Standing.Who, report.Standing.Why)
+		err = d.bypass.Settle(ctx)
 		d.log.Warn("the bypass is meant to be engaged", "who", report.Standing.Who, "why", report.Standing.Why)
 	case report.State != outage.Inline:
 		err = d.bypass.Release(ctx, "penstockd", "start")
@@ -91,7 +91,7 @@ func (d *daemon) settleBypass(ctx context.Context) error {
 	if err != nil {
 		d.warn("%v", err)
 	}
-	d.lookAtBypass(ctx)
+	d.lookAtBypass(context.WithoutCancel(ctx))
 	d.onClose(d.bypass.Close) // before what its turns work with
 	d.whileUp(d.watchBypass)
 	return nil
@@ -254,7 +254,11 @@ func (d *daemon) tellTurn(what, who, why string, err error) {
 	if err != nil && !errors.Is(err, outage.ErrNotKept) {
 		text = fmt.Sprintf("bypass not %s by %s: %s", what, who, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	d.log.Warn(text)
+	if err != nil {
+		d.log.Warn(text, "error", err)
+	} else {
+		d.log.Warn(text)
+	}
 	d.tell(text)
 }
 

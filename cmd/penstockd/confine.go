@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
-	"strconv"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -36,28 +33,8 @@ func (d *daemon) confine(context.Context) error {
 		landlock.RODirs(policyDir, filepath.Dir(d.settings.Policy), "/proc", "/sys/devices").IgnoreIfMissing(),
 		landlock.ROFiles("/proc/self/exe"), // to start another stand-in: a program without a loader, as it is built for release
 	}
-	port, err := metricsPort(d.settings.Metrics)
-	if err != nil {
-		return err
-	}
-	if port != 0 {
-		rules = append(rules, landlock.BindTCP(port))
-	}
 	if err := landlock.V5.BestEffort().Restrict(rules...); err != nil {
 		return fmt.Errorf("confine the daemon: %w", err)
 	}
 	return nil
-}
-
-// metricsPort is the port of an address to listen on, 0 where there is none.
-func metricsPort(address string) (uint16, error) {
-	if address == "" {
-		return 0, nil
-	}
-	_, text, err := net.SplitHostPort(address)
-	port, parseErr := strconv.ParseUint(text, 10, 16)
-	if err = errors.Join(err, parseErr); err != nil {
-		return 0, fmt.Errorf("read the port of %q: %w", address, err)
-	}
-	return uint16(port), nil
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,6 +138,20 @@ func TestBypassTestOnSite(t *testing.T) {
 	})
 }
 
+// isLocked reports whether somebody holds a file or directory alone.
+func isLocked(t *testing.T, name string) bool {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(locks), fmt.Sprintf(":%d 0 EOF", info.Sys().(*syscall.Stat_t).Ino))
+}
+
 // TestBypassTestThatBreaksOff: a session that ends while the daemon is stopped leaves it going on; and beside a test there
 // is no other.
 func TestBypassTestThatBreaksOff(t *testing.T) {
@@ -149,14 +163,8 @@ func TestBypassTestThatBreaksOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stopped := func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Daemon.PID()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " T")
-	}
-	time.Sleep(200 * time.Millisecond)
+	stopped := func() bool { return stateOf(p.Daemon.PID()) == 'T' }
+	eventually(t, "the test to be the only one", func() bool { return isLocked(t, filepath.Dir(p.Socket())) })
 	if code, _, said := runDrill(t, p, "", "--yes"); code != 1 || !strings.Contains(said, "another test is under way") {
 		t.Errorf("a second test ended with %d: %s", code, said)
 	}

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -187,21 +185,4 @@ func eachThreadAtOnce(want unix.SchedAttr) error {
 	err = errors.Join(err, unix.SchedSetAttr(own, &want, 0))
 	_, last := l.changeRound(own, want) // its own children, none of which is half begun
 	return errors.Join(err, last)
-}
-
-func eachThread(f func(id int) error) error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("list the daemon's threads: %w", err)
-	}
-	for _, t := range threads {
-		id, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
-		}
-		if err := f(id); err != nil && err != unix.ESRCH {
-			return err
-		}
-	}
-	return nil
 }

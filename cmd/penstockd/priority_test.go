@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -221,10 +220,7 @@ func TestLookingForCalmIsQuiet(t *testing.T) {
 // and without such a place whoever stops the world would wait until a signal happens to find the loop between two.
 //
 //go:noinline
-func waitAsALoop() {
-	wait := unix.Timespec{Nsec: 10e6}
-	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&wait)), 0, 0)
-}
+func waitAsALoop() { pauseInPlace(10 * time.Millisecond) }
 
 // sleeps is how often threads of this process have gone to sleep by themselves.
 func sleeps(t *testing.T) (n int) {

@@ -198,8 +198,17 @@ func TestTheStandInIsNoBurden(t *testing.T) {
 
 // hasEnded reports whether a process has ended, of which init may take its time to notice.
 func hasEnded(pid int) bool {
+	state := stateOf(pid)
+	return state == 0 || state == 'Z'
+}
+
+// stateOf is the letter of a process's state, see proc_pid_stat(5), 0 where there is no such process.
+func stateOf(pid int) byte {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || bytes.Contains(stat, []byte(") Z "))
+	if err != nil {
+		return 0
+	}
+	return stat[bytes.LastIndexByte(stat, ')')+2]
 }
 
 func standInOf(t *testing.T, p *plant.Plant) int {

@@ -103,6 +103,9 @@ func bypassWarning(r *outage.Report) string {
 		outage.Engaged: "engaged: frames go past the appliance, and nothing is inspected or denied",
 		outage.Blocked: "blocked: no frames pass",
 	}[r.State]
+	if r.State == outage.Unknown && r.Standing.Engaged {
+		where = "meant to be engaged, and does not say whether it is"
+	}
 	if where == "" {
 		return ""
 	}

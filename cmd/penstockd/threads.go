@@ -38,6 +38,16 @@ func openThreads() (*threads, error) {
 	return &threads{fd: fd}, nil
 }
 
+// eachThread calls f with the id of each thread that there is now.
+func eachThread(f func(id int) error) error {
+	l, err := openThreads()
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	return l.each(f)
+}
+
 func (l *threads) close() { _ = unix.Close(l.fd) }
 
 // changeOthers gives the class to every thread but the caller's own.

@@ -246,8 +246,62 @@ func TestWatchdogThatIsMeantToBeEngagedIsNotFed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := NewSwitch(w, Standing{Engaged: true}, nil, nil)
-	if err := errors.Join(s.Beat(), s.Close()); err != nil || device.fed != 1 || device.ended != "abandoned" {
+	s.Beat()
+	if err := s.Close(); err != nil || device.fed != 1 || device.ended != "abandoned" {
 		t.Errorf("%v, fed %d times, %s", err, device.fed, device.ended)
+	}
+}
+
+// TestWhatIsNotFedIsReported: until it is.
+func TestWhatIsNotFedIsReported(t *testing.T) {
+	device := &dog{}
+	w, err := newWatchdog(device, 30*time.Second, 0, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSwitch(w, Standing{}, nil, nil)
+	device.hungry = errors.New("no such device")
+	s.Beat()
+	if r := s.Report(t.Context()); !strings.Contains(r.Detail, "no such device") {
+		t.Errorf("%+v", r)
+	}
+	device.hungry = nil
+	s.Beat()
+	if r := s.Report(t.Context()); r.Detail != "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestAReportThatIsGivenUpIsNotTheLast: who hangs up while the driver is asked has nobody else told that its state is not
+// known.
+func TestAReportThatIsGivenUpIsNotTheLast(t *testing.T) {
+	f := &fake{state: Engaged}
+	s := NewSwitch(f, Standing{Engaged: true}, nil, nil)
+	s.Report(t.Context())
+	f.err = context.Canceled
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r := s.Report(ctx); r.Detail == "" {
+		t.Errorf("told is %+v", r)
+	}
+	if r := s.Last(); r.State != Engaged || r.Detail != "" {
+		t.Errorf("the last is %+v", r)
+	}
+}
+
+// TestSettleChangesNothingThatIsMeant: a start drives the driver to what the bypass was meant to be, since when and by whom
+// it was.
+func TestSettleChangesNothingThatIsMeant(t *testing.T) {
+	standing := Standing{Engaged: true, Why: "work", Who: "root", Since: time.Now().Add(-time.Hour)}
+	f := &fake{state: Inline}
+	var kept Standing
+	s := NewSwitch(f, standing, nil, func(st Standing) error { kept = st; return nil })
+	if err := s.Settle(t.Context()); err != nil || f.state != Engaged || s.Standing() != standing || kept != standing {
+		t.Errorf("%v, it is %v, meant to be %+v, written down %+v", err, f.state, s.Standing(), kept)
+	}
+	f.state = Inline
+	if err := NewSwitch(f, Standing{}, nil, nil).Settle(t.Context()); err != nil || f.state != Inline {
+		t.Errorf("%v, and one that is not meant to be engaged is %v", err, f.state)
 	}
 }
 

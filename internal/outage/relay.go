@@ -69,11 +69,12 @@ func removeStale(socket string) error {
 		return fmt.Errorf("listen on %s: it is something else than a socket", socket)
 	}
 	conn, err := net.DialTimeout("unix", socket, relayTimeout)
-	if err == nil {
+	switch {
+	case err == nil:
 		conn.Close()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) { // one that is busy is one, too
 		return fmt.Errorf("listen on %s: another process holds the relay already", socket)
+	case !errors.Is(err, syscall.ECONNREFUSED): // one that is busy is one, too
+		return fmt.Errorf("listen on %s: another process may hold the relay already: %w", socket, err)
 	}
 	return os.Remove(socket)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,9 @@ type Switch struct {
 	mu       sync.Mutex
 	standing Standing
 	closed   bool
-	last     atomic.Pointer[Report]
+
+	last  atomic.Pointer[Report]
+	unfed atomic.Pointer[error] // why the driver did not take the last heartbeat
 }
 
 // NewSwitch returns a switch over a driver. selfTest passes frames through inspection and returns an
@@ -52,10 +55,24 @@ func NewSwitch(driver Driver, standing Standing, selfTest func(context.Context) 
 func (s *Switch) Engage(ctx context.Context, who, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.engage(ctx, Standing{Engaged: true, Why: why, Who: who, Since: s.now()})
+}
+
+// Settle engages a bypass that is meant to be engaged since before; nothing else is changed by it. Errors are Engage's.
+func (s *Switch) Settle(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.standing.Engaged {
+		return nil
+	}
+	return s.engage(ctx, s.standing)
+}
+
+// engage is for who holds the lock.
+func (s *Switch) engage(ctx context.Context, standing Standing) error {
 	if s.closed {
 		return fmt.Errorf("engage the bypass: %w", errClosed)
 	}
-	standing := Standing{Engaged: true, Why: why, Who: who, Since: s.now()}
 	kept := s.keep(standing)
 	if err := s.driver.Engage(ctx); err != nil {
 		if kept == nil {
@@ -116,11 +133,17 @@ func (s *Switch) Report(ctx context.Context) Report {
 	case !s.standing.Engaged && state != Inline:
 		r.Detail = fmt.Sprintf("it is meant to be %s", Inline)
 	}
-	s.last.Store(&r)
+	if unfed := s.unfed.Load(); unfed != nil {
+		r.Detail = strings.TrimPrefix(r.Detail+"; "+(*unfed).Error(), "; ")
+	}
+	if ctx.Err() == nil { // else it says nothing but that somebody gave up
+		s.last.Store(&r)
+	}
 	return r
 }
 
-// Last returns what Report told last, which is for those who cannot wait; the zero Report before the first.
+// Last returns what Report told last that was not given up, which is for those who cannot wait; the zero Report before
+// the first.
 func (s *Switch) Last() Report {
 	if r := s.last.Load(); r != nil {
 		return *r
@@ -135,12 +158,17 @@ func (s *Switch) Standing() Standing {
 	return s.standing
 }
 
-// Beat tells a driver that waits for it that inspection works.
-func (s *Switch) Beat() error {
-	if b, ok := s.driver.(Beater); ok {
-		return b.Beat()
+// Beat tells a driver that waits for it that inspection works. That the driver did not take it is in the next Report.
+func (s *Switch) Beat() {
+	b, ok := s.driver.(Beater)
+	if !ok {
+		return
 	}
-	return nil
+	if err := b.Beat(); err != nil {
+		s.unfed.Store(&err)
+		return
+	}
+	s.unfed.Store(nil)
 }
 
 // Close lets go of the driver, once no turn is being made, and none is made any more. A second Close is harmless.
